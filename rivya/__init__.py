@@ -1,0 +1,37 @@
+"""Rivya Kontext: edit and make pictures with FLUX.1 Kontext through the Rivya Public API v1.
+
+The library behind the ComfyUI nodes, usable from any Python program: it neither imports ComfyUI nor torch.
+Importing it costs next to nothing; what is heavy (httpx, Pillow, numpy) is loaded at first use.
+
+Where things are, from the outside in:
+
+- ``headless``: `edit`, `collect` and friends for programs, the command line in ``__main__``
+- ``engine``: one event loop in a thread of its own; runs orders, owns the HTTP client, bounds what runs at once
+- ``orders``: the life of one order, from prepared to delivered; resumes from any state
+- ``ledger``, ``results``: what was ordered, and the pictures that were paid for, on disk
+- ``api``, ``calls``, ``transport``: the service's endpoints, one call with its retries, one attempt over HTTP
+- ``kontext``, ``config``, ``errors``, ``policy``: the model table, the settings, what can go wrong, when to do what
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .headless import Edited as Edited
+    from .headless import collect as collect
+    from .headless import credits as credits
+    from .headless import edit as edit
+
+__version__ = "0.1.0"
+
+__all__ = ["Edited", "__version__", "collect", "credits", "edit"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the facade at first use, so that ``import rivya`` stays free."""
+    if name in __all__:
+        from . import headless
+
+        return getattr(headless, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
