@@ -1,0 +1,234 @@
+"""The FLUX.1 Kontext models: parameters, options, defaults, credits, and what an order *is*.
+
+Source of every value: the model page of flux-kontext-pro in the Rivya Public API v1 documentation (reviewed
+2026-05-11). flux-kontext-max takes the same keys at 8 credits. The service takes booleans as the strings
+"true" and "false", and knows neither a seed nor a size. Everything is checked here before anything is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from .errors import ValidationError
+
+MAX_REFERENCE_BYTES = 10_000_000
+"""Most bytes of one reference picture. The page says "10 MB"; the smaller reading is safe under both."""
+
+MAX_SEED = 2**31 - 1
+MAX_VARIATIONS = 16
+MAX_ORDERS = 64
+"""Most orders that one node may place in one prompt, so that a graph cannot spend more than it shows."""
+
+MAX_CLIENT_REQUEST_ID = 128
+MAX_TEXT = 100_000
+"""Longest prompt or watermark in characters; the service documents no limit, so this only stops accidents."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of the table: its public id and the credits of one order."""
+
+    id: str
+    credits: int
+
+
+MODELS = MappingProxyType({m.id: m for m in (Model("flux-kontext-pro", 4), Model("flux-kontext-max", 8))})
+DEFAULT_MODEL = "flux-kontext-pro"
+
+ASPECT_RATIOS = ("21:9", "16:9", "4:3", "1:1", "3:4", "9:16")
+SERVICE_ASPECT_RATIO = "16:9"
+AUTO = "auto"
+OUTPUT_FORMATS = ("jpeg", "png")
+SAFETY_MIN, SAFETY_MAX = 0, 6
+
+_SERVICE_DEFAULTS: dict[str, Any] = {
+    "aspectRatio": SERVICE_ASPECT_RATIO,
+    "outputFormat": "jpeg",
+    "enableTranslation": "true",
+    "promptUpsampling": "false",
+    "safetyTolerance": 2,
+}
+
+
+@dataclass(frozen=True)
+class KontextParams:
+    """What the Kontext Params node chooses; the defaults are the service's, but for ``auto``.
+
+    Attributes:
+        model: id from `MODELS`.
+        aspect_ratio: one of `ASPECT_RATIOS`, or "auto": the allowed ratio nearest to the reference.
+        output_format: "jpeg" or "png".
+        enable_translation: let the service translate the prompt.
+        prompt_upsampling: let the service expand the prompt.
+        safety_tolerance: 0 (strict) to 6 (permissive).
+        watermark: text to draw into the picture; empty: none.
+    """
+
+    model: str = DEFAULT_MODEL
+    aspect_ratio: str = AUTO
+    output_format: str = "jpeg"
+    enable_translation: bool = True
+    prompt_upsampling: bool = False
+    safety_tolerance: int = 2
+    watermark: str = ""
+
+    @property
+    def credits(self) -> int:
+        """The base price of one order, in credits."""
+        return MODELS[self.model].credits
+
+    def validate(self) -> None:
+        """Raise `ValidationError` naming the first value that is outside the table."""
+        _one_of("model", self.model, tuple(MODELS))
+        _one_of("aspect_ratio", self.aspect_ratio, (AUTO, *ASPECT_RATIOS))
+        _one_of("output_format", self.output_format, OUTPUT_FORMATS)
+        for name in ("enable_translation", "prompt_upsampling"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValidationError(f"{name} is {_shown(getattr(self, name))}; it must be true or false.")
+        tolerance = self.safety_tolerance
+        if not isinstance(tolerance, int) or isinstance(tolerance, bool):
+            raise ValidationError(f"safety_tolerance is {_shown(tolerance)}; it must be a whole number.")
+        if not SAFETY_MIN <= tolerance <= SAFETY_MAX:
+            raise ValidationError(f"safety_tolerance is {tolerance}; it must be {SAFETY_MIN} to {SAFETY_MAX}.")
+        validate_text("watermark", self.watermark)
+
+    def resolved_ratio(self, size: tuple[int, int] | None) -> str:
+        """The ratio to ask for: ``auto`` becomes the nearest to ``size`` (width, height), or the service's default."""
+        if self.aspect_ratio != AUTO:
+            return self.aspect_ratio
+        return SERVICE_ASPECT_RATIO if size is None else nearest_ratio(*size)
+
+    def wire(self, size: tuple[int, int] | None) -> dict[str, Any]:
+        """The ``params`` object as the service takes it; ``watermark`` is absent when empty."""
+        params: dict[str, Any] = {
+            "aspectRatio": self.resolved_ratio(size),
+            "outputFormat": self.output_format,
+            "enableTranslation": _wire_bool(self.enable_translation),
+            "promptUpsampling": _wire_bool(self.prompt_upsampling),
+            "safetyTolerance": self.safety_tolerance,
+        }
+        if self.watermark:
+            params["watermark"] = self.watermark
+        return params
+
+
+def nearest_ratio(width: int, height: int) -> str:
+    """The allowed aspect ratio nearest to ``width / height``, by the distance of the logarithms."""
+
+    def distance(ratio: str) -> float:
+        across, down = ratio.split(":")
+        return abs(math.log(width / height) - math.log(int(across) / int(down)))
+
+    return min(ASPECT_RATIOS, key=distance)
+
+
+def validate_prompt(prompt: object) -> None:
+    """Raise `ValidationError` unless ``prompt`` is text with something in it."""
+    validate_text("prompt", prompt)
+    if not str(prompt).strip():
+        raise ValidationError("The prompt is blank.", hint="Write what to change in the picture, then run again.")
+
+
+def validate_text(name: str, text: object) -> None:
+    """Raise `ValidationError` unless ``text`` is a string that JSON in UTF-8 can carry."""
+    if not isinstance(text, str):
+        raise ValidationError(f"{name} is {_shown(text)}; it must be text.")
+    if len(text) > MAX_TEXT:
+        raise ValidationError(f"{name} has {len(text):,} characters; at most {MAX_TEXT:,} are sent.")
+    if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValidationError(f"{name} holds a character that cannot be sent (NUL or half a surrogate pair).")
+
+
+def validate_client_request_id(value: object) -> None:
+    """Raise `ValidationError` unless ``value`` is a string of at most 128 printable characters."""
+    validate_text("client_request_id", value)
+    text = str(value)
+    if len(text) > MAX_CLIENT_REQUEST_ID:
+        raise ValidationError(
+            f"client_request_id has {len(text)} characters; at most {MAX_CLIENT_REQUEST_ID} are allowed."
+        )
+    if not text.isprintable():
+        raise ValidationError("client_request_id holds a line end or another control character.")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an order is, apart from the account: the same identity is the same picture, bought once.
+
+    Attributes:
+        prompt: the text, as sent.
+        params: the choices; ``auto`` counts as the ratio it resolves to.
+        seed: names the picture; it is never sent (Kontext has none).
+        variation: 0 to V-1.
+        reference: ``pixel_hash`` of the reference (plus its change of geometry), or None for text to image.
+        size: width and height of the reference, for ``auto``; None without one.
+    """
+
+    prompt: str
+    params: KontextParams
+    seed: int
+    variation: int
+    reference: str | None = None
+    size: tuple[int, int] | None = None
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over a versioned canonical JSON; values equal to the service's default are left out."""
+        params = {k: v for k, v in self.params.wire(self.size).items() if _SERVICE_DEFAULTS.get(k) != v}
+        canonical = {
+            "v": 1,
+            "model": self.params.model,
+            "prompt": self.prompt,
+            "params": params,
+            "seed": self.seed,
+            "variation": self.variation,
+            "reference": self.reference,
+        }
+        text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def idempotency_key(scope: str, fingerprint: str, attempt: int) -> str:
+    """The key of one attempt: SHA-256 (64 hex characters) over scope, fingerprint and attempt.
+
+    Never over the body, whose upload URL changes: a ledger that was lost leads to the same key again, so that
+    the service replays or refuses, and nothing is bought twice.
+    """
+    return hashlib.sha256(f"rivya-order-1\n{scope}\n{fingerprint}\n{attempt}".encode()).hexdigest()
+
+
+def order_body(identity: Identity, reference_item: dict[str, str] | None, client_request_id: str) -> bytes:
+    """The exact JSON bytes of ``POST /api/v1/generations``. They are frozen in the ledger before they are sent."""
+    params = identity.params.wire(identity.size)
+    if reference_item is not None:
+        params["referenceMediaItems"] = [reference_item]
+    body: dict[str, Any] = {"model": identity.params.model, "prompt": identity.prompt, "params": params}
+    if client_request_id:
+        body["client_request_id"] = client_request_id
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def reference_item(*, url: str, name: str, mime: str, duration_token: str | None) -> dict[str, str]:
+    """One entry of ``params.referenceMediaItems`` (camelCase, as the OpenAPI schema page names it)."""
+    item = {"url": url, "kind": "image", "name": name, "mimeType": mime}
+    if duration_token:
+        item["durationToken"] = duration_token
+    return item
+
+
+def _wire_bool(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValidationError(f"{name} is {_shown(value)}; it must be one of {', '.join(allowed)}.")
+
+
+def _shown(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
