@@ -1,12 +1,31 @@
-"""What every test stands on: where things are, which tests run, and the fixtures of `support`."""
+"""What every test stands on: where things are, which tests run, and the fixtures.
+
+| fixture | lives for | is |
+| --- | --- | --- |
+| ``service`` | one test | the sandbox, without faults: ``url``, ``key``, ``book()``, ``fault()`` ... |
+| ``comfy`` | one test | the shared ComfyUI (`support.comfy.RivyaComfyUI`), set up for ``service``, its memory emptied |
+| ``comfyui`` | the run of one worker | the ComfyUI process behind ``comfy`` |
+| ``start_comfyui`` | one test | starts ComfyUI processes of the test's own: ``start_comfyui(base=..., env={...})`` |
+| ``browser``, ``page`` | run, test | a Chromium, and an empty page of it that reports its errors |
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+    from support.comfy import RivyaComfyUI
+
 ROOT = Path(__file__).resolve().parent.parent
+
+# Folders whose tests share one expensive process, and the marker they carry; each goes to one worker of xdist.
+_GROUPS = {"comfy": "comfy", "browser": "browser"}
 
 
 class _RootIsNoPackage:
@@ -25,14 +44,90 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_RootIsNoPackage())
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--full"):
-        return
     for item in items:
-        if item.get_closest_marker("slow"):
+        folder = item.path.relative_to(ROOT).parts[1]
+        if folder in _GROUPS:
+            item.add_marker(getattr(pytest.mark, _GROUPS[folder]))
+            if not item.get_closest_marker("xdist_group"):
+                item.add_marker(pytest.mark.xdist_group(_GROUPS[folder]))
+        if item.get_closest_marker("slow") and not config.getoption("--full"):
             item.add_marker(pytest.mark.skip(reason="slow: runs with --full"))
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def _sandbox() -> Iterator[Any]:
+    import sandbox
+
+    with sandbox.running() as running:
+        yield running
+
+
+@pytest.fixture
+def service(_sandbox: Any) -> Iterator[Any]:
+    _sandbox.clear_faults()
+    yield _sandbox
+    _sandbox.clear_faults()
+
+
+@pytest.fixture(scope="session")
+def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RivyaComfyUI]:
+    from support.comfy import start_comfyui
+
+    server = start_comfyui(tmp_path_factory.mktemp("comfyui"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def comfy(comfyui: RivyaComfyUI, service: Any) -> RivyaComfyUI:
+    comfyui.configure(api_key=service.key, base_url=service.url)
+    comfyui.forget_cached()
+    return comfyui
+
+
+@pytest.fixture
+def start_comfyui(tmp_path: Path) -> Iterator[Callable[..., RivyaComfyUI]]:
+    """Starts ComfyUI processes and stops those that are left at the end.
+
+    ``start_comfyui(base=folder, env={...}, arguments=[...])``: ``base`` (by default one folder per test) is where
+    the state lies too, so that a second start with the same one finds what the first left.
+    """
+    from support.comfy import start_comfyui as start
+
+    started: list[RivyaComfyUI] = []
+
+    def starter(base: Path | None = None, **options: Any) -> RivyaComfyUI:
+        server = start(base or tmp_path / "comfyui", **options)
+        started.append(server)
+        return server
+
+    yield starter
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    from support.browser import running_browser
+
+    with running_browser() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """An empty page of 1600 x 1000 in a profile of its own. ``page.errors`` lists what its scripts threw."""
+    context = browser.new_context(viewport={"width": 1600, "height": 1000}, service_workers="block")
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.errors = errors  # type: ignore[attr-defined]
+    yield page
+    context.close()

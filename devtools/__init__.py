@@ -1,0 +1,1 @@
+"""What ``python dev.py`` does: environment, demo, test, bench. Standard library only."""

@@ -1,0 +1,7 @@
+"""What the tests share.
+
+- ``comfy``: a real ComfyUI process with this pack in it; graphs, pictures, history, websocket
+- ``browser``: the real frontend in a real Chromium
+
+The fixtures made of them are in ``tests/conftest.py``.
+"""
