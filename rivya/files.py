@@ -1,0 +1,232 @@
+"""Private folders and files: for the owner alone, never through a symbolic link, never half written.
+
+Everything that this library keeps (key, ledger, pictures, locks) lies in one state folder and is made here:
+folders with mode 0700 and files with mode 0600 whatever the umask. What somebody else made looser, or owns,
+is used and warned about once, because bind mounts of containers look like that; a symbolic link is refused,
+because it would let a stranger choose what is read or overwritten.
+
+All functions block and raise `OSError`; `UnsafePathError` is the one for a link or a thing of the wrong kind.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+from secrets import token_hex
+
+from .filelocks import try_lock
+
+logger = logging.getLogger("rivya")
+
+TEMPORARY = ".tmp"
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_FLAGS = _NO_FOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+_PLAIN_NETWORK = "9p afs ceph cifs davfs gfs2 glusterfs lustre nfs nfs4 ocfs2 smb3 smbfs vboxsf"
+_FUSE_NETWORK = "fuse.ceph fuse.davfs2 fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs"
+_NETWORK_TYPES = frozenset(f"{_PLAIN_NETWORK} {_FUSE_NETWORK}".split())
+_warned: set[str] = set()
+
+
+class UnsafePathError(OSError):
+    """A symbolic link, or something that is no ordinary file or folder, where a private one belongs."""
+
+
+def short(path: Path | str) -> str:
+    """The last two parts of a path: enough for a person to find it, without the name of their home."""
+    parts = Path(path).parts
+    return str(Path(*parts[-2:])) if len(parts) > 1 else str(path)
+
+
+def check_private(path: Path, *, folder: bool = False) -> os.stat_result | None:
+    """Look at what lies at `path` without following it; None where there is nothing.
+
+    Raises:
+        UnsafePathError: a symbolic link, or not the kind of thing that was asked for.
+    """
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(found.st_mode):
+        raise UnsafePathError(f"{short(path)} is a symbolic link; put the real one there")
+    if not (stat.S_ISDIR if folder else stat.S_ISREG)(found.st_mode):
+        raise UnsafePathError(f"{short(path)} is not an ordinary {'folder' if folder else 'file'}")
+    _warn_if_open_to_others(path, found)
+    return found
+
+
+def private_folder(path: Path | str) -> Path:
+    """Make the folder (and its parents) unless it is there; mode 0700 whatever the umask.
+
+    Raises:
+        UnsafePathError: a symbolic link or a file lies there.
+        OSError: it cannot be made.
+    """
+    path = Path(path)
+    if check_private(path, folder=True) is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            check_private(path, folder=True)
+        else:
+            path.chmod(0o700)
+    return path
+
+
+def open_private(path: Path, flags: int) -> int:
+    """A descriptor of an ordinary file, made with mode 0600 whatever the umask if `flags` has O_CREAT."""
+    check_private(path)
+    descriptor = os.open(path, flags | _FLAGS, 0o600)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise UnsafePathError(f"{short(path)} is not an ordinary file")
+        if flags & os.O_CREAT and found.st_size == 0 and os.name == "posix":
+            os.fchmod(descriptor, 0o600)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_private(path: Path | str, max_bytes: int) -> bytes | None:
+    """The whole file, or None where there is none.
+
+    Raises:
+        UnsafePathError: a symbolic link, or no ordinary file.
+        OSError: it cannot be read, or holds more than `max_bytes`.
+    """
+    path = Path(path)
+    try:
+        descriptor = open_private(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise OSError(f"{short(path)} is larger than {max_bytes} bytes")
+    return data
+
+
+def write_atomic(path: Path | str, data: bytes, *, sync_parent: bool = True) -> None:
+    """Put the file in place whole or not at all: temporary name, fsync, rename, fsync of the folder.
+
+    Several files of one folder need only one fsync of it, after the last: `sync_parent` false for the others.
+
+    Raises:
+        UnsafePathError: a symbolic link lies at `path`.
+        OSError: it cannot be written; what was there before is still there.
+    """
+    path = Path(path)
+    check_private(path)
+    while not _write_once(path, data):
+        pass
+    if sync_parent:
+        sync_folder(path.parent)
+
+
+def _write_once(path: Path, data: bytes) -> bool:
+    """One try; False if a sweep took the temporary file in the instant before it was locked."""
+    temporary = path.with_name(f".{path.name}.{token_hex(6)}{TEMPORARY}")
+    descriptor = open_private(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    try:
+        # The lock says "a living process writes this"; it goes with the process, however that ends.
+        try_lock(descriptor)
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(data)
+        os.fsync(descriptor)
+        if os.name != "posix":  # Windows renames no open file, and lets nobody delete one
+            os.close(descriptor)
+            descriptor = -1
+        try:
+            os.replace(temporary, path)
+        except FileNotFoundError:
+            return False
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+    return True
+
+
+def sweep(folder: Path) -> int:
+    """Remove the temporary files that dead processes left in `folder`; says how many."""
+    removed = 0
+    for entry in os.scandir(folder):
+        if entry.name.startswith(".") and entry.name.endswith(TEMPORARY):
+            removed += _remove_if_abandoned(Path(entry.path))
+    return removed
+
+
+def _remove_if_abandoned(path: Path) -> bool:
+    try:
+        descriptor = open_private(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        if not try_lock(descriptor, shared=True):
+            return False
+        if os.name == "posix":
+            path.unlink(missing_ok=True)
+            return True
+    finally:
+        os.close(descriptor)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # Windows: still open in a living process
+        return False
+    return True
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames in this folder survive a power cut, where the system can (Windows cannot)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def on_network(path: Path, mounts: str | None = None) -> bool:
+    """Whether the path lies on a network file system, as far as the system's list of mounts tells.
+
+    `mounts` is the text of Linux's ``/proc/self/mounts``, read if it is not given; elsewhere only Windows'
+    network names (``\\\\server\\share``) are known.
+    """
+    real = os.path.realpath(path)
+    if real.startswith("\\\\"):
+        return True
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mounts").read_text("utf-8", "replace")
+        except OSError:
+            return False
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = fields[1].replace("\\040", " ").rstrip("/")
+        if (real + "/").startswith(point + "/") and len(point) >= len(best):
+            best, kind = point, fields[2]
+    return kind in _NETWORK_TYPES
+
+
+def _warn_if_open_to_others(path: Path, found: os.stat_result) -> None:
+    if os.name != "posix" or str(path) in _warned:
+        return
+    if found.st_uid != os.geteuid():
+        problem = "belongs to another user of this machine"
+    elif found.st_mode & 0o077:
+        problem = f"can be read or changed by other users (mode {stat.S_IMODE(found.st_mode):04o})"
+    else:
+        return
+    _warned.add(str(path))
+    logger.warning("Rivya: %s %s; it should be for you alone.", short(path), problem)
