@@ -1,0 +1,21 @@
+"""``python dev.py bench``: hands over to ``benchmarks/`` in the environment that it needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from .comfyui import ROOT
+from .environment import PYTHON, comfyui_folder, ensure_environment
+
+_RUN = "import sys; from benchmarks.{module} import main; sys.exit(main(sys.argv[1:]))"
+
+
+def main(arguments: list[str]) -> int:
+    """``--pixels``: how fast pictures are made and read; else: whole edits beside ComfyUI's own Kontext node."""
+    folder = comfyui_folder(None)
+    ensure_environment(folder, ("test", "bench"))
+    module = "pixels" if "--pixels" in arguments else "run"
+    rest = [argument for argument in arguments if argument != "--pixels"]
+    command = [str(PYTHON), "-c", _RUN.format(module=module), *rest]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, "COMFYUI_DIR": str(folder)}).returncode
