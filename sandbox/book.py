@@ -1,0 +1,259 @@
+"""The account book: accounts, uploads, tasks and every movement of credits.
+
+Everything is in memory and guarded by one lock, so that a test may read it from another thread while the
+service runs. Tasks move on by themselves: `Book.settle` books what has become due up to now, and every method
+that looks at tasks or credits settles first. Times are seconds since the epoch (UTC).
+"""
+
+from __future__ import annotations
+
+import heapq
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .contract import OrderRequest, Refusal, UploadRequest, invalid
+from .models import MODELS
+from .records import Account, Key, Plan, Task, Upload
+from .settings import Latencies, Settings
+
+_KEY_STATES = {"revoked": "api_key_revoked", "expired": "api_key_expired"}
+
+
+@dataclass
+class _Held:
+    """What is known of one idempotency key: the body that it came with, and the task once there is one."""
+
+    body_sha256: str
+    task: Task | None = None
+
+
+@dataclass
+class Book:
+    """Accounts, keys, uploads, tasks, entries."""
+
+    settings: Settings
+    accounts: dict[str, Account] = field(default_factory=dict)
+    keys: dict[str, Key] = field(default_factory=dict)
+    uploads: dict[str, Upload] = field(default_factory=dict)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self._idempotency: dict[tuple[str, str], _Held] = {}
+        self._by_url: dict[str, Upload] = {}
+        self._due: list[tuple[float, str]] = []
+        self._takes: Counter[str] = Counter()
+        self._latencies = Latencies(self.settings)
+        for name, (keys, free) in self.settings.opening_accounts().items():
+            self.accounts[name] = Account(name, free)
+            for key in keys:
+                self.keys[key] = Key(name)
+
+    # Who is asking
+
+    def account_of(self, key: str, scope: str) -> str:
+        """The name of the account that a key opens, or the refusal it gets."""
+        with self.lock:
+            found = self.keys.get(key)
+        if found is None:
+            raise Refusal(401, "api_key_invalid", "The API key cannot be verified.")
+        if found.state in _KEY_STATES:
+            raise Refusal(401, _KEY_STATES[found.state], f"The API key is {found.state}.")
+        if scope not in found.scopes:
+            raise Refusal(403, "api_scope_denied", f"The API key lacks the scope {scope}.")
+        return found.account
+
+    # Uploads
+
+    def add_upload(self, account: str, base_url: str, request: UploadRequest, readable: bool) -> Upload:
+        """Take a file in; its URL is on the second origin."""
+        number = "file_sandbox_" + secrets.token_hex(8)
+        extension = {"jpeg": "jpg"}.get(request.mime_type.split("/")[1], request.mime_type.split("/")[1])
+        url = f"{base_url}/uploads/{number}/reference.{extension}"
+        upload = Upload(number, account, url, request, time.time(), readable=readable)
+        with self.lock:
+            self.uploads[number] = self._by_url[url] = upload
+        return upload
+
+    def upload(self, upload_id: str, account: str | None = None) -> Upload:
+        """A living upload (of one account, where named); 404 otherwise."""
+        with self.lock:
+            found = self.uploads.get(upload_id)
+            if found is None or not self._is_alive(found) or account not in (None, found.account):
+                raise Refusal(404, "not_found", "The file does not exist in this account.")
+            found.reads += 1
+            return found
+
+    def _is_alive(self, upload: Upload) -> bool:
+        lifetime = self.settings.upload_lifetime
+        return upload.alive and (lifetime is None or time.time() < upload.created_at + lifetime)
+
+    def _reference(self, account: str, request: OrderRequest) -> Upload | None:
+        """The upload that an order's reference item names; it must be this account's, and alive."""
+        item = request.reference
+        if item is None:
+            return None
+        upload = self._by_url.get(item["url"])
+        if upload is None or upload.account != account or not self._is_alive(upload):
+            raise invalid("params.referenceMediaItems[0].url is not a file that this account uploaded.")
+        if upload.request.kind != item["kind"]:
+            raise invalid("params.referenceMediaItems[0].kind is not that of the uploaded file.")
+        if item.get("mimeType", upload.request.mime_type) != upload.request.mime_type:
+            raise invalid("params.referenceMediaItems[0].mimeType is not that of the uploaded file.")
+        if item.get("durationToken") != upload.token:
+            raise invalid("params.referenceMediaItems[0].durationToken is not what the upload returned.")
+        return upload
+
+    # Orders
+
+    def claim(self, account: str, key: str, body_sha256: str) -> Task | None:
+        """Claim an idempotency key before the work; returns the task to replay, or refuses the repeat."""
+        with self.lock:
+            held = self._idempotency.get((account, key))
+            if held is None:
+                self._idempotency[account, key] = _Held(body_sha256)
+                return None
+            if held.body_sha256 != body_sha256:
+                raise _conflict("The Idempotency-Key was used with another body.")
+            if held.task is None:
+                raise _conflict("A request with this Idempotency-Key is in progress.")
+            if self.settings.reject_repeats:
+                raise _conflict("The Idempotency-Key was used before.")
+            return held.task
+
+    def release(self, account: str, key: str) -> None:
+        """Give a claimed key back: the order was refused."""
+        with self.lock:
+            held = self._idempotency.get((account, key))
+            if held is not None and held.task is None:
+                del self._idempotency[account, key]
+
+    def forget_keys(self) -> None:
+        """Drop every idempotency key, as a service does when its replay window is over."""
+        with self.lock:
+            self._idempotency.clear()
+
+    def accept(
+        self,
+        account: str,
+        request: OrderRequest,
+        key: str | None,
+        body_sha256: str,
+        shaping: Mapping[str, Any],
+    ) -> Task:
+        """Make a task and reserve its credits; ``shaping`` overrides parts of its plan."""
+        with self.lock:
+            upload = self._reference(account, request)
+            self.settle()
+            wallet, price = self.accounts[account], MODELS[request.model].credits
+            if self.settings.max_open is not None and wallet.open >= self.settings.max_open:
+                raise Refusal(429, "rate_limited", "Too many orders are open.", {"Retry-After": "1"})
+            if wallet.credits < price:
+                raise Refusal(402, "insufficient_credits", "The account does not have enough credits.")
+            take = self._take(account, request, upload)
+            plan = self._plan(upload, shaping)
+            task_id = "task_sandbox_" + secrets.token_hex(8)
+            task = Task(task_id, account, request, price, upload, key, body_sha256, take, plan, time.time())
+            self.tasks[task_id] = task
+            wallet.credits -= price
+            wallet.reserved += price
+            wallet.open += 1
+            self._enter(task, "reserve", price, task.created_at)
+            heapq.heappush(self._due, (task.finish_at, task_id))
+            if key is not None:
+                self._idempotency[account, key] = _Held(body_sha256, task)
+            return task
+
+    def _take(self, account: str, request: OrderRequest, upload: Upload | None) -> int:
+        """Which of several equal orders this is (0 for the first), so that each gets a picture of its own."""
+        params = sorted(
+            (key, repr(value)) for key, value in request.params.items() if key != "referenceMediaItems"
+        )
+        content = upload.content_hash if upload else None
+        order = repr((account, request.model, request.prompt, params, content))
+        self._takes[order] += 1
+        return self._takes[order] - 1
+
+    def _plan(self, upload: Upload | None, shaping: Mapping[str, Any]) -> Plan:
+        latency = float(shaping.get("latency", self._latencies.next()))
+        if upload is not None and not upload.readable:
+            error = {"code": "generation_failed", "message": "The reference cannot be read."}
+            return Plan(latency, fails=True, error=error)
+        return Plan(latency, **{name: value for name, value in shaping.items() if name != "latency"})
+
+    def task(self, task_id: str, account: str) -> Task:
+        """A task of an account; 404 otherwise."""
+        with self.lock:
+            found = self.tasks.get(task_id)
+            if found is None or found.dropped or found.account != account:
+                raise Refusal(404, "not_found", "The task does not exist in this account.")
+            return found
+
+    def noticed(self, task: Task, now: float) -> None:
+        """Note one status read, the first one that tells the end, and renew result URLs that have run out."""
+        with self.lock:
+            self.settle(now)
+            task.polls += 1
+            if now < task.finish_at:
+                return
+            if task.noticed_at is None:
+                task.noticed_at = now
+            if task.urls_expire_at is None:
+                task.urls_expire_at = now + self.settings.result_lifetime
+            elif now >= task.urls_expire_at and not task.gone:
+                task.generation += 1
+                task.urls_expire_at = now + self.settings.result_lifetime
+
+    # Credits
+
+    def settle(self, now: float | None = None) -> None:
+        """Charge or refund every task whose time has come."""
+        with self.lock:
+            until = time.time() if now is None else now
+            while self._due and self._due[0][0] <= until:
+                moment, task_id = heapq.heappop(self._due)
+                task = self.tasks[task_id]
+                if not task.settled:
+                    self._settle(task, moment)
+
+    def finish(self, task: Task) -> None:
+        """Let a task end now, whatever its latency."""
+        with self.lock:
+            now = time.time()
+            if task.status(now) in ("queued", "processing"):
+                task.plan = replace(task.plan, latency=now - task.created_at)
+                heapq.heappush(self._due, (task.finish_at, task.id))
+                self.settle()
+
+    def _settle(self, task: Task, moment: float) -> None:
+        wallet = self.accounts[task.account]
+        wallet.reserved -= task.credits
+        wallet.open -= 1
+        task.settled = True
+        if task.plan.fails and not task.plan.charged_on_failure:
+            wallet.credits += task.credits
+            self._enter(task, "refund", task.credits, moment)
+        else:
+            wallet.spent += task.credits
+            task.final_credits = task.credits
+            self._enter(task, "charge", task.credits, moment)
+
+    def _enter(self, task: Task, kind: str, amount: int, moment: float) -> None:
+        entry = {"time": moment, "account": task.account, "task": task.id, "kind": kind, "credits": amount}
+        self.entries.append(entry)
+
+    def credits_of(self, account: str) -> int:
+        """Free credits of an account, settled."""
+        with self.lock:
+            self.settle()
+            return self.accounts[account].credits
+
+
+def _conflict(message: str) -> Refusal:
+    return Refusal(409, "idempotency_conflict", message)

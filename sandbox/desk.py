@@ -1,0 +1,272 @@
+"""The desk: what tests may read and order, by name, from Python or over HTTP under ``/_sandbox/``.
+
+``GET /_sandbox/`` is a page for people, ``GET /_sandbox/book`` the book, and ``POST /_sandbox/<operation>`` with a JSON
+object of arguments any operation of `Desk`. Nothing here belongs to the service that the sandbox stands in for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import html
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from .records import Account, Key, Task, Upload
+from .settings import NOTICE
+
+if TYPE_CHECKING:
+    from .service import Service
+
+
+class Desk:
+    """The operations; each takes plain values by name and returns plain JSON values."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def operations(self) -> dict[str, Callable[..., Any]]:
+        """Every operation by its name."""
+        names = set(vars(type(self))) - {"operations", "perform"}
+        return {name: getattr(self, name) for name in names if not name.startswith("_")}
+
+    def perform(self, name: str, arguments: dict[str, Any]) -> Any:
+        """Carry one operation out; ValueError for one that does not exist or does not take these arguments."""
+        operation = self.operations().get(name)
+        if operation is None:
+            raise ValueError(f"there is no operation {name}")
+        try:
+            return operation(**arguments)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"{name}: {error}") from error
+
+    def book(self) -> dict[str, Any]:
+        """Accounts, tasks, uploads, entries, requests, violations and errors of the sandbox itself."""
+        book, traffic = self._service.book, self._service.traffic
+        with book.lock:
+            book.settle()
+            return {
+                "accounts": {name: self._account(account) for name, account in book.accounts.items()},
+                "tasks": [self._task(task) for task in book.tasks.values()],
+                "uploads": [_upload(upload) for upload in book.uploads.values()],
+                "entries": [dict(entry) for entry in book.entries],
+                "requests": traffic.as_dicts(),
+                "violations": list(traffic.violations),
+                "errors": list(traffic.errors),
+            }
+
+    def _account(self, account: Account) -> dict[str, Any]:
+        keys = [text for text, key in self._service.book.keys.items() if key.account == account.name]
+        return asdict(account) | {"keys": keys}
+
+    def _task(self, task: Task) -> dict[str, Any]:
+        now = time.time()
+        status = task.status(now)
+        return {
+            "id": task.id,
+            "account": task.account,
+            "model": task.request.model,
+            "prompt": task.request.prompt,
+            "params": dict(task.request.params),
+            "client_request_id": task.request.client_request_id,
+            "upload": task.upload.id if task.upload is not None else None,
+            "idempotency_key": task.idempotency_key,
+            "body_sha256": task.body_sha256,
+            "take": task.take,
+            "status": status,
+            "credits": task.credits,
+            "final_credits": task.final_credits,
+            "charged": status == "succeeded" or (status == "failed" and task.plan.charged_on_failure),
+            "created_at": task.created_at,
+            "finish_at": task.finish_at,
+            "latency": task.plan.latency,
+            "noticed_at": task.noticed_at,
+            "polls": task.polls,
+            "urls": self._service.result_urls(task) if status == "succeeded" else [],
+        }
+
+    def fault(self, **order: Any) -> dict[str, Any]:
+        """Arm a fault; see `sandbox.faults.ACTIONS`."""
+        return self._service.faults.arm(**order).as_dict()
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Every armed fault, with how often it struck."""
+        return self._service.faults.armed()
+
+    def clear_faults(self) -> None:
+        """Take every fault back, and end what is stalled."""
+        self._service.faults.clear()
+
+    def reset(self) -> None:
+        """Begin again: opening accounts, no tasks, uploads, faults or log."""
+        self._service.reset()
+
+    def wait(
+        self,
+        endpoint: str,
+        stage: str = "answered",
+        count: int = 1,
+        timeout: float = 10.0,
+        fault: str | None = None,
+    ) -> bool:
+        """Wait until ``count`` requests to an endpoint have come to a stage (and were hit by this fault)."""
+        return self._service.traffic.wait(
+            lambda exchange: (
+                exchange.endpoint == endpoint
+                and exchange.reached(stage)
+                and (fault is None or exchange.fault == fault)
+            ),
+            count,
+            timeout,
+        )
+
+    def set_key(
+        self, key: str, account: str = "main", state: str = "active", scopes: list[str] | None = None
+    ) -> None:
+        """Add a key to an account (which is opened if need be), or change one: active, revoked or expired."""
+        book = self._service.book
+        if state not in ("active", "revoked", "expired"):
+            raise ValueError("state must be active, revoked or expired")
+        with book.lock:
+            book.accounts.setdefault(account, Account(account, self._service.settings.credits))
+            book.keys[key] = Key(account, state) if scopes is None else Key(account, state, tuple(scopes))
+
+    def set_credits(self, amount: int, account: str = "main") -> None:
+        """Set what an account has free."""
+        with self._service.book.lock:
+            self._service.book.settle()
+            self._service.book.accounts[account].credits = amount
+
+    def expire_uploads(self, upload: str | None = None) -> int:
+        """Let one upload be gone, or all of them; returns how many."""
+        with self._service.book.lock:
+            chosen = [item for item in self._service.book.uploads.values() if upload in (None, item.id)]
+            for item in chosen:
+                item.alive = False
+        return len(chosen)
+
+    def expire_results(self, task: str | None = None, status: int = 403, gone: bool = False) -> int:
+        """Let the result URLs told so far answer ``status``; reading the task gives new ones, unless ``gone``."""
+        with self._service.book.lock:
+            chosen = self._chosen(task)
+            for item in chosen:
+                item.generation += 1
+                item.expired_status = status
+                item.gone = gone
+        return len(chosen)
+
+    def finish_tasks(self, task: str | None = None) -> int:
+        """Let one running task end now, or all of them."""
+        chosen = self._chosen(task)
+        for item in chosen:
+            self._service.book.finish(item)
+        return len(chosen)
+
+    def drop_tasks(self, task: str | None = None) -> int:
+        """Let the service know nothing of one task any more, or of all; credits stay as they are."""
+        chosen = self._chosen(task)
+        for item in chosen:
+            item.dropped = True
+        return len(chosen)
+
+    def forget_keys(self) -> None:
+        """Drop every idempotency key, as when the replay window is over."""
+        self._service.book.forget_keys()
+
+    def close_listener(self, seconds: float = 1.0) -> None:
+        """Refuse connections to the API origin for a while, and close idle ones."""
+        self._service.close_listener(seconds)
+
+    def picture(self, task: str, index: int = 0) -> str:
+        """The exact bytes of a result, in base64."""
+        found = self._service.picture(self._service.book.tasks[task], index)
+        return base64.b64encode(found.result(60)).decode()
+
+    def _chosen(self, task: str | None) -> list[Task]:
+        with self._service.book.lock:
+            return [item for item in self._service.book.tasks.values() if task in (None, item.id)]
+
+
+def _upload(upload: Upload) -> dict[str, Any]:
+    return {
+        "id": upload.id,
+        "account": upload.account,
+        "url": upload.url,
+        "sha256": upload.content_hash,
+        "size": len(upload.request.data),
+        "name": upload.request.name,
+        "kind": upload.request.kind,
+        "mime_type": upload.request.mime_type,
+        "model": upload.request.model,
+        "client_request_id": upload.request.client_request_id,
+        "token": upload.token,
+        "created_at": upload.created_at,
+        "alive": upload.alive,
+        "reads": upload.reads,
+    }
+
+
+def desk_routes(service: Service) -> list[Route]:
+    """The page, the book, and the operations over HTTP."""
+    desk = Desk(service)
+
+    async def page(request: Request) -> Response:
+        return HTMLResponse(_page(service, desk.book()))
+
+    async def read(request: Request) -> Response:
+        return JSONResponse(desk.faults() if request.url.path.endswith("faults") else desk.book())
+
+    async def perform(request: Request) -> Response:
+        body = await request.body()
+        try:
+            arguments = json.loads(body) if body else {}
+            result = await asyncio.to_thread(desk.perform, request.path_params["operation"], arguments)
+        except ValueError as error:
+            return JSONResponse({"sandbox_error": str(error)}, 400)
+        return JSONResponse({"result": result})
+
+    return [
+        Route("/", page, methods=["GET"]),
+        Route("/_sandbox/", page, methods=["GET"]),
+        Route("/_sandbox/book", read, methods=["GET"]),
+        Route("/_sandbox/faults", read, methods=["GET"]),
+        Route("/_sandbox/{operation}", perform, methods=["POST"]),
+    ]
+
+
+def _page(service: Service, book: dict[str, Any]) -> str:
+    """A page for people: what this is, who has what, and the newest orders."""
+    accounts = "".join(
+        f"<li>{html.escape(name)}: {account['credits']} credits free, {account['reserved']} reserved, "
+        f"{account['spent']} spent</li>"
+        for name, account in book["accounts"].items()
+    )
+    orders = "".join(
+        f"<tr><td>{task['id']}</td><td>{task['model']}</td><td>{task['status']}</td><td>{task['credits']}</td>"
+        f"<td>{html.escape(task['prompt'][:120])}</td><td>{_links(task['urls'])}</td></tr>"
+        for task in reversed(book["tasks"][-50:])
+    )
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{NOTICE}</title>"
+        "<style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:70rem}td{padding:.2rem .8rem .2rem 0}</style>"
+        "<h1>This is a sandbox. No real service is involved.</h1>"
+        "<p>It stands in for the Rivya API on this machine: nothing is sent anywhere, nothing costs anything, "
+        "and the pictures are drawn here, not by a model.</p>"
+        f"<p>API: {service.url} &middot; results: {service.results_url}</p><ul>{accounts}</ul>"
+        f"<h2>Orders ({len(book['tasks'])})</h2><table>{orders}</table>"
+        f"<p>{len(book['requests'])} requests, {len(book['uploads'])} uploads, {len(book['violations'])} violations. "
+        'All of it as JSON: <a href="/_sandbox/book">the book</a>.</p></html>'
+    )
+
+
+def _links(urls: list[str]) -> str:
+    return " ".join(
+        f'<a href="{html.escape(url)}">picture {number + 1}</a>' for number, url in enumerate(urls)
+    )

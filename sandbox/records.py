@@ -1,0 +1,111 @@
+"""The records of the account book: what an account, a key, an upload and a task are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+from .contract import OrderRequest, UploadRequest
+
+SCOPES = (
+    "models:read",
+    "generations:create",
+    "generations:read",
+    "files:create",
+    "files:read",
+    "credits:read",
+)
+
+
+@dataclass
+class Key:
+    """One API key; ``state`` is active, revoked or expired."""
+
+    account: str
+    state: str = "active"
+    scopes: tuple[str, ...] = SCOPES
+
+
+@dataclass
+class Account:
+    """A wallet. ``credits`` is what is free: what running tasks hold is ``reserved``."""
+
+    name: str
+    credits: int
+    reserved: int = 0
+    spent: int = 0
+    open: int = 0
+
+
+@dataclass
+class Upload:
+    """One uploaded file, with its bytes."""
+
+    id: str
+    account: str
+    url: str
+    request: UploadRequest
+    created_at: float
+    alive: bool = True
+    readable: bool = True
+    token_spelling: str | None = None
+    token: str | None = None
+    reads: int = 0
+
+    @property
+    def content_hash(self) -> str:
+        return sha256(self.request.data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a task will go: decided when it is accepted."""
+
+    latency: float
+    fails: bool = False
+    charged_on_failure: bool = False
+    error: Mapping[str, str] | None = None
+    results: int = 1
+
+
+@dataclass
+class Task:
+    """One accepted order."""
+
+    id: str
+    account: str
+    request: OrderRequest
+    credits: int
+    upload: Upload | None
+    idempotency_key: str | None
+    body_sha256: str
+    take: int
+    plan: Plan
+    created_at: float
+    final_credits: int = 0
+    settled: bool = False
+    polls: int = 0
+    noticed_at: float | None = None
+    generation: int = 1
+    urls_expire_at: float | None = None
+    expired_status: int | None = None
+    gone: bool = False
+    dropped: bool = False
+
+    @property
+    def finish_at(self) -> float:
+        return self.created_at + self.plan.latency
+
+    def status(self, now: float) -> str:
+        """The status word at a moment: a quarter of the time queued, then processing, then the end."""
+        if now <= self.created_at:
+            return "queued"
+        if now >= self.finish_at:
+            return "failed" if self.plan.fails else "succeeded"
+        return "queued" if now < self.created_at + self.plan.latency / 4 else "processing"
+
+    def changed_at(self, now: float) -> float:
+        """When the status last changed."""
+        starts = {"queued": self.created_at, "processing": self.created_at + self.plan.latency / 4}
+        return starts.get(self.status(now), self.finish_at)

@@ -1,0 +1,164 @@
+"""One sandbox: its book, its traffic, its faults and its pictures, and what they do together."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from hashlib import sha256
+from typing import Any
+
+from .book import Book
+from .contract import Refusal
+from .faults import Fault, FaultDesk
+from .pictures import Gallery, PictureOrder
+from .records import Task, Upload
+from .settings import Settings
+from .traffic import Traffic
+
+
+def timestamp(moment: float) -> str:
+    """ISO 8601 in UTC with milliseconds, as the service writes times."""
+    text = datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def shaping(fault: Fault | None) -> dict[str, Any]:
+    """What a fault on the create endpoint decides about the accepted task."""
+    if fault is None:
+        return {}
+    if fault.action == "fail_task":
+        error = {"code": "generation_failed", "message": "The generation failed."}
+        return {
+            "fails": True,
+            "charged_on_failure": fault.get("charged", False),
+            "error": fault.get("error", error),
+        }
+    if fault.action == "results":
+        return {"results": fault.get("count", 2)}
+    if fault.action == "latency":
+        return {"latency": fault.get("seconds", 0.0)}
+    return {}
+
+
+@dataclass
+class Service:
+    """The state behind both origins; ``settings`` has the real ports."""
+
+    settings: Settings
+    close_listener: Callable[[float], None]
+    faults: FaultDesk = field(default_factory=FaultDesk)
+    gallery: Gallery = field(default_factory=Gallery)
+    traffic: Traffic = field(default_factory=Traffic)
+
+    def __post_init__(self) -> None:
+        self.book = Book(self.settings)
+        self._secret = secrets.token_bytes(32)
+
+    @property
+    def url(self) -> str:
+        """The API origin."""
+        return f"http://127.0.0.1:{self.settings.port}"
+
+    @property
+    def results_url(self) -> str:
+        """The second origin, where uploads and results are."""
+        return f"http://127.0.0.1:{self.settings.results_port}"
+
+    def reset(self) -> None:
+        """Begin again with the opening accounts, no tasks, no uploads, no faults and an empty log."""
+        self.faults.clear()
+        self.book = Book(self.settings)
+        self.traffic = Traffic()
+
+    def generation(self, task: Task, now: float) -> dict[str, Any]:
+        """A task as both generation endpoints show it: nine keys, as at a moment."""
+        status = task.status(now)
+        result, error = None, None
+        if status == "succeeded":
+            urls = self.result_urls(task)
+            result = {"primary_url": urls[0], "urls": urls}
+        elif status == "failed":
+            error = dict(task.plan.error) if task.plan.error is not None else None
+        return {
+            "id": task.id,
+            "status": status,
+            "model": task.request.model,
+            "reserved_credits": task.credits,
+            "final_credits": task.final_credits if status in ("succeeded", "failed") else 0,
+            "created_at": timestamp(task.created_at),
+            "updated_at": timestamp(task.changed_at(now)),
+            "result": result,
+            "error": error,
+        }
+
+    def file(self, upload: Upload) -> dict[str, Any]:
+        """An upload as both file endpoints show it."""
+        shown = {
+            "id": upload.id,
+            "object": "file",
+            "kind": upload.request.kind,
+            "url": upload.url,
+            "name": upload.request.name,
+            "mime_type": upload.request.mime_type,
+            "size": len(upload.request.data),
+            "duration_seconds": None,
+            "duration_token": None,
+            "created_at": timestamp(upload.created_at),
+        }
+        if upload.token_spelling is not None:
+            del shown["duration_token"]
+            shown[upload.token_spelling] = upload.token
+        return shown
+
+    def result_urls(self, task: Task) -> list[str]:
+        """The signed URLs of a finished task's pictures, as they are at present."""
+        return [self._result_url(task, index) for index in range(task.plan.results)]
+
+    def _result_url(self, task: Task, index: int) -> str:
+        extension = {"jpeg": "jpg"}.get(task.request.option("outputFormat"), "png")
+        expires = int(task.urls_expire_at or task.finish_at + self.settings.result_lifetime)
+        signature = self._signature(task.id, index, task.generation, expires)
+        query = f"expires={expires}&generation={task.generation}&signature={signature}"
+        return f"{self.results_url}/results/{task.id}/{index}.{extension}?{query}"
+
+    def _signature(self, task_id: str, index: int, generation: int, expires: int) -> str:
+        text = f"{task_id}/{index}/{generation}/{expires}".encode()
+        return hmac.new(self._secret, text, sha256).hexdigest()
+
+    def result_task(self, task_id: str, index: int, query: dict[str, str]) -> Task:
+        """The task of a result URL; `Refusal` when the URL is wrong, has expired, or the picture is gone."""
+        task = self.book.tasks.get(task_id)
+        try:
+            generation, expires = int(query["generation"]), int(query["expires"])
+            signed = self._signature(task_id, index, generation, expires)
+            right = hmac.compare_digest(signed.encode(), query["signature"].encode())
+        except (KeyError, ValueError):
+            right = False
+        if task is None or task.dropped or not right or time.time() < task.finish_at:
+            raise Refusal(403, "signature", "The signature of this sandbox URL is wrong.")
+        if task.gone or generation != task.generation or time.time() >= expires:
+            raise Refusal(
+                task.expired_status or self.settings.expired_status, "expired", "This sandbox URL is over."
+            )
+        return task
+
+    def picture(self, task: Task, index: int) -> Future[bytes]:
+        """The bytes of one result of a task, made in a thread at the first call."""
+        return self.gallery.picture(
+            PictureOrder(
+                model=task.request.model,
+                prompt=task.request.prompt,
+                ratio=task.request.option("aspectRatio"),
+                format=task.request.option("outputFormat"),
+                watermark=str(task.request.params.get("watermark", "")),
+                reference=task.upload.request.data if task.upload is not None else None,
+                take=task.take,
+                index=index,
+                megapixels=self.settings.megapixels,
+            )
+        )

@@ -1,0 +1,89 @@
+"""The log of requests: what came, how far it got, what was answered. Tests read it and wait on it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+STAGES = ("arrived", "received", "worked", "answered")
+
+
+@dataclass
+class Exchange:
+    """One request, without its key and without the query of its URL.
+
+    ``stage`` says how far it got: arrived (headers read), received (body read), worked (the service has done what was
+    asked), answered (the last byte of the answer was handed to the system). ``fault`` is the action of the fault that
+    hit it. ``time`` is when it arrived, in seconds since the epoch.
+    """
+
+    number: int
+    time: float
+    origin: str
+    endpoint: str
+    method: str
+    path: str
+    idempotency_key: str | None
+    content_type: str
+    request_id: str
+    account: str | None = None
+    size: int = 0
+    body_sha256: str = ""
+    stage: str = "arrived"
+    status: int | None = None
+    fault: str | None = None
+    seconds: float | None = None
+
+    def reached(self, stage: str) -> bool:
+        """Whether the request has come as far as a stage."""
+        return STAGES.index(self.stage) >= STAGES.index(stage)
+
+
+@dataclass
+class Traffic:
+    """All requests to the service's endpoints, in order of arrival, and what was seen that must not be."""
+
+    exchanges: list[Exchange] = field(default_factory=list)
+    violations: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def add(self, **fields: Any) -> Exchange:
+        """Note a request that has arrived."""
+        with self.changed:
+            exchange = Exchange(number=len(self.exchanges) + 1, time=time.time(), **fields)
+            self.exchanges.append(exchange)
+            self.changed.notify_all()
+            return exchange
+
+    def advance(self, exchange: Exchange, stage: str, **fields: Any) -> None:
+        """Note how far a request has come."""
+        with self.changed:
+            exchange.stage = stage
+            for name, value in fields.items():
+                setattr(exchange, name, value)
+            if stage == "answered":
+                exchange.seconds = time.time() - exchange.time
+            self.changed.notify_all()
+
+    def violation(self, exchange: Exchange, text: str) -> None:
+        """Note something that a client must never do."""
+        with self.changed:
+            self.violations.append({"time": time.time(), "request": exchange.number, "text": text})
+
+    def wait(self, wanted: Callable[[Exchange], bool], count: int, timeout: float) -> bool:
+        """Wait until ``count`` requests are as wanted; False when it takes longer than ``timeout`` seconds."""
+
+        def enough() -> bool:
+            return sum(map(wanted, self.exchanges)) >= count
+
+        with self.changed:
+            return self.changed.wait_for(enough, timeout)
+
+    def as_dicts(self) -> Iterable[dict[str, Any]]:
+        """The requests as plain JSON values."""
+        with self.changed:
+            return [asdict(exchange) for exchange in self.exchanges]
