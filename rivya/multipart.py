@@ -1,0 +1,68 @@
+"""The upload form, byte for byte: the same form always gives the same body."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from itertools import count
+
+from .errors import Delivery, ValidationError
+
+_MIME = re.compile(r"[a-z]{1,32}/[a-z0-9.+-]{1,64}", re.ASCII)
+_FIELD = re.compile(r"[a-z_]{1,64}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A file with the text fields that go with it; the file is the part called ``file``, and comes first."""
+
+    file: bytes = field(repr=False)
+    filename: str
+    mime: str
+    fields: tuple[tuple[str, str], ...]
+
+
+def encode(form: Form) -> tuple[str, bytes]:
+    """The boundary and the body of a ``multipart/form-data`` request.
+
+    Quotes and line ends in the file name are percent-escaped as browsers do it, so that no name can begin a header.
+
+    Raises:
+        ValidationError: a MIME type or field name of no usable form, or text that cannot be UTF-8.
+    """
+    if not _MIME.fullmatch(form.mime) or not all(_FIELD.fullmatch(name) for name, _ in form.fields):
+        raise _refused("The upload has a MIME type or a field name that cannot be sent.")
+    try:
+        filename = _escaped(form.filename).encode("utf-8")
+        fields = [(name.encode("ascii"), value.encode("utf-8")) for name, value in form.fields]
+    except UnicodeEncodeError:
+        raise _refused("A text of the upload has characters that cannot be sent.") from None
+    boundary = _free_boundary((form.file, *(value for _, value in fields)))
+    line = b"--" + boundary
+    parts = [
+        line,
+        b'Content-Disposition: form-data; name="file"; filename="' + filename + b'"',
+        b"Content-Type: " + form.mime.encode("ascii"),
+        b"",
+        form.file,
+    ]
+    for name, value in fields:
+        parts += [line, b'Content-Disposition: form-data; name="' + name + b'"', b"", value]
+    return boundary.decode("ascii"), b"\r\n".join([*parts, line + b"--", b""])
+
+
+def _escaped(name: str) -> str:
+    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A").replace("\0", "%00")
+
+
+def _free_boundary(contents: tuple[bytes, ...]) -> bytes:
+    """The first boundary that occurs in none of the contents."""
+    for number in count():
+        boundary = b"rivya-form-%08d" % number
+        if not any(boundary in content for content in contents):
+            return boundary
+    raise AssertionError("count() does not end")
+
+
+def _refused(message: str) -> ValidationError:
+    return ValidationError(message, delivery=Delivery.NEVER)
