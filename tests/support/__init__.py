@@ -2,6 +2,7 @@
 
 - ``comfy``: a real ComfyUI process with this pack in it; graphs, pictures, history, websocket
 - ``browser``: the real frontend in a real Chromium
+- ``sources``: the project's files and what they import
 
 The fixtures made of them are in ``tests/conftest.py``.
 """
