@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from datetime import datetime, timezone
-from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
 from .answers import clean_text, http_url
@@ -26,21 +25,11 @@ from .errors import (
     UnusableAnswerError,
 )
 from .policy import parse_retry_after
+from .pool import Answer
 
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({401, 403, 404, 410})
-
-
-class Answer(Protocol):
-    """An answer whose body has not been read."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def headers(self) -> Iterable[tuple[bytes, bytes]]: ...
-    def aiter_stream(self) -> AsyncIterator[bytes]: ...
-    async def aclose(self) -> None: ...
 
 
 Ask = Callable[[str], Awaitable[Answer]]
@@ -111,7 +100,7 @@ async def _read(
         f"the result at {host}", max_bytes, fields.get("content-encoding"), fields.get("content-length")
     )
     began, arrived = time.monotonic(), 0
-    async with aclosing(answer.aiter_stream()) as chunks:  # type: ignore[type-var]
+    async with aclosing(answer.chunks()) as chunks:  # type: ignore[type-var]
         async for chunk in chunks:
             for _ in body.feed(chunk):
                 await asyncio.sleep(0)

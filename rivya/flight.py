@@ -174,7 +174,8 @@ def _reason(error: BaseException) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return clean_text(f"its certificate is not valid ({cause.verify_message})", 160)
         if isinstance(cause, OSError) and cause.strerror:
-            text = os.strerror(cause.errno) if (cause.errno or 0) > 0 else cause.strerror
+            # asyncio writes a sentence of its own into strerror; those of name lookups have negative numbers.
+            text = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
         elif not text and not isinstance(cause, OSError):
             text = str(cause)
         cause, depth = cause.__cause__ or cause.__context__, depth + 1  # type: ignore[assignment]

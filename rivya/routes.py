@@ -18,20 +18,12 @@ import httpcore
 from . import wire
 from .addresses import is_loopback
 from .errors import ConfigurationError, Delivery
-
-Pool = httpcore.AsyncConnectionPool | httpcore.AsyncHTTPProxy | httpcore.AsyncSOCKSProxy
+from .pool import Answer, Connect, Pool
 
 _KEEPALIVE_S = 60.0
 """Long enough to keep the connection between two polls and between two prompts."""
 
-_POOL: dict[str, Any] = {
-    "keepalive_expiry": _KEEPALIVE_S,
-    "http1": True,
-    "http2": False,
-    # What runs at once is bounded by the engine; a second bound here could only make a cancelled request wait.
-    "max_connections": None,
-    "max_keepalive_connections": None,
-}
+_OPTIONS: dict[str, Any] = {"keepalive_expiry": _KEEPALIVE_S, "http1": True, "http2": False}
 
 
 class Routes:
@@ -51,15 +43,15 @@ class Routes:
         self._pools: dict[tuple[bool, str | None], Pool] = {}
         self._known: dict[tuple[str, str], str | None] = {}
 
-    async def send(self, request: httpcore.Request, *, result: bool) -> httpcore.Response:
+    async def send(self, request: httpcore.Request, *, result: bool) -> Answer:
         """Send the request over a pool of its kind; the pools of the service and of results share nothing."""
         host = request.url.host.decode("ascii")
         context = await self._context()
         proxy = await self._proxy(request.url.scheme.decode("ascii"), host)
         pool = self._pools.get((result, proxy))
         if pool is None:
-            pool = self._pools[result, proxy] = self._built(result, proxy, context)
-        return await pool.handle_async_request(request)
+            pool = self._pools[result, proxy] = Pool(self._factory(result, proxy, context))
+        return await pool.send(request)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -89,29 +81,41 @@ class Routes:
             self._known[scheme, host] = await wire.in_thread(proxy_for, scheme, host)
         return self._known[scheme, host]
 
-    def _built(self, result: bool, proxy: str | None, context: ssl.SSLContext) -> Pool:
+    def _factory(self, result: bool, proxy: str | None, context: ssl.SSLContext) -> Connect:
+        """What makes a connection, straight or through the proxy. How many there may be is the engine's decision."""
         if proxy is None:
+            backend = self._backends[result]
             return httpcore.AsyncConnectionPool(
-                ssl_context=context, network_backend=self._backends[result], **_POOL
-            )
+                ssl_context=context, network_backend=backend, **_OPTIONS
+            ).create_connection
         try:
             parts = urlsplit(proxy)
             auth = None
             if parts.username is not None:
                 auth = (unquote(parts.username).encode(), unquote(parts.password or "").encode())
             address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-            common = {"proxy_auth": auth, "ssl_context": context, "network_backend": wire.Backend(), **_POOL}
-            if parts.scheme in ("socks5", "socks5h"):
-                return httpcore.AsyncSOCKSProxy(address, **common)
-            if parts.scheme in ("http", "https") and parts.hostname:
-                return httpcore.AsyncHTTPProxy(address, **common)
-        except ImportError:
-            raise _no_proxy(
-                "is a SOCKS proxy, which needs one more package", "Run: pip install socksio"
-            ) from None
-        except (ValueError, RuntimeError):
+            common = {
+                "proxy_auth": auth,
+                "ssl_context": context,
+                "network_backend": wire.Backend(),
+                **_OPTIONS,
+            }
+            if parts.hostname and parts.scheme in ("http", "https"):
+                return httpcore.AsyncHTTPProxy(address, **common).create_connection
+            if parts.hostname and parts.scheme in ("socks5", "socks5h"):
+                return _socks(address, common)
+        except ValueError:
             pass
         raise _no_proxy("cannot be used", "Correct HTTPS_PROXY or ALL_PROXY in the environment.")
+
+
+def _socks(address: str, options: dict[str, Any]) -> Connect:
+    try:
+        return httpcore.AsyncSOCKSProxy(address, **options).create_connection
+    except (ImportError, RuntimeError):
+        raise _no_proxy(
+            "is a SOCKS proxy, which needs one more package", "Run: pip install socksio"
+        ) from None
 
 
 def proxy_for(scheme: str, host: str) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -30,7 +30,8 @@ from .errors import (
     ValidationError,
 )
 from .flight import Flight, fly
-from .multipart import Form, encode
+from .outgoing import Form, checked_headers, encode, pieces
+from .pool import Answer
 from .routes import Routes
 from .secret import Secret
 
@@ -39,26 +40,12 @@ __all__ = ["Form", "Reply", "Timeouts", "Transport"]
 MAX_RESULT_BYTES = 64 * 1024 * 1024
 RESULT_TIME_CAP_S = 300.0
 
-_CHUNK_BYTES = 64 * 1024
 _SLOWEST_LINE = 125_000
 """Bytes per second of a 1 Mbit/s line: what the time limits of an upload are made for."""
 _SYSTEM_BUFFER_BYTES = 4 * 1024 * 1024
 """Most that the operating system takes off us before it has left the machine."""
 
 _PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+", re.ASCII)
-_HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}", re.ASCII)
-_HEADER_VALUE = re.compile(r"[ -~]{0,1024}", re.ASCII)
-_OWN_HEADERS = frozenset(
-    {
-        "host",
-        "authorization",
-        "cookie",
-        "connection",
-        "content-length",
-        "transfer-encoding",
-        "accept-encoding",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -146,7 +133,7 @@ class Transport:
             ValidationError: a path or header that must not be sent.
         """
         url = self._url(path)
-        plain_headers = {"Accept": "application/json", **_checked(headers)}
+        plain_headers = {"Accept": "application/json", **checked_headers(headers)}
         if form is not None:
             boundary, body = encode(form)
             plain_headers["Content-Type"] = f"multipart/form-data; boundary={boundary}"
@@ -158,11 +145,11 @@ class Transport:
             key = self._key.reveal() if with_key and self._key is not None else None
             own = {"Authorization": f"Bearer {key}"} if key is not None else {}
             read_s = self._timeouts.read_s + min(size, _SYSTEM_BUFFER_BYTES) / _SLOWEST_LINE
-            response = await self._send(flight, method, url, {**plain_headers, **own}, body, read_s)
+            answer = await self._send(flight, method, url, {**plain_headers, **own}, body, read_s)
             try:
-                return await _reply(response, max_bytes, key)
+                return await _reply(answer, max_bytes, key)
             finally:
-                await response.aclose()
+                await answer.aclose()
 
         total_s = self._timeouts.total_s + 2.5 * size / _SLOWEST_LINE
         return await fly(talk, total_s, "Rivya")
@@ -181,7 +168,7 @@ class Transport:
         times = self._timeouts
 
         async def talk(flight: Flight) -> bytes:
-            async def ask(hop: str) -> httpcore.Response:
+            async def ask(hop: str) -> Answer:
                 target = _parsed(hop)
                 self._guard.check_url_host(target.raw_host.decode("ascii"))
                 accepted = {"Accept": "image/*"}
@@ -223,7 +210,7 @@ class Transport:
         read_s: float,
         *,
         result: bool = False,
-    ) -> httpcore.Response:
+    ) -> Answer:
         times = self._timeouts
         fields = {
             "Host": url.netloc.decode("ascii"),
@@ -237,7 +224,7 @@ class Transport:
             method,
             httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
             headers=[(name.encode("ascii"), value.encode("ascii")) for name, value in fields.items()],
-            content=_pieces(body) if body is not None else None,
+            content=pieces(body) if body is not None else None,
             extensions={
                 "timeout": {"connect": times.connect_s, "read": read_s, "write": times.write_s, "pool": None},
                 "trace": flight.trace,
@@ -246,10 +233,10 @@ class Transport:
         return await self._routes.send(request, result=result)
 
 
-async def _reply(response: httpcore.Response, max_bytes: int, key: str | None) -> Reply:
+async def _reply(answer: Answer, max_bytes: int, key: str | None) -> Reply:
     """Read the answer. Should it hold the key, which only a broken service would send back, the key is cut out."""
-    headers = download.lower_headers(response.headers)
-    status = response.status
+    headers = download.lower_headers(answer.headers)
+    status = answer.status
     if not 200 <= status < 300 and status < 400:
         raise UnusableAnswerError(
             f"Rivya answered with a redirect or an upgrade (HTTP {status}), which is not followed.",
@@ -262,7 +249,7 @@ async def _reply(response: httpcore.Response, max_bytes: int, key: str | None) -
         body = Body(
             "the answer of Rivya", max_bytes, headers.get("content-encoding"), headers.get("content-length")
         )
-        async with aclosing(response.aiter_stream()) as chunks:  # type: ignore[type-var]
+        async with aclosing(answer.chunks()) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
                 for _ in body.feed(chunk):
                     await asyncio.sleep(0)
@@ -277,27 +264,6 @@ async def _reply(response: httpcore.Response, max_bytes: int, key: str | None) -
         data = data.replace(key.encode("ascii"), b"[API key]")
         headers = {name: value.replace(key, "[API key]") for name, value in headers.items()}
     return Reply(status, MappingProxyType(headers), data)
-
-
-async def _pieces(body: bytes) -> AsyncIterator[bytes]:
-    """The body in pieces, so that the limit for a write counts for each of them."""
-    view = memoryview(body)
-    for start in range(0, len(view), _CHUNK_BYTES):
-        yield bytes(view[start : start + _CHUNK_BYTES])
-
-
-def _checked(headers: Mapping[str, str]) -> dict[str, str]:
-    """The caller's headers, if none of them could be more than it seems or stand for one of ours."""
-    for name, value in headers.items():
-        if (
-            not _HEADER_NAME.fullmatch(name)
-            or name.lower() in _OWN_HEADERS
-            or not _HEADER_VALUE.fullmatch(value)
-        ):
-            raise ValidationError(
-                f"The header {clean_text(name, 60)} has a value that cannot be sent.", delivery=Delivery.NEVER
-            )
-    return {name.title(): value for name, value in headers.items()}
 
 
 def _parsed(url: str) -> httpx.URL:

@@ -1,14 +1,30 @@
-"""The upload form, byte for byte: the same form always gives the same body."""
+"""What goes out: the upload form byte for byte, headers that are what they seem, a body in pieces."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
+from .answers import clean_text
 from .errors import Delivery, ValidationError
 
 _MIME = re.compile(r"[a-z]{1,32}/[a-z0-9.+-]{1,64}", re.ASCII)
+_CHUNK_BYTES = 64 * 1024
+_HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}", re.ASCII)
+_HEADER_VALUE = re.compile(r"[ -~]{0,1024}", re.ASCII)
+_OWN_HEADERS = frozenset(
+    {
+        "host",
+        "authorization",
+        "cookie",
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "accept-encoding",
+    }
+)
 _FIELD = re.compile(r"[a-z_]{1,64}", re.ASCII)
 
 
@@ -49,6 +65,27 @@ def encode(form: Form) -> tuple[str, bytes]:
     for name, value in fields:
         parts += [line, b'Content-Disposition: form-data; name="' + name + b'"', b"", value]
     return boundary.decode("ascii"), b"\r\n".join([*parts, line + b"--", b""])
+
+
+async def pieces(body: bytes) -> AsyncIterator[bytes]:
+    """The body in pieces, so that the limit for a write counts for each of them."""
+    view = memoryview(body)
+    for start in range(0, len(view), _CHUNK_BYTES):
+        yield bytes(view[start : start + _CHUNK_BYTES])
+
+
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The caller's headers, if none of them could be more than it seems or stand for one of ours."""
+    for name, value in headers.items():
+        if (
+            not _HEADER_NAME.fullmatch(name)
+            or name.lower() in _OWN_HEADERS
+            or not _HEADER_VALUE.fullmatch(value)
+        ):
+            raise ValidationError(
+                f"The header {clean_text(name, 60)} has a value that cannot be sent.", delivery=Delivery.NEVER
+            )
+    return {name.title(): value for name, value in headers.items()}
 
 
 def _escaped(name: str) -> str:
