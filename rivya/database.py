@@ -144,12 +144,12 @@ class Database:
             connection.row_factory = Row
             for pragma in ("secure_delete = ON", "trusted_schema = OFF", "fullfsync = ON"):
                 connection.execute(f"PRAGMA {pragma}")
+            schema.migrate(connection, self.path)  # first: what is not ours, or newer, is left as it is
             wanted = "delete" if on_network(self.path) else "wal"
             answer = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0]
             if answer not in ("wal", "delete"):
                 connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("PRAGMA synchronous = FULL")
-            schema.migrate(connection, self.path)
         except BaseException:
             connection.close()
             raise
@@ -194,6 +194,7 @@ class Database:
                 return False
             raise
         try:
+            connection.execute("SELECT 1 FROM orders, scopes, uploads LIMIT 1")
             return [row[0] for row in connection.execute("PRAGMA quick_check(1)")] == ["ok"]
         except DatabaseError:
             return False

@@ -1,0 +1,121 @@
+"""Several processes, and several threads, on one ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from ledger.processes import Program
+from rivya.errors import LedgerError
+from rivya.ledger import Ledger, OrderRow, State
+
+
+def test_a_living_process_keeps_its_orders_and_a_killed_one_loses_them_at_once(
+    folder: Path, ledger: Ledger
+) -> None:
+    code = "say(prepared(book, body=b'exact')[0].id)\nwait()"
+    with Program(code, folder, with_ledger=True) as other:
+        order_id = int(other.heard())
+        assert not ledger.take(order_id)
+        other.kill()
+        row = ledger.get(order_id)
+        assert row is not None
+        assert (row.state, row.body) == (State.PREPARED, b"exact"), "committed before prepare returned"
+        assert ledger.take(order_id)
+    ledger.submitted(order_id, task_id="t", reserved_credits=None)
+
+
+def test_one_of_many_processes_takes_over_from_a_dead_one(folder: Path, ledger: Ledger) -> None:
+    with Program("say(prepared(book)[0].id)\nwait()", folder, with_ledger=True) as dead:
+        order_id = dead.heard()
+        dead.kill()
+    code = "say('ready')\nwait()\nsay(book.take(int(sys.argv[2])))\nwait()"
+    with ExitStack() as stack:
+        rivals = [stack.enter_context(Program(code, folder, order_id, with_ledger=True)) for _ in range(6)]
+        assert [rival.heard() for rival in rivals] == ["ready"] * 6
+        for rival in rivals:
+            rival.go()
+        assert sorted(rival.heard() for rival in rivals) == ["False"] * 5 + ["True"]
+
+
+def test_processes_that_start_together_make_one_ledger_and_one_row_for_each_order(folder: Path) -> None:
+    code = """
+    say('ready')
+    wait()
+    say(json.dumps([prepared(book, str(number))[1] for number in range(25)]))
+    """
+    with ExitStack() as stack:
+        rivals = [stack.enter_context(Program(code, folder, with_ledger=True)) for _ in range(6)]
+        assert [rival.heard() for rival in rivals] == ["ready"] * 6
+        for rival in rivals:
+            rival.go()
+        created = [rival.heard() for rival in rivals]
+        for rival in rivals:
+            rival.end()
+    assert sum(answers.count("true") for answers in created) == 25
+
+
+def test_what_a_killed_process_committed_is_there(folder: Path, ledger: Ledger) -> None:
+    code = """
+    for number in range(1000):
+        row, _ = prepared(book, str(number))
+        book.submitted(row.id, task_id=f"task_{number}", reserved_credits=4)
+        say(number)
+    """
+    with Program(code, folder, with_ledger=True) as other:
+        for _ in range(50):
+            last = int(other.heard())
+        other.kill()
+    for number in range(last + 1):
+        row = ledger.newest("s", str(number))
+        assert row is not None
+        assert (row.state, row.task_id) == (State.SUBMITTED, f"task_{number}")
+
+
+def test_threads_share_one_connection(ledger: Ledger, prepare: Callable[..., OrderRow]) -> None:
+    def life(number: int) -> None:
+        row = prepare(ledger, str(number))
+        ledger.submitted(row.id, task_id=f"t{number}", reserved_credits=1)
+        ledger.succeeded(row.id, urls=["u"], final_credits=1, seconds=1.0)
+        ledger.stored(row.id)
+        ledger.delivered([row.id])
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(life, range(100)))
+    assert {row.state for row in ledger.orders(200)} == {State.STORED}
+    assert len(ledger.orders(200)) == 100
+
+
+def test_a_forked_child_cannot_use_its_parents_ledger_and_does_it_no_harm(
+    folder: Path, ledger: Ledger
+) -> None:
+    code = """
+    prepared(book, "before")
+    child = os.fork()
+    if child == 0:
+        try:
+            prepared(book, "child")
+        except Exception as error:
+            say(type(error).__name__)
+        say(book.newest("s", "before").state.value)
+        os._exit(0)
+    os.waitpid(child, 0)
+    say(prepared(book, "after")[1])
+    """
+    with Program(code, folder, with_ledger=True) as parent:
+        assert [parent.heard() for _ in range(3)] == ["LedgerError", "prepared", "True"]
+        parent.end()
+    assert ledger.newest("s", "child") is None
+
+
+def test_a_ledger_whose_holder_was_closed_writes_no_orders(
+    open_ledger: Callable[..., Ledger], prepare: Callable[..., OrderRow]
+) -> None:
+    ledger = open_ledger()
+    ledger._holder.close()
+    with pytest.raises(LedgerError, match="closed"):
+        prepare(ledger)
