@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from .answers import clean_text, http_url
@@ -25,14 +26,16 @@ from .errors import (
     UnusableAnswerError,
 )
 from .policy import parse_retry_after
-from .pool import Answer
+
+if TYPE_CHECKING:
+    from .pool import Answer
 
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({401, 403, 404, 410})
 
 
-Ask = Callable[[str], Awaitable[Answer]]
+Ask = Callable[[str], "Awaitable[Answer]"]
 """Sends one GET to a URL whose host it has checked."""
 
 

@@ -59,7 +59,7 @@ class Pool:
         """How many connections there are in all, and how many of them wait for a request."""
         return len(self._origins), sum(len(waiting) for waiting in self._idle.values())
 
-    async def send(self, request: httpcore.Request) -> Answer:
+    async def ask(self, request: httpcore.Request) -> Answer:
         """Send the request over a connection that nobody else uses meanwhile. Raises what httpcore raises."""
         origin = request.url.origin
         key = (origin.scheme, origin.host, origin.port)

@@ -43,7 +43,7 @@ class Routes:
         self._pools: dict[tuple[bool, str | None], Pool] = {}
         self._known: dict[tuple[str, str], str | None] = {}
 
-    async def send(self, request: httpcore.Request, *, result: bool) -> Answer:
+    async def ask(self, request: httpcore.Request, *, result: bool) -> Answer:
         """Send the request over a pool of its kind; the pools of the service and of results share nothing."""
         host = request.url.host.decode("ascii")
         context = await self._context()
@@ -51,7 +51,7 @@ class Routes:
         pool = self._pools.get((result, proxy))
         if pool is None:
             pool = self._pools[result, proxy] = Pool(self._factory(result, proxy, context))
-        return await pool.send(request)
+        return await pool.ask(request)
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -230,7 +230,7 @@ class Transport:
                 "trace": flight.trace,
             },
         )
-        return await self._routes.send(request, result=result)
+        return await self._routes.ask(request, result=result)
 
 
 async def _reply(answer: Answer, max_bytes: int, key: str | None) -> Reply:
