@@ -1,0 +1,104 @@
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { allGraphs, source, widgetValue } from "./graph.js";
+import { text } from "./texts.js";
+
+// Credits of one picture. A test holds these to the model table of the library.
+const CREDITS = { "flux-kontext-pro": 4, "flux-kontext-max": 8 };
+const DEFAULT_MODEL = "flux-kontext-pro";
+const MOST_NODES = 50; // a loop in a damaged workflow must not hang the page
+
+const lastRun = new WeakMap();
+const shown = new WeakMap();
+let cached = {};
+
+/** Show on a node what a run costs, and after a run what it did cost; on other nodes only follow their changes. */
+export function addBadges(node, hasPrice) {
+  if (hasPrice) node.badges.push(() => new window.LGraphBadge({ text: badgeText(node) }));
+  for (const widget of node.widgets ?? []) {
+    if (widget.name !== "model" && widget.name !== "variations") continue;
+    const before = widget.callback;
+    widget.callback = function (...values) {
+      const result = before?.apply(this, values);
+      refresh();
+      return result;
+    };
+  }
+}
+
+/** Keep the badges true while the graph changes and runs. */
+export function watchRuns() {
+  api.addEventListener("graphChanged", refresh);
+  api.addEventListener("execution_cached", ({ detail }) => {
+    cached = detail;
+    for (const node of detail.nodes.map(nodeOf)) {
+      const { charged = 0, reused = 0 } = lastRun.get(node) ?? {};
+      if (node?.comfyClass === "RivyaSubmitAndWait") lastRun.set(node, { charged: 0, reused: charged + reused });
+    }
+    refresh();
+  });
+  api.addEventListener("executed", ({ detail }) => {
+    // ComfyUI may repeat the last output of a node that it did not run again.
+    if (cached.prompt_id === detail.prompt_id && cached.nodes.includes(detail.node)) return;
+    const cost = detail.output?.rivya?.[0];
+    const node = cost && nodeOf(detail.display_node ?? detail.node);
+    if (node) lastRun.set(node, cost);
+    refresh();
+  });
+}
+
+/** The node of an execution id such as "12:5": node 5 in the subgraph that node 12 shows. */
+function nodeOf(id) {
+  let [graph, node] = [app.rootGraph ?? app.graph, null];
+  for (const part of String(id).split(":")) {
+    node = graph?.getNodeById(Number(part));
+    graph = node?.subgraph;
+  }
+  return node;
+}
+
+/** The canvas draws badges anew in each frame; Nodes 2.0 only when it hears that something about the node changed. */
+function refresh() {
+  for (const node of allGraphs(app.rootGraph ?? app.graph).flatMap((graph) => graph.nodes)) {
+    if (node.comfyClass !== "RivyaSubmitAndWait") continue;
+    const now = badgeText(node);
+    if (shown.get(node) === now) continue;
+    shown.set(node, now);
+    const change = { nodeId: node.id, property: "title", oldValue: node.title, newValue: node.title };
+    node.graph?.trigger("node:property:changed", change);
+    node.setDirtyCanvas(true, false);
+  }
+}
+
+function badgeText(node) {
+  const cost = lastRun.get(node);
+  const price = node.graph ? priceText(node) : "";
+  return cost ? `${price} ${text(cost.reused ? "lastRunReused" : "lastRun", cost)}` : price;
+}
+
+function priceText(node) {
+  const { low, high } = pictureCredits(node);
+  const variations = Number(widgetValue(node, "variations"));
+  const credits = [...new Set([low, high])].map((price) => price * (variations || 1)).join("-");
+  const unknown = [!variations && "variations", references(node) === undefined && "references"];
+  return [text("credits", { credits }), ...unknown.filter(Boolean).map((name) => text(name))].join(" \u00d7 ");
+}
+
+function pictureCredits(node) {
+  const from = source(node.graph, node.inputs.find((input) => input.name === "params"));
+  let model = DEFAULT_MODEL;
+  if (from !== null) model = from?.node?.type === "RivyaKontextParams" ? widgetValue(from.node, "model") : undefined;
+  const prices = CREDITS[model] ? [CREDITS[model]] : Object.values(CREDITS);
+  return { low: Math.min(...prices), high: Math.max(...prices) };
+}
+
+/** How many references a node gets: 0, 1, or undefined where several may come. */
+function references(node, depth = 0) {
+  const upload = source(node.graph, node.inputs.find((input) => input.name === "reference"));
+  if (upload === null) return 0;
+  if (upload?.node?.type !== "RivyaUploadReference" || depth > MOST_NODES) return undefined;
+  const { node: from } = source(upload.graph, upload.node.inputs.find((input) => input.name === "image")) ?? {};
+  if (from?.type === "LoadImage") return 1;
+  const chained = from?.type === "RivyaSubmitAndWait" && widgetValue(from, "variations") === 1;
+  return chained && references(from, depth + 1) !== undefined ? 1 : undefined;
+}

@@ -1,0 +1,65 @@
+/** What feeds an input, as far as the graph tells: past reroutes, bypassed nodes and the borders of subgraphs. */
+
+const FROM_OUTSIDE = -10; // the node that stands for a subgraph's own inputs
+const BYPASSED = 4;
+const MUTED = 2;
+const MOST_HOPS = 100; // a loop in a damaged workflow must not hang the page
+
+/** The graph on the outside and every subgraph definition in it. */
+export function allGraphs(graph) {
+  const root = graph.rootGraph ?? graph;
+  return [root, ...(root.subgraphs?.values() ?? [])];
+}
+
+/** The only node that shows this subgraph, or undefined where there are several, with inputs of their own. */
+function onlyInstance(subgraph) {
+  const found = allGraphs(subgraph).flatMap((graph) => graph.nodes.filter((node) => node.subgraph === subgraph));
+  return found.length === 1 ? found[0] : undefined;
+}
+
+/**
+ * Follow the link into `input` of a node in `graph`.
+ * @returns {{node: object, graph: object} | {value: unknown} | null | undefined} the node it comes from, or the
+ *   value of a subgraph's widget; null: nothing is connected; undefined: this cannot be told.
+ */
+export function source(graph, input) {
+  const entered = [];
+  for (let hop = 0; hop < MOST_HOPS; hop++) {
+    const link = input?.link == null ? null : graph.getLink(input.link);
+    if (!link) return null;
+    if (link.origin_id === FROM_OUTSIDE) {
+      const outer = entered.pop() ?? onlyInstance(graph);
+      if (!outer) return undefined;
+      input = outer.inputs[link.origin_slot];
+      graph = outer.graph;
+      if (input?.link == null && input?.widget) {
+        return { value: outer.widgets?.find((widget) => widget.name === input.widget.name)?.value };
+      }
+      continue;
+    }
+    const node = graph.getNodeById(link.origin_id);
+    if (!node || node.mode === MUTED) return undefined;
+    if (node.mode === BYPASSED) {
+      input = node.inputs?.find((other) => other.type === link.type);
+    } else if (node.subgraph) {
+      input = { link: node.subgraph.outputs[link.origin_slot]?.linkIds?.[0] };
+      entered.push(node);
+      graph = node.subgraph;
+    } else if (node.type === "Reroute") {
+      input = node.inputs[0];
+    } else {
+      return { node, graph };
+    }
+  }
+  return undefined;
+}
+
+/** The value of a widget, or of what is connected in its place; undefined where the graph cannot tell. */
+export function widgetValue(node, name) {
+  const input = node.inputs?.find((other) => other.widget?.name === name);
+  if (input?.link == null) return node.widgets?.find((widget) => widget.name === name)?.value;
+  const from = source(node.graph, input);
+  if (!from) return undefined;
+  if ("value" in from) return from.value;
+  return /^Primitive/.test(from.node.type) ? from.node.widgets?.[0]?.value : undefined;
+}
