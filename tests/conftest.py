@@ -2,7 +2,7 @@
 
 | fixture | lives for | is |
 | --- | --- | --- |
-| ``service`` | one test | the sandbox, without faults: ``url``, ``key``, ``book()``, ``fault()`` ... |
+| ``service`` | one test | the sandbox (`support.service.Watched`): ``url``, ``key``, ``tasks()``, ``fault()`` ... |
 | ``comfy`` | one test | the shared ComfyUI (`support.comfy.RivyaComfyUI`), set up for ``service``, its memory emptied |
 | ``comfyui`` | the run of one worker | the ComfyUI process behind ``comfy`` |
 | ``start_comfyui`` | one test | starts ComfyUI processes of the test's own: ``start_comfyui(base=..., env={...})`` |
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
     from support.comfy import RivyaComfyUI
+    from support.service import Watched
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,10 +71,15 @@ def _sandbox() -> Iterator[Any]:
 
 
 @pytest.fixture
-def service(_sandbox: Any) -> Iterator[Any]:
+def service(_sandbox: Any) -> Iterator[Watched]:
+    from support.service import Watched
+
     _sandbox.clear_faults()
-    yield _sandbox
+    _sandbox.set_credits(1000)
+    watched = Watched(_sandbox)
+    yield watched
     _sandbox.clear_faults()
+    assert not watched.violations()
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +92,7 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RivyaComfyUI]:
 
 
 @pytest.fixture
-def comfy(comfyui: RivyaComfyUI, service: Any) -> RivyaComfyUI:
+def comfy(comfyui: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
     comfyui.configure(api_key=service.key, base_url=service.url)
     comfyui.forget_cached()
     return comfyui

@@ -1,6 +1,7 @@
 """What the tests share.
 
 - ``comfy``: a real ComfyUI process with this pack in it; graphs, pictures, history, websocket
+- ``service``: the sandbox, as one test sees it
 - ``browser``: the real frontend in a real Chromium
 - ``sources``: the project's files and what they import
 
