@@ -48,6 +48,8 @@ class RivyaError(Exception):
         status: HTTP status, where there was an answer.
         request_id: the service's ``requestId``, to quote to support.
         task_id: the Rivya task, where there is one.
+        order_key: the idempotency key of an order whose outcome is unknown; it names the order to
+            ``python -m rivya forget`` and to support.
         charged: whether the order that failed cost credits.
         delivery: what the failed attempt proves; see `Delivery`.
         retry_after_s: the pace that the service named, in seconds.
@@ -65,6 +67,7 @@ class RivyaError(Exception):
         status: int | None = None,
         request_id: str | None = None,
         task_id: str | None = None,
+        order_key: str | None = None,
         charged: Charged | None = Charged.NO,
         delivery: Delivery = Delivery.REFUSED,
         retry_after_s: float | None = None,
@@ -76,6 +79,7 @@ class RivyaError(Exception):
         self.status = status
         self.request_id = request_id
         self.task_id = task_id
+        self.order_key = order_key
         self.charged = charged
         self.delivery = delivery
         self.retry_after_s = retry_after_s
@@ -91,6 +95,7 @@ class RivyaError(Exception):
                 ("HTTP", self.status),
                 ("request", self.request_id),
                 ("task", self.task_id),
+                ("order", self.order_key),
             )
             if value is not None
         ]
@@ -106,6 +111,7 @@ class RivyaError(Exception):
             "status": self.status,
             "request_id": self.request_id,
             "task_id": self.task_id,
+            "order_key": self.order_key,
             "charged": self.charged.value if self.charged is not None else None,
         }
 

@@ -94,7 +94,9 @@ class KontextParams:
         if not isinstance(tolerance, int) or isinstance(tolerance, bool):
             raise ValidationError(f"safety_tolerance is {_shown(tolerance)}; it must be a whole number.")
         if not SAFETY_MIN <= tolerance <= SAFETY_MAX:
-            raise ValidationError(f"safety_tolerance is {tolerance}; it must be {SAFETY_MIN} to {SAFETY_MAX}.")
+            raise ValidationError(
+                f"safety_tolerance is {tolerance}; it must be {SAFETY_MIN} to {SAFETY_MAX}."
+            )
         validate_text("watermark", self.watermark)
 
     def resolved_ratio(self, size: tuple[int, int] | None) -> str:
@@ -131,7 +133,9 @@ def validate_prompt(prompt: object) -> None:
     """Raise `ValidationError` unless ``prompt`` is text with something in it."""
     validate_text("prompt", prompt)
     if not str(prompt).strip():
-        raise ValidationError("The prompt is blank.", hint="Write what to change in the picture, then run again.")
+        raise ValidationError(
+            "The prompt is blank.", hint="Write what to change in the picture, then run again."
+        )
 
 
 def validate_text(name: str, text: object) -> None:

@@ -1,0 +1,287 @@
+"""Where the key, the base URL and the limits come from.
+
+In order of precedence: environment, ``config.json`` in the state folder, defaults. Neither the key nor the base URL
+is ever a node's widget: a shared workflow must not be able to send a key anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import files
+from .errors import ConfigurationError
+from .secret import Secret
+
+ENV_KEY = "RIVYA_API_KEY"
+ENV_BASE_URL = "RIVYA_BASE_URL"
+ENV_CONCURRENCY = "RIVYA_MAX_CONCURRENCY"
+ENV_HOME = "RIVYA_HOME"
+
+DEFAULT_BASE_URL = "https://rivya.ai"
+DEFAULT_CONCURRENCY = 8
+MAX_CONCURRENCY = 1024
+CONFIG_NAME = "config.json"
+MAX_CONFIG_BYTES = 64 * 1024
+
+FAKE_IP_NETWORK = "198.18.0.0/15"
+"""Proxies that answer DNS with invented addresses ("fake IP", common with our users) use this range.
+The range is reserved for benchmarks (RFC 2544) and routed nowhere, so allowing it opens no door to a private network."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that can be set, resolved once; a change is a new object.
+
+    Attributes:
+        home: the state folder (ledger, result store, config.json).
+        base_url: scheme, host and port, without a slash at the end.
+        key: the API key, or None. Shown nowhere.
+        key_source: "environment", "file" or None.
+        max_concurrency: most orders of the account under way at once.
+        max_credits_per_run: most credits that all nodes of one prompt may spend together; None: no cap.
+        allowed_result_networks: private networks (CIDR) that results may come from all the same.
+        result_store_bytes: cap of the result store.
+        repeat_window_s: how long an order of unknown outcome is repeated with its key and body.
+        conflict_wait_s: how long a 409 on a repeat is taken for "the first is still in flight".
+        retry_budget_s: how long one request is tried again.
+        upload_confirm_age_s: from which age an upload is confirmed before an order relies on it.
+    """
+
+    home: Path
+    base_url: str = DEFAULT_BASE_URL
+    key: Secret | None = None
+    key_source: str | None = None
+    max_concurrency: int = DEFAULT_CONCURRENCY
+    max_credits_per_run: int | None = None
+    allowed_result_networks: tuple[str, ...] = (FAKE_IP_NETWORK,)
+    result_store_bytes: int = 2 * 1024**3
+    repeat_window_s: float = 12 * 3600.0
+    conflict_wait_s: float = 60.0
+    retry_budget_s: float = 120.0
+    upload_confirm_age_s: float = 900.0
+
+    @property
+    def key_hash(self) -> str:
+        """SHA-256 (hex) of the key: what the ledger knows of it."""
+        return hashlib.sha256(self.require_key().reveal().encode("ascii")).hexdigest()
+
+    def require_key(self) -> Secret:
+        """The key; raises `ConfigurationError` that names both places where it can be set."""
+        if self.key is None:
+            raise ConfigurationError(
+                "No Rivya API key is set.",
+                hint=f"Set it under Settings > Rivya, or as {ENV_KEY} in the environment, "
+                f'or as {{"api_key": "..."}} in {self.home / CONFIG_NAME}, then run again.',
+                code="api_key_missing",
+            )
+        return self.key
+
+
+def load(env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> Config:
+    """Read the configuration. ``default_home`` is used where ``RIVYA_HOME`` is not set.
+
+    Raises:
+        ConfigurationError: a value cannot be used; the message names it and never shows a key.
+    """
+    home = state_folder(env, default_home)
+    stored = _read(home / CONFIG_NAME)
+    key, source = _find_key(env, stored, home)
+    times: dict[str, Any] = {n: _number(n, stored[n], 0, math.inf) for n in _TIMES if n in stored}
+    concurrency: object = env.get(ENV_CONCURRENCY, "").strip() or stored.get(
+        "max_concurrency", DEFAULT_CONCURRENCY
+    )
+    return Config(
+        home=home,
+        base_url=normalise_base_url(
+            env.get(ENV_BASE_URL, "").strip() or stored.get("base_url", DEFAULT_BASE_URL)
+        ),
+        key=key,
+        key_source=source,
+        max_concurrency=int(_number("max_concurrency", concurrency, 1, MAX_CONCURRENCY)),
+        max_credits_per_run=_credit_cap(stored),
+        allowed_result_networks=_networks(stored),
+        result_store_bytes=int(
+            _number("result_store_bytes", stored.get("result_store_bytes", 2 * 1024**3), 0, 2**60)
+        ),
+        **times,
+    )
+
+
+_TIMES = ("repeat_window_s", "conflict_wait_s", "retry_budget_s", "upload_confirm_age_s")
+
+
+def state_folder(env: Mapping[str, str] = os.environ, default: Path | None = None) -> Path:
+    """``RIVYA_HOME``, else ``default``, else the user folder of the ComfyUI it lies in, else ``~/.rivya``."""
+    named = env.get(ENV_HOME, "").strip()
+    if named:
+        return Path(named).expanduser().absolute()
+    if default is not None:
+        return default
+    pack = Path(__file__).absolute().parent.parent
+    if pack.parent.name == "custom_nodes" and (pack.parent.parent / "user").is_dir():
+        return pack.parent.parent / "user" / "__rivya"
+    return Path.home() / ".rivya"
+
+
+def normalise_base_url(text: object) -> str:
+    """Scheme, host and port of the service; https, or http on loopback. Raises `ConfigurationError`."""
+    if not isinstance(text, str):
+        raise ConfigurationError("base_url in config.json is not text.", hint=_BASE_URL_HINT)
+    try:
+        parts = urlsplit(text.strip())
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise ConfigurationError("The Rivya base URL cannot be read.", hint=_BASE_URL_HINT) from None
+    plain = parts.scheme == "http" and is_loopback_name(host)
+    if not host or not (parts.scheme == "https" or plain):
+        raise ConfigurationError(
+            "The Rivya base URL is neither https nor http on this machine.", hint=_BASE_URL_HINT
+        )
+    if parts.username is not None or parts.query or parts.fragment or parts.path not in ("", "/"):
+        raise ConfigurationError(
+            "The Rivya base URL has more than scheme, host and port.", hint=_BASE_URL_HINT
+        )
+    shown = f"[{host}]" if ":" in host else host
+    default_port = 443 if parts.scheme == "https" else 80
+    return f"{parts.scheme}://{shown}" + ("" if port in (None, default_port) else f":{port}")
+
+
+_BASE_URL_HINT = f"Correct {ENV_BASE_URL} or base_url in config.json; without both it is {DEFAULT_BASE_URL}."
+
+
+def is_loopback_name(host: str) -> bool:
+    """Whether ``host`` is this machine without asking DNS: ``localhost``, 127.0.0.0/8 or ::1."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def clean_key(text: str, where: str) -> Secret | None:
+    """The key without white space around it, or None for nothing. ``where`` names its place in the error."""
+    key = text.strip()
+    if not key:
+        return None
+    if not all("!" <= c <= "~" for c in key):
+        raise ConfigurationError(
+            f"The Rivya API key in {where} holds characters that cannot be part of a key.",
+            hint="Copy the key again from rivya.ai; it begins with rvya_sk_ and has no spaces.",
+            code="api_key_malformed",
+        )
+    if len(key) > 512:
+        raise ConfigurationError(
+            f"The Rivya API key in {where} is too long to be a key.", code="api_key_malformed"
+        )
+    return Secret(key)
+
+
+def key_status(env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> dict[str, Any]:
+    """Whether a key is set, its source and its last four characters: all that is ever shown of it."""
+    home = state_folder(env, default_home)
+    key, source = _find_key(env, _read(home / CONFIG_NAME), home)
+    return {"configured": key is not None, "source": source, "last4": key.reveal()[-4:] if key else None}
+
+
+def save_key(text: str, env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> None:
+    """Write the key to ``config.json`` (0600, atomic), keeping what else stands there."""
+    key = clean_key(text, "the settings")
+    if key is None:
+        raise ConfigurationError("The key is empty.", code="api_key_missing")
+    _update({"api_key": key.reveal()}, state_folder(env, default_home))
+
+
+def remove_key(env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> None:
+    """Take the key out of ``config.json``; a key in the environment stays."""
+    _update({"api_key": None}, state_folder(env, default_home))
+
+
+def _update(changes: Mapping[str, object], home: Path) -> None:
+    stored = {**_read(home / CONFIG_NAME), **changes}
+    kept = {name: value for name, value in stored.items() if value is not None}
+    try:
+        files.private_folder(home)
+        files.write_atomic(home / CONFIG_NAME, json.dumps(kept, indent=2).encode())
+    except OSError as error:
+        raise ConfigurationError(
+            f"{home / CONFIG_NAME} cannot be written: {error.strerror or error}.",
+            hint="Check the folder's permissions.",
+        ) from None
+
+
+def _find_key(
+    env: Mapping[str, str], stored: Mapping[str, Any], home: Path
+) -> tuple[Secret | None, str | None]:
+    key = clean_key(env.get(ENV_KEY, ""), ENV_KEY)
+    if key is not None:
+        return key, "environment"
+    value = stored.get("api_key") or ""
+    if not isinstance(value, str):
+        raise ConfigurationError("api_key in config.json is not text.", code="api_key_malformed")
+    key = clean_key(value, str(home / CONFIG_NAME))
+    return key, "file" if key else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = files.read_private(path, MAX_CONFIG_BYTES)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror or error}.", hint="Correct the file or remove it."
+        ) from None
+    if raw is None:
+        return {}
+    try:
+        stored = json.loads(raw)
+    except ValueError:
+        # The parser's own message would quote the file, and the file holds the key.
+        raise ConfigurationError(f"{path} is not JSON.", hint="Correct the file or remove it.") from None
+    if not isinstance(stored, dict):
+        raise ConfigurationError(
+            f"{path} does not hold a JSON object.", hint="Correct the file or remove it."
+        )
+    return stored
+
+
+def _number(name: str, value: object, low: float, high: float) -> float:
+    try:
+        number = (
+            float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+        )
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high or math.isinf(number):
+        raise ConfigurationError(
+            f"{name} is not a number from {low:g} to {high:g}.",
+            hint="Correct it in the environment or config.json.",
+        )
+    return number
+
+
+def _credit_cap(stored: Mapping[str, Any]) -> int | None:
+    value = stored.get("max_credits_per_run")
+    return None if value is None else int(_number("max_credits_per_run", value, 0, 2**53))
+
+
+def _networks(stored: Mapping[str, Any]) -> tuple[str, ...]:
+    value = stored.get("allowed_result_networks", [FAKE_IP_NETWORK])
+    if not isinstance(value, list) or not all(isinstance(n, str) for n in value):
+        raise ConfigurationError("allowed_result_networks in config.json is not a list of networks.")
+    for network in value:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            raise ConfigurationError(
+                f"allowed_result_networks: {ascii(network)[:60]} is not a network such as 10.1.0.0/16."
+            ) from None
+    return tuple(value)
