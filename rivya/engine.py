@@ -1,0 +1,300 @@
+"""The engine: one event loop in a daemon thread for the life of the process. It runs orders; others wait for them.
+
+ComfyUI runs every prompt in a new event loop and cancels what is left in it, so nothing that was paid for may live
+there. Whoever wants a picture hands an `Order` over and gets a `Ticket`; it may stop waiting at any time, which never
+stops an order that was submitted: that one is followed to its end and collected into the result store. Two who want
+the same order share one walk of it.
+
+The thread starts at first use and never delays the end of the process. Work runs in a context of its own, so that no
+context variable of a caller leaks into the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from . import images
+from .account import Account
+from .config import Config
+from .errors import Charged
+from .jobs import Job, JobCancelled, Ticket
+from .ledger import Ledger, OrderRow
+from .ledger import State as Is
+from .locks import Holder
+from .order import Finished, Order, State
+from .orders import OrderRun
+from .references import Reference, reference_from
+from .results import ResultStore
+from .threads import Threads
+
+log = logging.getLogger("rivya")
+
+T = TypeVar("T")
+
+
+class _Walk:
+    """One order under way, and the tickets of those who wait for it. Lives in the engine's loop."""
+
+    def __init__(self, run: OrderRun) -> None:
+        self.run = run
+        self.tickets: set[Ticket] = set()
+        self.task: asyncio.Task[Finished] | None = None
+
+
+class Engine:
+    """Runs orders for any number of accounts. One for a process is enough; see `shared`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._threads: Threads | None = None
+        self._accounts: dict[Config, Account] = {}
+        self._states: dict[Path, State] = {}
+        self._walks: dict[tuple[str, str, str], _Walk] = {}
+
+    # -- handing work over: from any thread -------------------------------------------------------------------------
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Job[T]:
+        """Run a coroutine function in the engine's loop."""
+        return Job(self._running_loop(), work)
+
+    def order(self, config: Config, orders: Sequence[Order]) -> list[Ticket]:
+        """Hand orders over, in this sequence; each gets a ticket. Equal ones share one walk and are paid once."""
+        return [self._ticket(config, order.fingerprint, order) for order in orders]
+
+    def collect(self, config: Config, fingerprint: str) -> Ticket:
+        """Bring an order that the ledger knows to its pictures. Never spends."""
+        return self._ticket(config, fingerprint, None)
+
+    def reference(self, config: Config, load: Callable[[], Any], encoding: str = "auto") -> Job[Reference]:
+        """Encode a picture and upload it, unless the same bytes are up already.
+
+        ``load`` gives the pixels, an uint8 array of shape (height, width, 1, 3 or 4); it is called in a codec thread.
+        """
+
+        async def work() -> Reference:
+            account = await self.account(config)
+            reference = await account.threads.codec(_encode, load, encoding)
+            upload = await account.references.known_or_new(reference)
+            return replace(reference, url=upload.url)
+
+        return self.start(work)
+
+    def codec(self, work: Callable[..., T], *args: Any, **options: Any) -> Job[T]:
+        """Run a function in one of the engine's codec threads."""
+
+        async def run() -> T:
+            return await self._pools().codec(work, *args, **options)
+
+        return self.start(run)
+
+    def credits(self, config: Config) -> Job[int]:
+        """Ask the service for the account's credits."""
+
+        async def work() -> int:
+            return await (await self.account(config)).api.credits()
+
+        return self.start(work)
+
+    def delivered(self, finished: Sequence[Finished]) -> Job[None]:
+        """Note that these pictures have reached the user, so that they need not be collected and may be evicted."""
+
+        async def work() -> None:
+            for state in list(self._states.values()):
+                await self._pools().disk(_note_delivered, state, finished)
+
+        return self.start(work)
+
+    def would_buy(self, config: Config, orders: Sequence[Order]) -> Job[list[Order]]:
+        """Those of the orders that would cost credits if they ran now: neither stored nor accepted before."""
+
+        async def work() -> list[Order]:
+            account = await self.account(config)
+            scope = await account.scope()
+            unique = {order.fingerprint: order for order in orders}
+            return await account.disk(
+                lambda: [o for f, o in unique.items() if _would_cost(account.ledger, account.store, scope, f)]
+            )
+
+        return self.start(work)
+
+    def collectable(self, config: Config, task_ids: Sequence[str] = ()) -> Job[list[OrderRow]]:
+        """The orders of these tasks; without any, all that were accepted and never delivered, oldest first.
+
+        A task that this ledger never saw is looked up at the service and adopted; `NotFoundError` where the service
+        does not know it either.
+        """
+
+        async def work() -> list[OrderRow]:
+            account = await self.account(config)
+            scope = await account.scope()
+            if not task_ids:
+                return await account.disk(account.ledger.uncollected, scope)
+            rows = []
+            for task_id in dict.fromkeys(task_ids):
+                row = await account.disk(account.ledger.by_task, scope, task_id)
+                if row is None:
+                    await account.api.retrieve_generation(task_id)
+                    row = await account.disk(account.ledger.adopt, scope, task_id)
+                rows.append(row)
+            return rows
+
+        return self.start(work)
+
+    def ledger(self, config: Config) -> Ledger:
+        """The ledger of this configuration's state folder, for looking into it. Its methods block."""
+        return self._state(config).ledger
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """The engine's event loop; its thread starts when it is first asked for."""
+        with self._lock:
+            if self._loop is None:
+                ready: Future[asyncio.AbstractEventLoop] = Future()
+                threading.Thread(target=_live_on, args=(ready,), name="rivya-engine", daemon=True).start()
+                self._loop = ready.result()
+            return self._loop
+
+    def _pools(self) -> Threads:
+        self._threads = self._threads or Threads()
+        return self._threads
+
+    async def account(self, config: Config) -> Account:
+        """The account of this configuration. For work that runs in the engine's loop."""
+        if config not in self._accounts:
+            state = await self._pools().disk(self._state, config)
+            self._accounts.setdefault(config, Account(config, state, self._pools()))
+        return self._accounts[config]
+
+    def _state(self, config: Config) -> State:
+        """The ledger and the result store of a state folder: one of each for a process."""
+        with self._lock:
+            if config.home not in self._states:
+                holder = Holder(config.home)
+                store = ResultStore(config.home, config.result_store_bytes)
+                self._states[config.home] = State(holder, Ledger(config.home, holder), store)
+            return self._states[config.home]
+
+    # -- orders and those who wait for them -------------------------------------------------------------------------
+
+    def _ticket(self, config: Config, fingerprint: str, order: Order | None) -> Ticket:
+        place = (config.base_url, config.key_hash, fingerprint)
+        loop = self._running_loop()
+
+        def leave(ticket: Ticket) -> None:
+            loop.call_soon_threadsafe(self._leave, place, ticket, context=contextvars.Context())
+
+        ticket = Ticket(fingerprint, leave)
+        loop.call_soon_threadsafe(self._join, place, ticket, config, order, context=contextvars.Context())
+        return ticket
+
+    def _join(self, place: tuple[str, str, str], ticket: Ticket, config: Config, order: Order | None) -> None:
+        """Wait for the walk of this order that is under way, or begin one."""
+        walk = self._walks.get(place)
+        if walk is None:
+            walk = self._walks[place] = _Walk(
+                OrderRun(order, ticket.fingerprint, lambda: self.account(config))
+            )
+            walk.task = asyncio.get_running_loop().create_task(walk.run.run())
+            walk.task.add_done_callback(lambda task: self._end(place, walk, config, order, task))
+        walk.run.rejoin(order)
+        walk.tickets.add(ticket)
+        ticket.watch = lambda: walk.run.progress
+
+    def _leave(self, place: tuple[str, str, str], ticket: Ticket) -> None:
+        walk = self._walks.get(place)
+        if walk is None or ticket not in walk.tickets:
+            return
+        walk.tickets.discard(ticket)
+        ticket.done.set_exception(JobCancelled())
+        if walk.tickets:
+            return
+        if walk.run.abandon() and walk.task is not None:
+            del self._walks[place]
+            walk.task.cancel()
+        else:
+            log.info("order %s goes on in the background", ticket.fingerprint[:12])
+
+    def _end(
+        self,
+        place: tuple[str, str, str],
+        walk: _Walk,
+        config: Config,
+        order: Order | None,
+        task: asyncio.Task[Finished],
+    ) -> None:
+        """Tell all who wait how it ended."""
+        if self._walks.get(place) is walk:
+            del self._walks[place]
+        error: BaseException | None = JobCancelled() if task.cancelled() else task.exception()
+        if getattr(error, "code", None) == "cancelled":
+            # It gave up because nobody waited; whoever has come since starts anew.
+            for ticket in walk.tickets:
+                self._join(place, ticket, config, order)
+            return
+        for ticket in walk.tickets:
+            if error is not None:
+                ticket.done.set_exception(error)
+            else:
+                ticket.done.set_result(task.result())
+        if error is not None and not walk.tickets and not isinstance(error, JobCancelled):
+            log.warning(
+                "order %s, in the background: %s", walk.run.fingerprint[:12], getattr(error, "message", error)
+            )
+
+
+def _live_on(ready: Future[asyncio.AbstractEventLoop]) -> None:
+    """The engine's thread: a loop that never ends by itself."""
+
+    async def forever() -> None:
+        ready.set_result(asyncio.get_running_loop())
+        await asyncio.get_running_loop().create_future()
+
+    asyncio.run(forever())
+
+
+def _encode(load: Callable[[], Any], encoding: str) -> Reference:
+    pixels = load()
+    encoded = images.encode(pixels, encoding)
+    height, width = pixels.shape[:2]
+    return reference_from(encoded, images.pixel_hash(pixels), width, height)
+
+
+def _would_cost(ledger: Ledger, store: ResultStore, scope: str, fingerprint: str) -> bool:
+    if store.get(scope, fingerprint) is not None:
+        return False
+    row = ledger.newest(scope, fingerprint)
+    if row is None or row.state in (Is.FORGOTTEN, Is.PREPARED, Is.UNKNOWN):
+        return True
+    return row.state is Is.FAILED and row.charged == Charged.NO.value
+
+
+def _note_delivered(state: State, finished: Sequence[Finished]) -> None:
+    mine = [f for f in finished if f.state is state]
+    for each in mine:
+        state.store.mark_delivered(each.scope, each.fingerprint)
+    rows = [f.row_id for f in mine if f.row_id is not None]
+    if rows:
+        state.ledger.delivered(rows)
+
+
+_shared: Engine | None = None
+_shared_lock = threading.Lock()
+
+
+def shared() -> Engine:
+    """The engine of this process."""
+    global _shared
+    with _shared_lock:
+        if _shared is None:
+            _shared = Engine()
+        return _shared

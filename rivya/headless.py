@@ -1,0 +1,250 @@
+"""The library for Python programs: edit pictures, collect what was paid for, ask for the credits.
+
+    import rivya
+
+    night = rivya.edit("make it night", "photo.jpg")
+    night.save("night.jpg")
+    print(night.task_id, night.credits, night.source)
+
+Ledger and result store are those of the nodes, and so are the rules: the same inputs and the same seed give the same
+picture again for no credits, and whatever is interrupted is resumed by the next call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import config as configuration
+from . import decoding, engine, kontext
+from .config import Config
+from .errors import ConfigurationError, RivyaError, ValidationError
+from .jobs import Ticket
+from .kontext import Identity, KontextParams
+from .order import Finished, Order
+from .references import Reference
+
+Image = "str | Path | bytes | np.ndarray[Any, Any]"
+
+
+@dataclass(frozen=True)
+class Edited:
+    """One finished picture.
+
+    Attributes:
+        data: the service's original bytes.
+        extension: "jpg", "png" or "webp", without a dot, by what the bytes are.
+        task_id, credits, source: its task, what it cost, and whether it is "new", "resumed" or "stored".
+        about: the same and more (seconds, model, aspect_ratio, encoding, notes, request_id).
+    """
+
+    data: bytes = field(repr=False)
+    extension: str
+    task_id: str | None
+    credits: int | None
+    source: str
+    about: dict[str, Any] = field(repr=False)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the original bytes; a path without an ending gets the right one."""
+        target = Path(path)
+        if not target.suffix:
+            target = target.with_suffix(f".{self.extension}")
+        target.write_bytes(self.data)
+        return target
+
+
+def edit(prompt: str, image: Any = None, *, seed: int = 0, **options: Any) -> Edited:
+    """Edit one picture as ``prompt`` says; without ``image``, make one from the prompt alone.
+
+    Args:
+        image: a path, the bytes of a file, or a uint8 array of shape (height, width, 1, 3 or 4).
+        seed: names the picture; another seed buys another.
+        options: as for `edit_all`.
+
+    Raises:
+        RivyaError: see `errors`; it says whether credits were charged and what to do.
+    """
+    result = edit_all(prompt, [image], seed=seed, **options)[0]
+    if isinstance(result, RivyaError):
+        raise result
+    return result
+
+
+def edit_all(
+    prompt: str,
+    images: Sequence[Any],
+    *,
+    seed: int = 0,
+    variations: int = 1,
+    timeout_s: float = 900.0,
+    encoding: str = "auto",
+    client_request_id: str = "",
+    config: Config | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    **params: Any,
+) -> list[Edited | RivyaError]:
+    """Edit several pictures at once; one result for each picture and variation, picture-major, failures as values.
+
+    Args:
+        images: see `edit`; None in it stands for text to image.
+        variations: pictures for each image, 1 to 16.
+        timeout_s: how long to wait for each picture once the service has accepted it.
+        on_progress: called with (ended, all) whenever an order ends.
+        params: fields of `kontext.KontextParams`: model, aspect_ratio, output_format ...
+    """
+    kontext.validate_prompt(prompt)
+    kontext.validate_client_request_id(client_request_id)
+    chosen = _params(params)
+    used = config or configuration.load()
+    used.require_key()
+    _within_limits(seed, variations, len(images))
+    running = engine.shared()
+    jobs = [
+        running.reference(used, _loader(image), encoding) if image is not None else None for image in images
+    ]
+    references = [job.result() if job is not None else None for job in jobs]
+    orders = [
+        Order(_identity(prompt, chosen, seed, variation, reference), reference, client_request_id)
+        for reference in references
+        for variation in range(variations)
+    ]
+    _stay_under_the_cap(used, orders)
+    tickets = running.order(used, orders)
+    return _wait(tickets, timeout_s, on_progress)
+
+
+def collect(
+    task_ids: Sequence[str] = (), *, timeout_s: float = 900.0, config: Config | None = None
+) -> list[Edited | RivyaError]:
+    """The pictures of these tasks; without any, all that were paid for and never delivered. Never spends."""
+    used = config or configuration.load()
+    used.require_key()
+    rows = engine.shared().collectable(used, task_ids).result()
+    fingerprints = dict.fromkeys(row.fingerprint for row in rows)
+    return _wait([engine.shared().collect(used, each) for each in fingerprints], timeout_s, None)
+
+
+def credits(config: Config | None = None) -> int:
+    """What the account has now, in credits."""
+    used = config or configuration.load()
+    used.require_key()
+    return engine.shared().credits(used).result()
+
+
+def _wait(
+    tickets: Sequence[Ticket], timeout_s: float, on_progress: Callable[[int, int], None] | None
+) -> list[Edited | RivyaError]:
+    """Wait for all, mark them delivered; orders out of time go on at the service and are left to a later call."""
+    from time import monotonic
+
+    from .errors import Charged, RivyaTimeoutError
+
+    late: dict[int, RivyaError] = {}
+    pending = {ticket.done for ticket in tickets}
+    try:
+        while pending:
+            ended, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            if ended and on_progress is not None:
+                on_progress(len(tickets) - len(pending), len(tickets))
+            for number, ticket in enumerate(tickets):
+                since = ticket.progress.since
+                if ticket.done in pending and since is not None and monotonic() - since > timeout_s:
+                    late[number] = RivyaTimeoutError(
+                        f"The picture was not ready within {timeout_s:g} s.",
+                        task_id=ticket.progress.task_id,
+                        charged=Charged.YES,
+                    )
+                    pending.discard(ticket.done)
+    finally:
+        for ticket in tickets:
+            ticket.leave()
+    outcomes = [late.get(number) or _outcome(ticket) for number, ticket in enumerate(tickets)]
+    results = [_edited(each) if isinstance(each, Finished) else each for each in outcomes]
+    engine.shared().delivered([each for each in outcomes if isinstance(each, Finished)]).result()
+    return results
+
+
+def _outcome(ticket: Ticket) -> Finished | RivyaError:
+    error = ticket.done.exception()
+    if error is None:
+        return ticket.done.result()
+    if isinstance(error, RivyaError):
+        return error
+    raise error
+
+
+def _edited(finished: Finished) -> Edited:
+    about = finished.about
+    return Edited(
+        data=finished.result.read()[0],
+        extension=finished.result.paths[0].suffix.lstrip("."),
+        task_id=about.get("task_id"),
+        credits=about.get("credits"),
+        source=finished.source,
+        about=about,
+    )
+
+
+def _identity(
+    prompt: str, params: KontextParams, seed: int, variation: int, reference: Reference | None
+) -> Identity:
+    return Identity(
+        prompt=prompt,
+        params=params,
+        seed=seed,
+        variation=variation,
+        reference=reference.identity if reference else None,
+        size=reference.size if reference else None,
+    )
+
+
+def _params(values: dict[str, Any]) -> KontextParams:
+    try:
+        chosen = KontextParams(**values)
+    except TypeError:
+        known = ", ".join(KontextParams.__dataclass_fields__)
+        raise ValidationError(f"There is no such parameter; the parameters are {known}.") from None
+    chosen.validate()
+    return chosen
+
+
+def _within_limits(seed: int, variations: int, images: int) -> None:
+    if not 0 <= seed <= kontext.MAX_SEED:
+        raise ValidationError(f"seed is {seed}; it must be 0 to {kontext.MAX_SEED}.")
+    if not 1 <= variations <= kontext.MAX_VARIATIONS:
+        raise ValidationError(f"variations is {variations}; it must be 1 to {kontext.MAX_VARIATIONS}.")
+    if images == 0:
+        raise ValidationError("There is no picture to edit.")
+
+
+def _stay_under_the_cap(config: Config, orders: Sequence[Order]) -> None:
+    if config.max_credits_per_run is None:
+        return
+    price = sum(o.identity.params.credits for o in engine.shared().would_buy(config, orders).result())
+    if price > config.max_credits_per_run:
+        raise ConfigurationError(
+            f"This run would spend {price} credits; max_credits_per_run allows {config.max_credits_per_run}.",
+            hint="Order less at once, or raise the cap in config.json.",
+            code="over_credit_cap",
+        )
+
+
+def _loader(image: Any) -> Callable[[], Any]:
+    """What gives the pixels of ``image`` in a codec thread: uint8, (height, width, channels)."""
+
+    def load() -> Any:
+        if isinstance(image, np.ndarray):
+            return image if image.ndim == 3 else image[:, :, None]
+        data = image if isinstance(image, bytes) else Path(image).read_bytes()
+        pixels = decoding.decode(data).pixels
+        return (
+            pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        )
+
+    return load

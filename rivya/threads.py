@@ -1,0 +1,33 @@
+"""Work that would hold up the event loop, done in threads: disk, hashes, codecs.
+
+The threads are anyio's: they are daemons, so that an unfinished codec never delays the end of the process, which the
+default executor of asyncio does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Two small pools, one for codecs and one for the disk. Made inside the event loop that uses it."""
+
+    def __init__(self) -> None:
+        self._codecs = CapacityLimiter(max(2, min(4, os.cpu_count() or 2)))
+        self._disk = CapacityLimiter(4)
+
+    async def codec(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Run a codec or a hash. A cancelled caller does not wait for it; its result is then thrown away."""
+        return await run_sync(partial(work, *args, **options), abandon_on_cancel=True, limiter=self._codecs)
+
+    async def disk(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Run something on the ledger, the result store or the disk, to its end whoever is cancelled."""
+        return await run_sync(partial(work, *args, **options), abandon_on_cancel=False, limiter=self._disk)
