@@ -1,0 +1,32 @@
+"""The ComfyUI layer: one file for each node, a schema and a short execute; `host` alone touches ComfyUI's internals."""
+
+from __future__ import annotations
+
+from .v3 import ComfyExtension, io
+
+
+class RivyaExtension(ComfyExtension):
+    """The nodes of this pack."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """The five nodes; the settings routes are registered on the way, where ComfyUI is for this machine alone."""
+        from . import host
+        from .collect_tasks import RivyaCollectTasks
+        from .credits import RivyaCredits
+        from .kontext_params import RivyaKontextParams
+        from .submit_and_wait import RivyaSubmitAndWait
+        from .upload_reference import RivyaUploadReference
+
+        host.add_settings_routes()
+        return [
+            RivyaUploadReference,
+            RivyaKontextParams,
+            RivyaSubmitAndWait,
+            RivyaCollectTasks,
+            RivyaCredits,
+        ]
+
+
+async def comfy_entrypoint() -> RivyaExtension:
+    """What ComfyUI calls to load the pack."""
+    return RivyaExtension()

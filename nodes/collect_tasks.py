@@ -1,0 +1,105 @@
+"""Rivya Collect Tasks: pictures that were paid for and never arrived. Never spends."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from . import host, waiting
+from .submit_and_wait import output, outputs
+from .v3 import CATEGORY, io
+
+if TYPE_CHECKING:
+    from ..rivya.ledger import OrderRow
+
+MAX_TASKS = 64
+_TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+class RivyaCollectTasks(io.ComfyNode):
+    """Brings the pictures of named tasks, or of all that were accepted and never delivered."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RivyaCollectTasks",
+            display_name="Rivya Collect Tasks",
+            category=CATEGORY,
+            description="Brings pictures that were paid for and never arrived. Never costs credits.",
+            is_output_node=True,
+            inputs=[
+                io.String.Input(
+                    "task_ids",
+                    multiline=True,
+                    default="",
+                    tooltip="One a line. Empty: everything of this account that was paid for and never delivered.",
+                ),
+                io.Int.Input(
+                    "timeout_s",
+                    default=900,
+                    min=30,
+                    max=86400,
+                    optional=True,
+                    tooltip="Seconds to wait for each picture that is not ready yet.",
+                ),
+            ],
+            outputs=outputs(),
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: object) -> float:
+        """What there is to collect changes by itself, so this node always runs."""
+        return float("nan")
+
+    @classmethod
+    async def execute(cls, task_ids: str, timeout_s: int = 900) -> io.NodeOutput:
+        from ..rivya import engine
+        from ..rivya.errors import RivyaError
+        from .delivery import Place, deliver
+        from .running import Watch, summary
+
+        named = parse_task_ids(task_ids)
+        config = await waiting.result(engine.shared().codec(host.load_config))
+        config.require_key()
+        rows = await waiting.result(engine.shared().collectable(config, named))
+        if not rows:
+            host.say("Nothing to collect: every picture that was paid for has been delivered.")
+            return io.NodeOutput(*[host.blocked()] * 4)
+        unique: dict[str, OrderRow] = {row.fingerprint: row for row in rows[:MAX_TASKS]}
+        tickets = [engine.shared().collect(config, fingerprint) for fingerprint in unique]
+        outcomes = await Watch(tickets, timeout_s, "Run again to collect them.").outcomes()
+        failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, RivyaError)}
+        if failures and (named or len(failures) == len(unique)):
+            raise summary(failures, len(unique), len(unique) - len(failures))
+        places = [
+            Place(
+                None,
+                row.details.get("variation"),
+                key,
+                outcomes[key],
+                {**row.details, "model": row.model, "task_id": row.task_id},
+            )
+            for key, row in unique.items()
+        ]
+        return output(await deliver(places), len(failures))
+
+
+def parse_task_ids(text: str) -> list[str]:
+    """The task ids in a text, by white space or commas.
+
+    Raises:
+        ValidationError: something in it is not of a task id's form, or there are more than 64.
+    """
+    from ..rivya.errors import ValidationError
+
+    if not isinstance(text, str) or len(text) > 16_384:
+        raise ValidationError("task_ids is not a text of at most 16,384 characters.")
+    found = [word for word in re.split(r"[\s,]+", text) if word]
+    for word in found:
+        if not _TASK_ID.fullmatch(word):
+            raise ValidationError(f"{ascii(word)[:60]} is not a task id.")
+    if len(found) > MAX_TASKS:
+        raise ValidationError(
+            f"task_ids names {len(found)} tasks; at most {MAX_TASKS} are collected at once."
+        )
+    return found

@@ -1,0 +1,41 @@
+"""Rivya Credits: what the account has now."""
+
+from __future__ import annotations
+
+from . import host, waiting
+from .v3 import CATEGORY, io
+
+
+class RivyaCredits(io.ComfyNode):
+    """Asks the service each time it runs."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RivyaCredits",
+            display_name="Rivya Credits",
+            category=CATEGORY,
+            description="Shows the credits of the account. Costs nothing.",
+            is_output_node=True,
+            inputs=[],
+            outputs=[
+                io.Int.Output(display_name="credits", tooltip="Credits of the account now."),
+                io.String.Output(display_name="text", tooltip="The same as a sentence."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: object) -> float:
+        """The balance changes by itself, so this node always runs."""
+        return float("nan")
+
+    @classmethod
+    async def execute(cls) -> io.NodeOutput:
+        from ..rivya import engine
+
+        config = await waiting.result(engine.shared().codec(host.load_config))
+        config.require_key()
+        credits = await waiting.result(engine.shared().credits(config))
+        text = f"{credits} credits"
+        host.say(text)
+        return io.NodeOutput(credits, text, ui={"text": (text,)})

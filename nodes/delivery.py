@@ -1,0 +1,125 @@
+"""From stored results to what a node gives out: batches of pictures, masks, task ids and the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..rivya import engine
+from ..rivya.errors import Charged, RivyaError
+from ..rivya.order import Finished
+from . import host, tensors, waiting
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place in the output: which reference and variation it belongs to, and what became of its order."""
+
+    reference: int | None
+    variation: int | None
+    fingerprint: str
+    outcome: Finished | RivyaError
+    known: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What the node returns: images and masks as lists of batches, and the texts."""
+
+    images: list[Any]
+    masks: list[Any]
+    task_ids: str
+    report: str
+    charged: int
+    reused: int
+
+    @property
+    def text(self) -> str:
+        """The last status text of the run: what it cost and what was reused."""
+        reused = f" · {self.reused} credits reused" if self.reused else ""
+        return f"{sum(len(batch) for batch in self.images)} pictures · {self.charged} credits charged{reused}"
+
+
+async def deliver(places: Sequence[Place]) -> Delivery:
+    """Decode every finished picture once for each of its places, in order, and note that it was delivered."""
+    finished = {place.fingerprint: place.outcome for place in places if isinstance(place.outcome, Finished)}
+    files: list[bytes] = []
+    counts: list[int] = []
+    read = await waiting.result(
+        engine.shared().codec(lambda: {k: f.result.read() for k, f in finished.items()})
+    )
+    for place in places:
+        pictures = read.get(place.fingerprint, [])
+        files.extend(pictures)
+        counts.append(len(pictures))
+    device, dtype = host.tensor_placement()
+    batches = await waiting.result(
+        engine.shared().codec(tensors.to_batches, files, device=device, dtype=dtype)
+    )
+    await waiting.result(engine.shared().delivered(list(finished.values())))
+    entries, charged, reused = _entries(places, counts, batches.places)
+    return Delivery(
+        images=batches.images,
+        masks=batches.masks,
+        task_ids="\n".join(dict.fromkeys(e["task_id"] for e in entries if e["task_id"])),
+        report=json.dumps(
+            {"credits_charged": charged, "credits_reused": reused, "orders": entries}, indent=1
+        ),
+        charged=charged,
+        reused=reused,
+    )
+
+
+def _entries(
+    places: Sequence[Place], counts: Sequence[int], where: Sequence[tuple[int, int, int, int]]
+) -> tuple[list[dict[str, Any]], int, int]:
+    """The report's entries, one for each picture and each failure, and the credits charged and reused in all."""
+    entries: list[dict[str, Any]] = []
+    charged = reused = 0
+    seen: set[str] = set()
+    pictures = iter(where)
+    for place, count in zip(places, counts, strict=True):
+        first = place.fingerprint not in seen
+        seen.add(place.fingerprint)
+        entry = _entry(place)
+        cost = entry["credits"] or 0
+        if isinstance(place.outcome, Finished) and first:
+            charged += cost if place.outcome.source == "new" else 0
+            reused += cost if place.outcome.source != "new" else 0
+        elif first and isinstance(place.outcome, RivyaError) and place.outcome.charged is Charged.YES:
+            charged += cost
+        for _ in range(count):
+            batch, position, width, height = next(pictures)
+            entries.append({**entry, "batch": batch, "position": position, "width": width, "height": height})
+        if not count:
+            entries.append(entry)
+    return entries, charged, reused
+
+
+def _entry(place: Place) -> dict[str, Any]:
+    """One order in the report; where the picture lies is added by the caller."""
+    outcome = place.outcome
+    done = isinstance(outcome, Finished)
+    about = {**place.known, **(outcome.about if isinstance(outcome, Finished) else {})}
+    error = outcome.as_dict() if isinstance(outcome, RivyaError) else None
+    return {
+        "reference": place.reference,
+        "variation": place.variation,
+        "batch": None,
+        "position": None,
+        "task_id": about.get("task_id") or (error or {}).get("task_id"),
+        "status": "delivered" if done else "failed",
+        "source": outcome.source if isinstance(outcome, Finished) else None,
+        "credits": about.get("credits"),
+        "seconds": about.get("seconds"),
+        "width": None,
+        "height": None,
+        "model": about.get("model"),
+        "aspect_ratio": about.get("aspect_ratio"),
+        "encoding": about.get("encoding"),
+        "notes": about.get("notes") or [],
+        "request_id": about.get("request_id") or (error or {}).get("request_id"),
+        "error": error,
+    }

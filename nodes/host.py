@@ -1,0 +1,92 @@
+"""ComfyUI as the host: interrupt, progress, status text, folders. The only module that touches its internals.
+
+Facts about ComfyUI 0.3.75 that decide how: ``throw_exception_if_processing_interrupted`` clears the flag, so that other
+waiting nodes would miss the cancel: the flag is only read (``comfy/model_management.py``). Only
+``InterruptProcessingException`` is reported as a cancel and not as an error (``execution.py``). ``ProgressBar`` is a
+cancel point that clears the flag as well; ``set_progress`` is none (``comfy_api/latest/__init__.py``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..rivya import config
+from .v3 import ComfyAPI
+
+
+def load_config() -> config.Config:
+    """The configuration, with the state folder in ComfyUI's protected part of the user folder."""
+    return config.load(default_home=default_home())
+
+
+def default_home() -> Path:
+    """``<ComfyUI user folder>/__rivya``: ComfyUI serves no file from folders that begin with two underscores."""
+    import folder_paths
+
+    return Path(folder_paths.get_user_directory()) / "__rivya"
+
+
+def add_settings_routes() -> None:
+    """Add the routes behind Settings > Rivya to ComfyUI's server, where there is one; never an obstacle to loading."""
+    from comfy.cli_args import args
+    from server import PromptServer
+
+    from . import settings_route
+
+    server = getattr(PromptServer, "instance", None)
+    if server is not None:
+        settings_route.register(server.routes, args.listen)
+
+
+def interrupted() -> bool:
+    """Whether the user has cancelled; reading it does not clear it."""
+    from comfy import model_management
+
+    return bool(model_management.processing_interrupted())
+
+
+def interruption() -> BaseException:
+    """The exception that ComfyUI reports as a cancel."""
+    from comfy import model_management
+
+    return model_management.InterruptProcessingException()
+
+
+def executing() -> tuple[str, str]:
+    """Ids of the prompt and the node that run in this context; empty outside of a prompt."""
+    from comfy_execution.utils import get_executing_context
+
+    context = get_executing_context()
+    return (context.prompt_id, context.node_id) if context is not None else ("", "")
+
+
+def say(text: str) -> None:
+    """Show a status text on the node that runs in this context."""
+    from server import PromptServer
+
+    node_id = executing()[1]
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node_id:
+        server.send_progress_text(text, node_id, server.client_id)
+
+
+async def progress(fraction: float, preview: Any = None) -> None:
+    """Move the progress bar of the node that runs in this context; ``preview`` is a PIL image."""
+    if executing()[1]:
+        await ComfyAPI.Execution().set_progress(round(fraction * 1000), 1000, preview_image=preview)
+
+
+def blocked() -> Any:
+    """A value that quietly keeps the nodes behind an output from running."""
+    from comfy_execution.graph_utils import ExecutionBlocker
+
+    return ExecutionBlocker(None)
+
+
+def tensor_placement() -> tuple[Any, Any]:
+    """Device and dtype that ComfyUI wants IMAGE tensors in; dtype None where it does not say (before 0.18)."""
+    from comfy import model_management
+
+    dtype = getattr(model_management, "intermediate_dtype", None)
+    return model_management.intermediate_device(), dtype() if dtype is not None else None

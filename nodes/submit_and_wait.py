@@ -1,0 +1,243 @@
+"""Rivya Submit and Wait: orders the pictures and waits for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..rivya import kontext
+from . import host, limits, waiting
+from .v3 import CATEGORY, ParamsType, ReferenceType, io
+
+if TYPE_CHECKING:
+    from ..rivya.config import Config
+    from ..rivya.kontext import KontextParams
+    from ..rivya.order import Order
+    from ..rivya.references import Reference
+
+ON_FAILURE = ["raise", "skip"]
+
+
+class RivyaSubmitAndWait(io.ComfyNode):
+    """B references x V variations are B*V orders; each is paid once, whatever happens on the way."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RivyaSubmitAndWait",
+            display_name="Rivya Submit and Wait",
+            category=CATEGORY,
+            description="Edits the reference as the prompt says, or makes a picture from the prompt alone. Costs 4 "
+            "credits a picture (flux-kontext-max: 8). The same inputs and seed give the same picture again for none.",
+            not_idempotent=True,
+            inputs=_inputs(),
+            outputs=outputs(),
+        )
+
+    @classmethod
+    def validate_inputs(cls, prompt: str | None = None) -> bool | str:
+        """Refuse a blank prompt when the graph is queued; one that comes over a link is checked in `execute`."""
+        if prompt is not None and not str(prompt).strip():
+            return "The prompt is blank. Write what to change in the picture."
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, on_failure: str = "raise", **_: Any) -> float | str:
+        """With ``skip`` the node runs each time, so that what failed is ordered again; what is stored is free."""
+        return float("nan") if on_failure == "skip" else ""
+
+    @classmethod
+    async def execute(
+        cls,
+        prompt: str,
+        seed: int,
+        variations: int,
+        params: KontextParams | None = None,
+        reference: tuple[Reference, ...] | None = None,
+        on_failure: str = "raise",
+        timeout_s: int = 900,
+        client_request_id: str = "",
+    ) -> io.NodeOutput:
+        orders = plan(prompt, seed, variations, params, reference, on_failure, timeout_s, client_request_id)
+        unique = {order.fingerprint: order for order in orders}
+        credits = sum(order.identity.params.credits for order in unique.values())
+        prompt_id, node_id = host.executing()
+        await limits.count_orders(prompt_id, node_id, len(unique), credits)
+        return await _run(list(orders), unique, on_failure == "skip", timeout_s, seed, variations)
+
+
+def plan(
+    prompt: str,
+    seed: int,
+    variations: int,
+    params: KontextParams | None,
+    reference: tuple[Reference, ...] | None,
+    on_failure: str,
+    timeout_s: int,
+    client_request_id: str,
+) -> list[Order]:
+    """The orders of one run, reference-major; every value is checked before anything is sent.
+
+    Raises:
+        ValidationError: a value is outside the table; the message names it.
+    """
+    from ..rivya.errors import ValidationError
+    from ..rivya.kontext import Identity, KontextParams
+    from ..rivya.order import Order
+
+    kontext.validate_prompt(prompt)
+    kontext.validate_client_request_id(client_request_id)
+    chosen = params if params is not None else KontextParams()
+    if not isinstance(chosen, KontextParams):
+        raise ValidationError("params does not come from Rivya Kontext Params.")
+    chosen.validate()
+    _whole_number("seed", seed, 0, kontext.MAX_SEED)
+    _whole_number("variations", variations, 1, kontext.MAX_VARIATIONS)
+    _whole_number("timeout_s", timeout_s, 30, 86400)
+    if on_failure not in ON_FAILURE:
+        raise ValidationError(f"on_failure is {ascii(on_failure)[:60]}; it must be raise or skip.")
+    references = [None] if reference is None else list(reference)
+    return [
+        Order(
+            Identity(
+                prompt=prompt,
+                params=chosen,
+                seed=seed,
+                variation=variation,
+                reference=each.identity if each is not None else None,
+                size=each.size if each is not None else None,
+            ),
+            each,
+            client_request_id,
+        )
+        for each in references
+        for variation in range(variations)
+    ]
+
+
+async def _run(
+    orders: list[Order], unique: dict[str, Order], skip: bool, timeout_s: int, seed: int, variations: int
+) -> io.NodeOutput:
+    """Hand the orders over, wait, and deliver."""
+    from ..rivya import engine
+    from ..rivya.errors import RivyaError
+    from .delivery import Place, deliver
+    from .running import Watch, summary
+
+    config: Config = await waiting.result(engine.shared().codec(host.load_config))
+    config.require_key()
+    await _stay_under_the_cap(config, unique)
+    tickets = engine.shared().order(config, list(unique.values()))
+    remedy = f"Run again with seed {seed}, or use Rivya Collect Tasks, to get them for no more credits."
+    outcomes = await Watch(tickets, timeout_s, remedy).outcomes()
+    failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, RivyaError)}
+    if failures and (not skip or len(failures) == len(unique)):
+        host.say(f"{len(failures)} of {len(unique)} failed")
+        raise summary(failures, len(unique), len(unique) - len(failures))
+    places = [
+        Place(
+            reference=index // variations if order.reference is not None else None,
+            variation=order.identity.variation,
+            fingerprint=order.fingerprint,
+            outcome=outcomes[order.fingerprint],
+            known={"model": order.identity.params.model, **order.details()},
+        )
+        for index, order in enumerate(orders)
+    ]
+    return output(await deliver(places), len(failures))
+
+
+async def _stay_under_the_cap(config: Config, unique: dict[str, Order]) -> None:
+    """Count what is new against ``max_credits_per_run``; nothing to do where no cap is set."""
+    from ..rivya import engine
+
+    if config.max_credits_per_run is None:
+        return
+    bought = await waiting.result(engine.shared().would_buy(config, list(unique.values())))
+    prices = {order.fingerprint: order.identity.params.credits for order in bought}
+    limits.reserve_credits(host.executing()[0], config.max_credits_per_run, prices)
+
+
+def output(delivery: Any, failed: int = 0) -> io.NodeOutput:
+    """The node's outputs, with the cost on the node."""
+    host.say(delivery.text + (f"\n{failed} failed, see the report" if failed else ""))
+    return io.NodeOutput(
+        delivery.images,
+        delivery.masks,
+        delivery.task_ids,
+        delivery.report,
+        ui={"rivya": [{"charged": delivery.charged, "reused": delivery.reused}]},
+    )
+
+
+def outputs() -> list[io.Output]:
+    """Images and masks as lists of batches, task ids and report; also those of Rivya Collect Tasks."""
+    return [
+        io.Image.Output(
+            display_name="images",
+            is_output_list=True,
+            tooltip="One batch; several only where the pictures have different sizes.",
+        ),
+        io.Mask.Output(
+            display_name="masks", is_output_list=True, tooltip="1 where a picture is transparent."
+        ),
+        io.String.Output(display_name="task_ids", tooltip="The Rivya tasks, one a line."),
+        io.String.Output(display_name="report", tooltip="What each picture cost and where it is, as JSON."),
+    ]
+
+
+def _inputs() -> list[io.Input]:
+    return [
+        io.String.Input("prompt", multiline=True, tooltip="What to change in the picture, or what to show."),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=kontext.MAX_SEED,
+            control_after_generate=True,
+            tooltip="Names the picture; it is not sent. The same seed gives the same picture for no credits, "
+            "another seed buys another.",
+        ),
+        io.Int.Input(
+            "variations",
+            default=1,
+            min=1,
+            max=kontext.MAX_VARIATIONS,
+            tooltip="Pictures for each reference. Raising it from 2 to 4 buys two more.",
+        ),
+        ParamsType.Input(
+            "params", optional=True, tooltip="From Rivya Kontext Params; without it, all defaults."
+        ),
+        ReferenceType.Input(
+            "reference", optional=True, tooltip="From Rivya Upload Reference; without it, text to image."
+        ),
+        io.Combo.Input(
+            "on_failure",
+            options=ON_FAILURE,
+            default="raise",
+            optional=True,
+            tooltip="skip: go on with the pictures that succeeded; the others are ordered again at the next run.",
+        ),
+        io.Int.Input(
+            "timeout_s",
+            default=900,
+            min=30,
+            max=86400,
+            optional=True,
+            tooltip="Seconds to wait for each picture; running again resumes and costs nothing more.",
+        ),
+        io.String.Input(
+            "client_request_id",
+            default="",
+            optional=True,
+            tooltip="Your own trace id, up to 128 characters; shown by Rivya, part of no identity.",
+        ),
+    ]
+
+
+def _whole_number(name: str, value: object, low: int, high: int) -> None:
+    from ..rivya.errors import ValidationError
+
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ValidationError(
+            f"{name} is {ascii(value)[:60]}; it must be a whole number from {low} to {high}."
+        )

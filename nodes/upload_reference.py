@@ -1,0 +1,79 @@
+"""Rivya Upload Reference: pictures of the graph become references that the service can edit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import host, waiting
+from .v3 import CATEGORY, ReferenceType, io
+
+if TYPE_CHECKING:
+    import torch
+
+ENCODINGS = ["auto", "webp", "png", "jpeg"]
+
+
+class RivyaUploadReference(io.ComfyNode):
+    """Uploads each picture of the batch once, for as long as the service keeps it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RivyaUploadReference",
+            display_name="Rivya Upload Reference",
+            category=CATEGORY,
+            description="Uploads pictures to be edited. Costs no credits; the same picture goes up once.",
+            inputs=[
+                io.Image.Input(
+                    "image", tooltip="One picture or a batch; a batch of B pictures gives B references."
+                ),
+                io.Combo.Input(
+                    "encoding",
+                    options=ENCODINGS,
+                    default="auto",
+                    optional=True,
+                    tooltip="auto: lossless where it fits into 10 MB, else as little loss as possible.",
+                ),
+            ],
+            outputs=[
+                ReferenceType.Output(display_name="reference", tooltip="Connect to Rivya Submit and Wait."),
+                io.String.Output(
+                    display_name="urls", tooltip="Where the service keeps the uploads, one a line."
+                ),
+            ],
+        )
+
+    @classmethod
+    async def execute(cls, image: torch.Tensor, encoding: str = "auto") -> io.NodeOutput:
+        from ..rivya import engine
+        from ..rivya.errors import ValidationError
+        from . import tensors
+
+        if encoding not in ENCODINGS:
+            raise ValidationError(
+                f"encoding is {ascii(encoding)[:60]}; it must be one of {', '.join(ENCODINGS)}."
+            )
+        config = await waiting.result(engine.shared().codec(host.load_config))
+        config.require_key()
+        frames = await waiting.result(engine.shared().codec(tensors.frames, image))
+        jobs = [engine.shared().reference(config, frame, encoding) for frame in frames]
+        shown = -1
+
+        async def look() -> None:
+            nonlocal shown
+            done = sum(job.done.done() for job in jobs)
+            if done != shown:
+                shown = done
+                host.say(f"Uploading {done} of {len(jobs)}")
+                await host.progress(done / len(jobs))
+
+        try:
+            await look()
+            await waiting.until_done(jobs, look)
+        finally:
+            for job in jobs:
+                job.cancel()
+        references = tuple(job.done.result() for job in jobs)
+        notes = dict.fromkeys(note for reference in references for note in reference.notes)
+        host.say("\n".join([f"{len(references)} uploaded", *notes]))
+        return io.NodeOutput(references, "\n".join(reference.url for reference in references))

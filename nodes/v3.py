@@ -1,0 +1,15 @@
+"""The one place that imports ComfyUI's node API: the versioned one, so that the schema keeps its meaning."""
+
+from __future__ import annotations
+
+try:
+    from comfy_api.v0_0_2 import ComfyAPI, ComfyExtension, io
+except ImportError:  # a later ComfyUI that has dropped this version
+    from comfy_api.latest import ComfyAPI, ComfyExtension, io
+
+CATEGORY = "Rivya"
+
+ReferenceType = io.Custom("RIVYA_REFERENCE")
+ParamsType = io.Custom("RIVYA_PARAMS")
+
+__all__ = ["CATEGORY", "ComfyAPI", "ComfyExtension", "ParamsType", "ReferenceType", "io"]

@@ -1,0 +1,56 @@
+"""Waiting for the engine from a node: cancellable within a fraction of a second, owning nothing.
+
+The engine's futures refuse to be cancelled, and a node only ever waits for them with a time limit. So neither Cancel,
+nor a failure elsewhere in the graph, nor the end of the prompt's event loop can stop an order that was paid for, and no
+``CancelledError`` of our own can reach ComfyUI's executor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from ..rivya.jobs import Job, Ticket
+from . import host
+
+T = TypeVar("T")
+
+LOOK_S = 0.2
+"""How often the interrupt flag is looked at: ComfyUI tells a waiting node nothing by itself."""
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def until_done(
+    waited_for: Sequence[Job[T] | Ticket], look: Callable[[], Awaitable[None]] = _nothing
+) -> None:
+    """Wait until all have ended, well or not; ``look`` is called several times a second, and once at the end.
+
+    Raises:
+        InterruptProcessingException: the user has cancelled. What to stop is the caller's business.
+    """
+    waiting = {asyncio.wrap_future(each.done) for each in waited_for}
+    try:
+        while waiting:
+            ended, waiting = await asyncio.wait(waiting, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            for future in ended:
+                future.exception()  # looked at by the caller in the original; this copy must not warn
+            if host.interrupted():
+                raise host.interruption()
+            await look()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+async def result(job: Job[T]) -> T:
+    """The result of one job; Cancel stops the job itself."""
+    try:
+        await until_done([job])
+    finally:
+        if not job.done.done():
+            job.cancel()
+    return job.done.result()
