@@ -18,13 +18,15 @@ from .wire import Connection
 
 HOST = "127.0.0.1"
 """Loopback only: whoever can reach the sandbox can order faults."""
+_BACKLOG = 1024
 
 
 def _listening(port: int) -> socket.socket:
-    """A bound socket on loopback; port 0 takes a free one."""
+    """A socket that listens on loopback from now on, before anyone accepts; port 0 takes a free one."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((HOST, port))
+    listener.listen(_BACKLOG)
     return listener
 
 
@@ -51,7 +53,7 @@ class Sandbox(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=120,
                 timeout_graceful_shutdown=1,
-                backlog=1024,
+                backlog=_BACKLOG,
             )
         )
         self._loop: asyncio.AbstractEventLoop
