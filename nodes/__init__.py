@@ -10,14 +10,14 @@ class RivyaExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """The five nodes; the settings routes are registered on the way, where ComfyUI is for this machine alone."""
-        from . import host
+        from . import settings_route
         from .collect_tasks import RivyaCollectTasks
         from .credits import RivyaCredits
         from .kontext_params import RivyaKontextParams
         from .submit_and_wait import RivyaSubmitAndWait
         from .upload_reference import RivyaUploadReference
 
-        host.add_settings_routes()
+        settings_route.register()
         return [
             RivyaUploadReference,
             RivyaKontextParams,

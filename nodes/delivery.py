@@ -45,21 +45,13 @@ class Delivery:
 async def deliver(places: Sequence[Place]) -> Delivery:
     """Decode every finished picture once for each of its places, in order, and note that it was delivered."""
     finished = {place.fingerprint: place.outcome for place in places if isinstance(place.outcome, Finished)}
-    files: list[bytes] = []
-    counts: list[int] = []
     read = await waiting.result(
-        engine.shared().codec(lambda: {k: f.result.read() for k, f in finished.items()})
+        engine.shared().codec(lambda: {key: each.result.read() for key, each in finished.items()})
     )
-    for place in places:
-        pictures = read.get(place.fingerprint, [])
-        files.extend(pictures)
-        counts.append(len(pictures))
-    device, dtype = host.tensor_placement()
-    batches = await waiting.result(
-        engine.shared().codec(tensors.to_batches, files, device=device, dtype=dtype)
-    )
+    pictures = [read.get(place.fingerprint, []) for place in places]
+    batches = await _decoded([data for several in pictures for data in several])
     await waiting.result(engine.shared().delivered(list(finished.values())))
-    entries, charged, reused = _entries(places, counts, batches.places)
+    entries, charged, reused = _entries(places, [len(several) for several in pictures], batches)
     return Delivery(
         images=batches.images,
         masks=batches.masks,
@@ -72,14 +64,29 @@ async def deliver(places: Sequence[Place]) -> Delivery:
     )
 
 
+async def _decoded(files: list[bytes]) -> tensors.Batches:
+    """All pictures in their batches, decoded in the engine's codec threads, as many at once as these are."""
+    running = engine.shared()
+    plan = await waiting.result(running.codec(tensors.Plan, files))
+    jobs = [running.codec(plan.decode, number) for number in range(len(files))]
+    try:
+        await waiting.until_done(jobs)
+    finally:
+        for job in jobs:
+            job.cancel()
+    for job in jobs:
+        job.result()
+    return await waiting.result(running.codec(plan.finish, **host.tensor_placement()))
+
+
 def _entries(
-    places: Sequence[Place], counts: Sequence[int], where: Sequence[tuple[int, int, int, int]]
+    places: Sequence[Place], counts: Sequence[int], batches: tensors.Batches
 ) -> tuple[list[dict[str, Any]], int, int]:
     """The report's entries, one for each picture and each failure, and the credits charged and reused in all."""
     entries: list[dict[str, Any]] = []
     charged = reused = 0
     seen: set[str] = set()
-    pictures = iter(where)
+    pictures = iter(zip(batches.places, batches.warnings, strict=True))
     for place, count in zip(places, counts, strict=True):
         first = place.fingerprint not in seen
         seen.add(place.fingerprint)
@@ -91,8 +98,8 @@ def _entries(
         elif first and isinstance(place.outcome, RivyaError) and place.outcome.charged is Charged.YES:
             charged += cost
         for _ in range(count):
-            batch, position, width, height = next(pictures)
-            entries.append({**entry, "batch": batch, "position": position, "width": width, "height": height})
+            where, warnings = next(pictures)
+            entries.append({**entry, **where._asdict(), "notes": [*entry["notes"], *warnings]})
         if not count:
             entries.append(entry)
     return entries, charged, reused

@@ -27,18 +27,6 @@ def default_home() -> Path:
     return Path(folder_paths.get_user_directory()) / "__rivya"
 
 
-def add_settings_routes() -> None:
-    """Add the routes behind Settings > Rivya to ComfyUI's server, where there is one; never an obstacle to loading."""
-    from comfy.cli_args import args
-    from server import PromptServer
-
-    from . import settings_route
-
-    server = getattr(PromptServer, "instance", None)
-    if server is not None:
-        settings_route.register(server.routes, args.listen)
-
-
 def interrupted() -> bool:
     """Whether the user has cancelled; reading it does not clear it."""
     from comfy import model_management
@@ -84,9 +72,10 @@ def blocked() -> Any:
     return ExecutionBlocker(None)
 
 
-def tensor_placement() -> tuple[Any, Any]:
-    """Device and dtype that ComfyUI wants IMAGE tensors in; dtype None where it does not say (before 0.18)."""
+def tensor_placement() -> dict[str, Any]:
+    """``device`` and ``dtype`` that ComfyUI wants IMAGE tensors in; before 0.18 it says nothing of a dtype."""
     from comfy import model_management
 
     dtype = getattr(model_management, "intermediate_dtype", None)
-    return model_management.intermediate_device(), dtype() if dtype is not None else None
+    device = {"device": model_management.intermediate_device()}
+    return device if dtype is None else {**device, "dtype": dtype()}

@@ -33,8 +33,8 @@ CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 64 * 1024
 
 FAKE_IP_NETWORK = "198.18.0.0/15"
-"""Proxies that answer DNS with invented addresses ("fake IP", common with our users) use this range.
-The range is reserved for benchmarks (RFC 2544) and routed nowhere, so allowing it opens no door to a private network."""
+"""Proxies that answer DNS with invented addresses ("fake IP"), common with our users, take them from this range. It is
+reserved for benchmarks (RFC 2544) and routed nowhere, so that allowing it opens no door to a private network."""
 
 
 @dataclass(frozen=True)

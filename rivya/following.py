@@ -29,6 +29,7 @@ from .errors import (
 from .ledger import OrderRow
 from .ledger import State as Is
 from .order import Finished
+from .verdicts import CHARGED_FAILURE_HINT
 
 if TYPE_CHECKING:
     from .orders import OrderRun
@@ -136,8 +137,6 @@ class Following:
 
     async def _failed(self, task: Task) -> RivyaError:
         """Note the failure, and tell the reason and what became of the credits."""
-        from .orders import CHARGED_FAILURE_HINT
-
         cost = task.final_credits
         charged = Charged.UNKNOWN if cost is None else Charged.YES if cost else Charged.NO
         reason = f" {task.error_message}" if task.error_message else ""

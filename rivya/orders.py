@@ -32,14 +32,13 @@ from .errors import (
     LedgerError,
     NotFoundError,
     RivyaError,
-    TaskFailedError,
-    UnknownOutcomeError,
     ValidationError,
 )
 from .following import Following
 from .ledger import OrderRow
 from .ledger import State as Is
 from .order import Finished, Order, Progress
+from .verdicts import failure_of, unknown_outcome
 
 log = logging.getLogger("rivya")
 
@@ -159,8 +158,8 @@ class OrderRun:
         self.show(source="resumed", task_id=row.task_id)
         if row.state in (Is.PREPARED, Is.UNKNOWN):
             if self.order is None:
-                raise _unknown(
-                    row, NotFoundError("Rivya never told the task id of this order."), self.account
+                raise unknown_outcome(
+                    row, NotFoundError("Rivya never told the task id of this order."), self._window_s
                 )
             await self._take_place()
             task = await self._submit(row, uncertain=True)
@@ -184,6 +183,11 @@ class OrderRun:
         if row is None:
             self.give_place_back()
         return row
+
+    @property
+    def _window_s(self) -> float:
+        """How long an order of unknown outcome may be repeated."""
+        return self.account.config.repeat_window_s
 
     async def _take_place(self) -> None:
         self._place = await self.account.places.take()
@@ -279,10 +283,10 @@ class OrderRun:
         """
         account = self.account
         if uncertain and time.time() - row.created_at > account.config.repeat_window_s:
-            raise _unknown(
+            raise unknown_outcome(
                 row,
                 ConflictError("The outcome of this order is not known, and it is too old to repeat."),
-                account,
+                self._window_s,
             )
         if row.body is None:
             raise LedgerError("The ledger has lost the body of this order.", charged=_charged(uncertain))
@@ -301,7 +305,7 @@ class OrderRun:
                 if in_flight and uncertain and patience.left():
                     await asyncio.sleep(_CONFLICT_PAUSE_S)
                 elif in_flight or uncertain:
-                    unknown = _unknown(row, error, account)
+                    unknown = unknown_outcome(row, error, self._window_s)
                     await account.disk(
                         account.ledger.unknown, row.id, error=unknown.as_dict(), request_id=unknown.request_id
                     )
@@ -340,48 +344,3 @@ def _waited_before(row: OrderRow) -> bool:
 
 def _charged(uncertain: bool) -> Charged:
     return Charged.UNKNOWN if uncertain else Charged.NO
-
-
-def _unknown(row: OrderRow, error: RivyaError, account: Account) -> RivyaError:
-    """The error of an order that may have been accepted: it never says "not charged"."""
-    hours = account.config.repeat_window_s / 3600
-    over = time.time() - row.created_at > account.config.repeat_window_s
-    again = (
-        f"It is over {hours:g} h old and is not repeated any more."
-        if over
-        else f"Run again within {hours:g} h: the same request is repeated, and Rivya does not charge it twice."
-    )
-    kind = UnknownOutcomeError if isinstance(error, (ConflictError, NotFoundError)) else type(error)
-    message = error.message
-    if isinstance(error, ConflictError) and error.status == 409:
-        message = "Rivya already has an order with this key and does not tell its task id."
-    return kind(
-        message,
-        hint=f"{again} Otherwise look at your history at rivya.ai, and take another seed or forget the order "
-        f"(python -m rivya forget {row.key[:12]}) to buy the picture anew.",
-        code=error.code,
-        status=error.status,
-        request_id=error.request_id or row.request_id,
-        order_key=row.key,
-        charged=Charged.UNKNOWN,
-        delivery=Delivery.UNKNOWN,
-    )
-
-
-CHARGED_FAILURE_HINT = (
-    "Running again does not order it again, because the failed task was charged or may have been; "
-    "take another seed for a new attempt, and ask Rivya support for the credits."
-)
-
-
-def failure_of(row: OrderRow) -> RivyaError:
-    """The error of an attempt that failed, as the ledger keeps it."""
-    kept = row.error or {}
-    return TaskFailedError(
-        str(kept.get("message") or "The task failed at Rivya."),
-        hint=None if row.charged == Charged.NO.value else CHARGED_FAILURE_HINT,
-        code=kept.get("code"),
-        task_id=row.task_id,
-        request_id=row.request_id,
-        charged=Charged(row.charged),
-    )
