@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from typing import Any
 
 from starlette.applications import Starlette
@@ -115,8 +116,9 @@ class Endpoints:
         account = self._account(request, "files:create")
         parts = await _parts(request)
         contract.check_upload(parts)
-        readable = parts.kind != "image" or await asyncio.to_thread(is_readable, parts.data)
-        upload = self._service.book.add_upload(account, self._service.results_url, parts, readable)
+        content_hash, readable = await asyncio.to_thread(_looked_at, parts)
+        book, base_url = self._service.book, self._service.results_url
+        upload = book.add_upload(account, base_url, parts, content_hash, readable)
         fault = request.scope["state"].get("fault")
         if fault is not None and fault.action == "duration_token":
             upload.token_spelling = fault.get("spelling", "duration_token")
@@ -177,7 +179,7 @@ async def _parts(request: Request) -> UploadRequest:
         raise invalid("Content-Type must be multipart/form-data.")
     try:
         form = await request.form(max_files=4, max_fields=8)
-    except (HTTPException, KeyError) as error:
+    except (HTTPException, KeyError, ValueError) as error:
         raise invalid("The multipart body cannot be read.") from error
     found: dict[str, Any] = {}
     for name, value in form.multi_items():
@@ -199,6 +201,11 @@ async def _parts(request: Request) -> UploadRequest:
     return UploadRequest(
         data, file.filename, found["kind"], mime_type, found.get("model"), found.get("client_request_id")
     )
+
+
+def _looked_at(upload: UploadRequest) -> tuple[str, bool]:
+    """SHA-256 of an upload, and whether it opens as what it is (videos and audio are taken as they are)."""
+    return sha256(upload.data).hexdigest(), upload.kind != "image" or is_readable(upload.data)
 
 
 class ResultOrigin:

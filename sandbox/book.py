@@ -71,12 +71,14 @@ class Book:
 
     # Uploads
 
-    def add_upload(self, account: str, base_url: str, request: UploadRequest, readable: bool) -> Upload:
+    def add_upload(
+        self, account: str, base_url: str, request: UploadRequest, content_hash: str, readable: bool
+    ) -> Upload:
         """Take a file in; its URL is on the second origin."""
         number = "file_sandbox_" + secrets.token_hex(8)
         extension = {"jpeg": "jpg"}.get(request.mime_type.split("/")[1], request.mime_type.split("/")[1])
         url = f"{base_url}/uploads/{number}/reference.{extension}"
-        upload = Upload(number, account, url, request, time.time(), readable=readable)
+        upload = Upload(number, account, url, request, time.time(), content_hash, readable=readable)
         with self.lock:
             self.uploads[number] = self._by_url[url] = upload
         return upload

@@ -30,8 +30,8 @@ Colour = tuple[int, int, int]
 class PictureOrder:
     """All that a picture depends on.
 
-    ``reference`` is the uploaded file (None: text alone), ``take`` tells several equal orders apart, ``index`` the
-    pictures of one order.
+    ``reference`` is the uploaded file, with its SHA-256 (None: text alone), ``take`` tells several equal orders apart,
+    ``index`` the pictures of one order.
     """
 
     model: str
@@ -40,6 +40,7 @@ class PictureOrder:
     format: str
     watermark: str
     reference: bytes | None
+    reference_hash: str | None
     take: int
     index: int
     megapixels: float
@@ -47,10 +48,8 @@ class PictureOrder:
     @property
     def identity(self) -> str:
         """A hash over everything."""
-        content = sha256(self.reference).hexdigest() if self.reference is not None else None
-        return sha256(
-            repr((*self._words(), self.ratio, self.format, self.watermark, content)).encode()
-        ).hexdigest()
+        words = (*self._words(), self.ratio, self.format, self.watermark, self.reference_hash)
+        return sha256(repr(words).encode()).hexdigest()
 
     def colours(self) -> Random:
         """A source of numbers that only this order's words decide."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 
 from .contract import OrderRequest, UploadRequest
 
@@ -40,22 +39,19 @@ class Account:
 
 @dataclass
 class Upload:
-    """One uploaded file, with its bytes."""
+    """One uploaded file, with its bytes and their SHA-256; ``readable`` says whether they open as a picture."""
 
     id: str
     account: str
     url: str
     request: UploadRequest
     created_at: float
+    content_hash: str
     alive: bool = True
     readable: bool = True
     token_spelling: str | None = None
     token: str | None = None
     reads: int = 0
-
-    @property
-    def content_hash(self) -> str:
-        return sha256(self.request.data).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +25,8 @@ _BACKLOG = 1024
 def _listening(port: int) -> socket.socket:
     """A socket that listens on loopback from now on, before anyone accepts; port 0 takes a free one."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sys.platform != "win32":  # there it would let two servers share a port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((HOST, port))
     listener.listen(_BACKLOG)
     return listener

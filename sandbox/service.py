@@ -157,6 +157,7 @@ class Service:
                 format=task.request.option("outputFormat"),
                 watermark=str(task.request.params.get("watermark", "")),
                 reference=task.upload.request.data if task.upload is not None else None,
+                reference_hash=task.upload.content_hash if task.upload is not None else None,
                 take=task.take,
                 index=index,
                 megapixels=self.settings.megapixels,
