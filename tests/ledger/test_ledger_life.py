@@ -204,6 +204,7 @@ def test_only_the_holder_moves_an_order_on(open_ledger: OpenLedger, prepare: Pre
         submit(theirs, row)
     theirs.discard(row.id)
     theirs.release(row.id)
+    assert not theirs.take(row.id)
     assert ours.take(row.id)
     ours.release(row.id)
     assert theirs.take(row.id)

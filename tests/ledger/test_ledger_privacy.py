@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -87,7 +88,9 @@ def test_others_who_read_at_that_moment_only_put_the_erasing_off(
     assert connection is not None
     connection.execute("BEGIN")
     connection.execute("SELECT * FROM orders").fetchone()
+    begun = time.monotonic()
     ENDS["stored"](ledger, row)
+    assert time.monotonic() - begun < 2, "nobody waits for it"
     connection.execute("ROLLBACK")
     ENDS["stored"](ledger, prepare(ledger, "next"))
     assert found(folder, PROMPT) == []

@@ -95,6 +95,7 @@ def test_a_forked_child_cannot_use_its_parents_ledger_and_does_it_no_harm(
 ) -> None:
     code = """
     prepared(book, "before")
+    inherited = book._database._connection
     child = os.fork()
     if child == 0:
         try:
@@ -102,12 +103,13 @@ def test_a_forked_child_cannot_use_its_parents_ledger_and_does_it_no_harm(
         except Exception as error:
             say(type(error).__name__)
         say(book.newest("s", "before").state.value)
+        say(book._database._connection is inherited)
         os._exit(0)
     os.waitpid(child, 0)
     say(prepared(book, "after")[1])
     """
     with Program(code, folder, with_ledger=True) as parent:
-        assert [parent.heard() for _ in range(3)] == ["LedgerError", "prepared", "True"]
+        assert [parent.heard() for _ in range(4)] == ["LedgerError", "prepared", "False", "True"]
         parent.end()
     assert ledger.newest("s", "child") is None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from sqlite3 import connect
+from sqlite3 import OperationalError, connect
 
 import pytest
 
@@ -98,7 +100,7 @@ def test_a_ledger_that_another_program_keeps_locked_is_refused_after_the_wait(
     ledger = open_ledger(busy_s=0.2)
     row = prepare(ledger)
     code = """
-    from sqlite3 import connect
+    from sqlite3 import OperationalError, connect
     connection = connect(folder / "ledger.sqlite3", isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     say("locked")
@@ -120,7 +122,7 @@ def test_a_ledger_that_another_program_keeps_locked_is_refused_after_the_wait(
 def test_a_short_lock_is_waited_for(folder: Path, ledger: Ledger, prepare: Prepare) -> None:
     prepare(ledger)
     code = """
-    from sqlite3 import connect
+    from sqlite3 import OperationalError, connect
     connection = connect(folder / "ledger.sqlite3", isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     say("locked")
@@ -190,6 +192,26 @@ def test_a_damaged_ledger_is_moved_aside_with_a_dated_name_and_a_new_one_begun(
     assert asides[0].name in (ledger.notice or "")
 
 
+def test_a_log_that_another_process_still_writes_goes_aside_with_the_damaged_ledger(
+    folder: Path, ledger: Ledger, prepare: Prepare
+) -> None:
+    code = """
+    prepared(book)
+    say('done')
+    wait()
+    say(prepared(book, "later")[1])
+    """
+    with Program(code, folder, with_ledger=True) as other:
+        other.heard()
+        damage_header(folder / FILE_NAME)
+        prepare(ledger, "new")
+        asides = {path.name.partition(".")[2] for path in folder.iterdir() if "damaged" in path.name}
+        assert {"sqlite3", "sqlite3-wal", "sqlite3-shm"} <= asides
+        other.go()
+        assert other.heard() == "True"
+    assert ledger.newest("s", "later"), "the other has found the new one"
+
+
 def test_damage_found_while_running_leads_to_a_new_ledger_too(
     folder: Path, ledger: Ledger, prepare: Prepare
 ) -> None:
@@ -242,6 +264,23 @@ def test_a_ledger_that_is_deleted_under_a_running_process_is_begun_anew_on_disk(
     assert open_ledger().newest("s", "new") is not None, "what was written is on the disk, not in a lost file"
 
 
+def test_two_whose_ledger_is_deleted_meet_again_in_the_new_one(
+    folder: Path, open_ledger: OpenLedger, prepare: Prepare
+) -> None:
+    first, second = open_ledger(), open_ledger()
+    prepare(first, "old")
+    second.newest("s", "old")
+    (folder / FILE_NAME).unlink()
+    for number in range(20):
+        prepare(first, f"first {number}")
+    for number in range(20):
+        prepare(second, f"second {number}")
+        prepare(first, f"then {number}")
+    second.close()
+    first.close()
+    assert len(first.orders()) == len(second.orders()) == 60
+
+
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
 def test_a_symbolic_link_in_place_of_a_file_of_the_ledger_is_refused(
     suffix: str, folder: Path, ledger: Ledger, prepare: Prepare
@@ -287,6 +326,36 @@ def test_an_older_ledger_is_brought_forward_step_by_step_and_keeps_its_orders(
     assert connection.execute("SELECT id, colour FROM orders").fetchall() == [(row.id, "green")]
     assert connection.execute("PRAGMA user_version").fetchone() == (len(steps),)
     connection.close()
+
+
+def test_two_that_begin_a_ledger_at_once_make_its_tables_once(folder: Path, ledger: Ledger) -> None:
+    folder.mkdir(exist_ok=True)
+    path = folder / FILE_NAME
+    first = connect(path, isolation_level=None)
+    first.execute("BEGIN IMMEDIATE")
+    second = connect(path, isolation_level=None, check_same_thread=False)
+    waits = threading.Event()
+    second.set_trace_callback(lambda statement: waits.set() if "IMMEDIATE" in statement else None)
+    with ThreadPoolExecutor(1) as pool:
+        racing = pool.submit(schema.migrate, second, path)
+        assert waits.wait(10)
+        for statement in schema.STEPS[0].split(";\n"):
+            first.execute(statement)
+        first.execute("PRAGMA user_version = 1")
+        first.execute("COMMIT")
+        racing.result(10)
+    first.close()
+    second.close()
+
+
+def test_an_error_of_the_disk_is_called_full_where_there_is_no_space(
+    folder: Path, ledger: Ledger, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(ledger)
+    error = OperationalError("disk I/O error")
+    assert "cannot be used: disk I/O error" in str(ledger._database._explained(error))
+    monkeypatch.setattr(database, "_space_left", lambda path: 0)
+    assert "full" in str(ledger._database._explained(error))
 
 
 def test_a_step_that_fails_leaves_the_ledger_as_it_was(

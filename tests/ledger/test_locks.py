@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ledger.processes import Program
-from rivya import filelocks, files
+from rivya import filelocks, files, locks
 from rivya.errors import LedgerError
 from rivya.locks import Holder, guard
 
@@ -102,6 +102,15 @@ def test_lookers_do_not_take_each_other_for_the_owner(folder: Path) -> None:
     assert filelocks.try_lock(looker, shared=True)
     assert not ours.alive(name)
     os.close(looker)
+
+
+def test_holders_of_one_process_need_no_lock_to_see_each_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where locks belong to processes (flock over NFS), our own could always be had, and trying would lose it."""
+    first, second = Holder(folder), Holder(folder)
+    monkeypatch.setattr(locks, "try_lock", lambda descriptor, shared=False: True)
+    assert first.alive(second.id)
 
 
 def test_a_name_cannot_lead_out_of_the_folder_and_a_link_counts_as_alive(folder: Path) -> None:

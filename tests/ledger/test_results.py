@@ -245,12 +245,12 @@ def test_a_link_in_place_of_folder_picture_or_marker_is_refused(store: ResultSto
         ResultStore(other).put("s", "f", [(PNG, "png")], {})
 
 
-def test_reading_a_result_costs_the_same_among_ten_thousand(folder: Path) -> None:
+def test_reading_a_result_costs_the_same_among_thousands(folder: Path) -> None:
     store = ResultStore(folder)
     stored = store.put("s", "f", [(PNG, "png")], {})
     (manifest,) = (folder / "results").glob("*.json")
     text = json.loads(manifest.read_text())
-    for number in range(10_000):
+    for number in range(2_000):
         name = f"{number:040x}"
         (folder / "results" / f"{name}.json").write_text(json.dumps(text))
     begun = time.perf_counter()
