@@ -1,0 +1,181 @@
+"""ComfyUI's IMAGE and MASK tensors <-> 8-bit pixel arrays and picture files.
+
+Everything here is synchronous, thread-safe and meant for a codec thread; what is done for one picture has a
+function of its own, so that one can be packed while another is on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..rivya import decoding
+from ..rivya.errors import ValidationError
+from ..rivya.image_header import Header
+
+_BROKEN = "the node before it produced a broken picture."
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_BAND_VALUES = 1 << 18
+
+
+def check(image: object) -> torch.Tensor:
+    """Take an IMAGE: (pictures, height, width, 1 grey, 3 RGB or 4 RGBA), float of 0 to 1, or uint8.
+
+    Values beyond 0 to 1 are no error; they are clipped later on.
+
+    Raises:
+        ValidationError: something else, an empty batch, a side of 0, NaN or infinity; the message names which picture.
+    """
+    if not isinstance(image, torch.Tensor):
+        raise ValidationError(f"image is {type(image).__name__}, not an IMAGE.")
+    shape = "x".join(str(side) for side in image.shape) or "a single number"
+    if image.ndim != 4 or image.shape[3] not in (1, 3, 4):
+        raise ValidationError(
+            f"image is of shape {shape}; an IMAGE is pictures x height x width x 1, 3 or 4 channels."
+        )
+    if image.shape[0] == 0:
+        raise ValidationError(f"image is an empty batch: {_BROKEN}")
+    if 0 in image.shape:
+        raise ValidationError(f"image is of shape {shape}, without a single pixel: {_BROKEN}")
+    if image.dtype is not torch.uint8 and image.dtype not in _FLOATS:
+        raise ValidationError(
+            f"image holds {str(image.dtype).removeprefix('torch.')}; floats or uint8 are taken."
+        )
+    image = image.detach()
+    if image.dtype is not torch.uint8:
+        _check_finite(image)
+    return image
+
+
+def _check_finite(image: torch.Tensor) -> None:
+    """Refuse NaN and infinity. The extremes tell, in one pass and without a copy."""
+    for number, picture in enumerate(image):
+        low, high = (float(value) for value in torch.aminmax(picture))
+        if not np.isfinite([low, high]).all():
+            what = "NaN" if np.isnan([low, high]).any() else "infinity"
+            raise ValidationError(f"image {number + 1} of {len(image)} contains {what}: {_BROKEN}")
+
+
+def frames(image: object) -> list[Callable[[], np.ndarray[Any, Any]]]:
+    """One function for each picture of an IMAGE, which gives it as uint8 (height, width, 1, 3 or 4).
+
+    The whole batch is checked here, before anything is done with the first. Values are clipped, then rounded.
+
+    Raises:
+        ValidationError: see `check`.
+    """
+    return [partial(_to_8_bits, picture) for picture in check(image)]
+
+
+def _to_8_bits(picture: torch.Tensor) -> np.ndarray[Any, Any]:
+    """round(255 * clip(value, 0, 1)), in bands that stay in the processor's cache."""
+    picture = picture.cpu()
+    if picture.dtype is torch.uint8:
+        return np.array(picture.numpy(), order="C")
+    pixels = np.empty(tuple(picture.shape), np.uint8)
+    rows = max(1, _BAND_VALUES // (picture.shape[1] * picture.shape[2]))
+    wide = torch.float64 if picture.dtype is torch.float64 else torch.float32
+    for top in range(0, len(pixels), rows):
+        band = picture[top : top + rows].to(wide).numpy()
+        values = np.clip(band, 0, 1)
+        np.multiply(values, 255, out=values)
+        np.rint(values, out=values)
+        pixels[top : top + rows] = values
+    return pixels
+
+
+class Place(NamedTuple):
+    """Where a picture is in the output: which batch, the how-manieth in it, and its size in pixels."""
+
+    batch: int
+    position: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Decoded pictures: one batch for each size, in order of first appearance.
+
+    Attributes:
+        images: IMAGE tensors, (pictures, height, width, 3), RGB.
+        masks: MASK tensors, (pictures, height, width): 1 where transparent. Without any transparency in its batch,
+            one zero that is expanded to the size.
+        places: for each file, where its picture is.
+        warnings: for each file, sentences for the report.
+    """
+
+    images: list[torch.Tensor]
+    masks: list[torch.Tensor]
+    places: list[Place]
+    warnings: list[tuple[str, ...]]
+
+
+class Plan:
+    """Picture files on their way into batches: sizes are known, pixels are not yet decoded.
+
+    Memory for the result is reserved once; `decode` fills in one picture and may run in several threads at once;
+    `finish` hands the batches over.
+
+    Args:
+        files: PNG, JPEG or WebP.
+
+    Raises:
+        ImageError: one of the files is not a picture, or beyond the limits; see `decoding.inspect`.
+    """
+
+    def __init__(self, files: Sequence[bytes]) -> None:
+        self._files = list(files)
+        self._headers = [decoding.inspect(file) for file in self._files]
+        members: dict[tuple[int, int], list[Header]] = {}
+        self.places: list[Place] = []
+        for header in self._headers:
+            size = header.width, header.height
+            batch = members.setdefault(size, [])
+            self.places.append(Place(list(members).index(size), len(batch), *size))
+            batch.append(header)
+        # numpy asks the system for large pages, which torch.empty does not: filling them is faster by half.
+        self._images = [np.empty((len(batch), h, w, 3), np.float32) for (w, h), batch in members.items()]
+        self._masks = [
+            np.zeros((len(batch), h, w), np.float32) if any(header.alpha for header in batch) else None
+            for (w, h), batch in members.items()
+        ]
+        self._warnings: list[tuple[str, ...]] = [()] * len(self._files)
+
+    def decode(self, number: int) -> None:
+        """Decode file ``number`` into its place. Raises `ImageError` as `decoding.verify`."""
+        place, header = self.places[number], self._headers[number]
+        masks = self._masks[place.batch]
+        self._warnings[number] = decoding.decode_into(
+            self._files[number],
+            self._images[place.batch][place.position],
+            masks[place.position] if masks is not None and header.alpha else None,
+            header,
+        )
+
+    def finish(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Batches:
+        """The batches, on ``device`` and as ``dtype``. For once, after every file was decoded."""
+        images, masks = [], []
+        while self._images:
+            pixels, shades = self._images.pop(0), self._masks.pop(0)
+            images.append(torch.from_numpy(pixels).to(device=device, dtype=dtype))
+            if shades is None:
+                masks.append(torch.zeros((1, 1, 1), device=device, dtype=dtype).expand(pixels.shape[:3]))
+            else:
+                masks.append(torch.from_numpy(shades).to(device=device, dtype=dtype))
+        return Batches(images, masks, self.places, self._warnings)
+
+
+def to_batches(
+    files: Sequence[bytes], *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Batches:
+    """Decode files one after the other; see `Plan` for several threads. Raises `ImageError` as `decoding.verify`."""
+    plan = Plan(files)
+    for number in range(len(plan.places)):
+        plan.decode(number)
+    return plan.finish(device, dtype)
