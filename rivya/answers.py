@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from ipaddress import ip_address
 from typing import Any, NoReturn
 from unicodedata import category
 from urllib.parse import urlsplit
@@ -97,6 +98,8 @@ def http_url(value: object) -> str:
     try:
         parts = urlsplit(value)
         named, port = parts.hostname, parts.port
+        if "[" in parts.netloc:
+            ip_address(named or "")
     except ValueError:
         raise _malformed("URL", value) from None
     if (
