@@ -157,4 +157,5 @@ class Bound:
 
     def hold_s(self, now: float) -> float:
         """Seconds for which nobody should send a new order, because the service named a pace; else 0."""
-        return 0.0 if self._held_until is None else max(0.0, self._held_until - now)
+        left = 0.0 if self._held_until is None else self._held_until - now
+        return min(max(left, 0.0), self.hold_cap_s)
