@@ -109,8 +109,6 @@ class ResultStore:
         ]
         manifest = {
             "version": 1,
-            "scope": scope,
-            "fingerprint": fingerprint,
             "stored_at": time.time(),
             "pictures": entries,
             "about": dict(about),
@@ -135,7 +133,7 @@ class ResultStore:
         """The result of this order, if it is there whole. Looks at names and sizes; `StoredResult.read` at bytes."""
         name = _name(scope, fingerprint)
         manifest = self._manifest(name)
-        if manifest is None or manifest.get("scope") != scope or manifest.get("fingerprint") != fingerprint:
+        if manifest is None:
             return None
         try:
             entries = manifest["pictures"]

@@ -105,11 +105,10 @@ def test_a_damaged_picture_is_gone_and_never_delivered(store: ResultStore, folde
         "{",
         "[]",
         "null",
-        '{"scope": "s", "fingerprint": "f"}',
-        '{"scope": "s", "fingerprint": "f", "pictures": [], "about": {}}',
-        '{"scope": "s", "fingerprint": "f", "about": {},'
-        ' "pictures": [{"name": "../secret", "size": 6, "sha256": "x"}]}',
-        '{"scope": "s", "fingerprint": "f", "about": 3, "pictures": 7}',
+        '{"version": 1}',
+        '{"pictures": [], "about": {}}',
+        '{"about": {}, "pictures": [{"name": "../secret", "size": 6, "sha256": "x"}]}',
+        '{"about": 3, "pictures": 7}',
     ],
 )
 def test_a_damaged_manifest_is_no_result(store: ResultStore, folder: Path, manifest: str) -> None:
@@ -169,10 +168,11 @@ def test_above_the_cap_the_least_recently_delivered_go_and_the_undelivered_stay(
     with caplog.at_level(logging.WARNING, "rivya"):
         store.put("s", "5", [(PNG, "png")], {})
         store.put("s", "6", [(PNG, "png")], {})
-    assert [number for number in range(7) if store.get("s", str(number))] == [3, 4, 5, 6]
+        store.put("s", "7", [(PNG, "png")], {})
+    assert [number for number in range(8) if store.get("s", str(number))] == [3, 4, 5, 6, 7]
     assert len(caplog.messages) == 1
     leftover = {name.split(".")[0] for name in names(folder)}
-    assert len(leftover) == 4, "nothing remains of what was evicted"
+    assert len(leftover) == 5, "nothing remains of what was evicted"
 
 
 def test_many_processes_write_and_evict_at_once_and_nothing_undelivered_is_lost(folder: Path) -> None:
