@@ -143,9 +143,9 @@ class Account:
         return True
 
     async def pace(self, model: str, mode: str) -> Pace:
-        """The schedule of polling for this kind of order, learned anew at most every ten seconds."""
+        """The schedule of polling for this kind of order, learned anew at most every second."""
         learned_at, pace = self._paces.get((model, mode), (float("-inf"), None))
-        if pace is None or time.monotonic() - learned_at > 10.0:
+        if pace is None or time.monotonic() - learned_at > 1.0:
             scope = await self.scope()
             pace = await self.disk(lambda: Pace.learn(self.ledger.durations(scope, model, mode)[::-1]))
             self._paces[(model, mode)] = (time.monotonic(), pace)

@@ -56,6 +56,8 @@ class Following:
         self._row = row
         self._task = task
         self._task_id = task.id if task is not None else row.task_id or ""
+        self._started = time.monotonic()
+        self._last_running_s = 0.0
         self._reserved = task.reserved_credits if task is not None else row.reserved_credits
         # A task that has ended by the time it is accepted is an old one, replayed by the service.
         if task is not None and task.status in ("succeeded", "failed"):
@@ -98,8 +100,8 @@ class Following:
         task = self._task or await self._poll()
         while task.status not in ("succeeded", "failed"):
             slowdown = account.bound.maximum / account.bound.limit
-            elapsed = time.monotonic() - self._started
-            await asyncio.sleep(pace.next_poll(elapsed, polls, random, slowdown=slowdown))
+            self._last_running_s = time.monotonic() - self._started
+            await asyncio.sleep(pace.next_poll(self._last_running_s, polls, random, slowdown=slowdown))
             task = await self._poll()
             polls += 1
         return task
@@ -159,12 +161,19 @@ class Following:
         return error
 
     async def _succeeded(self, task: Task) -> Finished:
-        noticed = time.monotonic() - self._started
-        # The service's own times leave out how late the end was noticed; they are used where they make sense.
-        told = task.service_s
-        seconds = told if told is not None and 0 < told <= noticed + 2 else noticed
+        seconds = self._service_seconds(task, time.monotonic() - self._started)
         await self._note_urls(task, seconds)
         return await self._fetch(task.urls, task.final_credits, seconds)
+
+    def _service_seconds(self, task: Task, noticed_s: float) -> float:
+        """How long the service took. The pace of polling is learned from it, so it must not hold our own lateness.
+
+        The service's own times where they make sense; else the middle between the last time it was seen running and
+        the first time it was seen done.
+        """
+        if task.service_s is not None and 0 <= task.service_s <= noticed_s + 2:
+            return max(task.service_s, 0.001)
+        return (self._last_running_s + noticed_s) / 2
 
     async def _note_urls(self, task: Task, seconds: float | None) -> None:
         if not task.urls:
