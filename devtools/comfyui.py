@@ -67,6 +67,12 @@ class Finished:
         """``execution_error``: node_id, node_type, exception_type, exception_message ..."""
         return self.message("execution_error")
 
+    def explain(self) -> str:
+        """How it ended, for a person."""
+        if self.error is None:
+            return str(self.entry["status"])
+        return f"{self.error['node_id']}: {self.error['exception_type']}: {self.error['exception_message']}"
+
     @property
     def interrupted(self) -> bool:
         return self.message("execution_interrupted") is not None
