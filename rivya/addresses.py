@@ -25,7 +25,7 @@ The range is reserved for benchmarks and routed nowhere, so allowing it opens no
 _FORBIDDEN_V4 = tuple(
     (ip_network(network), what)
     for network, what in (
-        ("0.0.0.0/8", "this machine"),
+        ("0.0.0.0/8", "a reserved range"),
         ("10.0.0.0/8", "a private network"),
         ("100.64.0.0/10", "a provider's private network"),
         ("127.0.0.0/8", "this machine"),
@@ -46,7 +46,7 @@ _FORBIDDEN_V6 = tuple(
     (ip_network(network), what)
     for network, what in (
         ("::1/128", "this machine"),
-        ("::/128", "this machine"),
+        ("::/128", "a reserved range"),
         ("fe80::/10", "the local link"),
         ("fc00::/7", "a private network"),
         ("fec0::/10", "a private network"),

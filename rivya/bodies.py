@@ -9,6 +9,9 @@ from io import BytesIO
 from .errors import Delivery, UnusableAnswerError
 
 _STEP_BYTES = 256 * 1024
+_FREE_PIECES = 4096
+_SMALLEST_PIECE = 64
+_PIECES_IN_A_ROW = 64
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
 
@@ -29,6 +32,8 @@ class Body:
         self._cap = cap
         self._kept = BytesIO()
         self._size = 0
+        self._came = 0
+        self._pieces = 0
         name = (encoding or "identity").strip().lower()
         if name not in ("identity", "", "gzip", "x-gzip", "deflate"):
             raise self._refused("comes in an encoding that was not asked for", "unusable_encoding")
@@ -37,11 +42,20 @@ class Body:
             raise self._too_large()
 
     def feed(self, chunk: bytes) -> Iterator[None]:
-        """Take one chunk in, in steps of at most 256 KiB of what it expands to, so that a loop can do other things.
+        """Take one chunk in; at each ``yield`` an event loop should do other things.
+
+        Steps are at most 256 KiB of what compressed data expands to, or 64 chunks. Crumbs, which cost more to take
+        apart than they bring, end it: thousands of chunks of less than 64 bytes on average.
 
         Raises:
             UnusableAnswerError: the cap is passed, or the compressed data is damaged.
         """
+        self._pieces += 1
+        self._came += len(chunk)
+        if self._pieces > _FREE_PIECES and self._came < self._pieces * _SMALLEST_PIECE:
+            raise self._refused("comes in crumbs", "answer_in_crumbs")
+        if self._pieces % _PIECES_IN_A_ROW == 0:
+            yield
         if self._inflater is None:
             self._keep(chunk)
             return

@@ -19,6 +19,8 @@ from .errors import Delivery, RivyaConnectionError, RivyaError, RivyaTimeoutErro
 
 T = TypeVar("T")
 
+_MAX_HEAD_BYTES = 256 * 1024
+
 _UNWIND_S = 0.5
 """Longest time that a cancelled caller waits for its connection to be put away."""
 
@@ -45,6 +47,7 @@ class Flight:
         self.left = False
         self.tunnelling = False
         self.ended = False
+        self._head_left: int | None = None
         self._waits: set[anyio.CancelScope] = set()
 
     def end(self) -> None:
@@ -66,12 +69,26 @@ class Flight:
         return None
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Notes when the request begins to leave: a hook that httpcore calls around each of its steps."""
+        """Notes when the request begins to leave, and when the head of an answer is waited for.
+
+        A hook that httpcore calls around each of its steps.
+        """
         if event.endswith("send_request_headers.started"):
             if info["request"].method == b"CONNECT":
                 self.tunnelling = True
             else:
                 self.left = True
+        elif event.endswith("receive_response_headers.started"):
+            self._head_left = _MAX_HEAD_BYTES
+        elif event.endswith("receive_response_headers.complete"):
+            self._head_left = None
+
+    def arrived(self, size: int) -> None:
+        """Counts what came before the answer itself: a host may send "100 Continue" for ever."""
+        if self._head_left is not None:
+            self._head_left -= size
+            if self._head_left < 0:
+                raise httpcore.RemoteProtocolError("the head of the answer does not end")
 
 
 current: ContextVar[Flight | None] = ContextVar("rivya_flight", default=None)

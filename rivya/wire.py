@@ -48,7 +48,11 @@ class Stream(httpcore.AsyncNetworkStream):
         self._inner = inner
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        return await _wait(lambda: self._inner.read(max_bytes, timeout), httpcore.ReadError)
+        data = await _wait(lambda: self._inner.read(max_bytes, timeout), httpcore.ReadError)
+        flight = current.get()
+        if flight is not None:
+            flight.arrived(len(data))
+        return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
         async def write() -> bool:
