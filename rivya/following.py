@@ -17,6 +17,7 @@ from .api import Task
 from .errors import (
     Charged,
     ImageError,
+    LedgerError,
     NotFoundError,
     RateLimitError,
     RivyaConnectionError,
@@ -29,7 +30,7 @@ from .errors import (
 from .ledger import OrderRow
 from .ledger import State as Is
 from .order import Finished
-from .verdicts import CHARGED_FAILURE_HINT
+from .verdicts import CHARGED_FAILURE_HINT, accepted
 
 if TYPE_CHECKING:
     from .orders import OrderRun
@@ -70,14 +71,17 @@ class Following:
             TaskFailedError: the task failed at the service; the ledger knows it.
             RivyaError: this run cannot go on; the order stays collectable.
         """
-        if self._task is None and self._row.state is Is.SUCCEEDED and self._row.result_urls:
+        try:
+            if self._task is None and self._row.state is Is.SUCCEEDED and self._row.result_urls:
+                self._run.give_place_back()
+                return await self._fetch(self._row.result_urls, self._row.final_credits, self._row.seconds)
+            task = await self._until_ended()
             self._run.give_place_back()
-            return await self._fetch(self._row.result_urls, self._row.final_credits, self._row.seconds)
-        task = await self._until_ended()
-        self._run.give_place_back()
-        if task.status == "failed":
-            raise await self._failed(task)
-        return await self._succeeded(task)
+            if task.status == "failed":
+                raise await self._failed(task)
+            return await self._succeeded(task)
+        except LedgerError as error:
+            raise self._accepted(error) from None
 
     async def _until_ended(self) -> Task:
         """Poll at the learned pace until the task has succeeded or failed; an unknown status counts as running."""
@@ -132,10 +136,7 @@ class Following:
         raise self._accepted(error)
 
     def _accepted(self, error: RivyaError) -> RivyaError:
-        """The error as that of an order that the service took: credits are reserved or charged."""
-        error.task_id = self._task_id
-        error.charged = Charged.YES
-        return error
+        return accepted(error, self._task_id)
 
     async def _failed(self, task: Task) -> RivyaError:
         """Note the failure, and tell the reason and what became of the credits."""
@@ -151,13 +152,17 @@ class Following:
             request_id=task.request_id,
             charged=charged,
         )
-        await self._account.disk(
-            self._account.ledger.failed,
-            self._row.id,
-            error=error.as_dict(),
-            charged=charged.value,
-            final_credits=cost,
-        )
+        try:
+            await self._account.disk(
+                self._account.ledger.failed,
+                self._row.id,
+                error=error.as_dict(),
+                charged=charged.value,
+                final_credits=cost,
+            )
+        except LedgerError as trouble:
+            # The next run reads the task again and notes it then.
+            log.warning("order %s: %s", self._run.fingerprint[:12], trouble.message)
         return error
 
     async def _succeeded(self, task: Task) -> Finished:

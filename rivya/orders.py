@@ -38,7 +38,7 @@ from .following import Following
 from .ledger import OrderRow
 from .ledger import State as Is
 from .order import Finished, Order, Progress
-from .verdicts import failure_of, unknown_outcome
+from .verdicts import accepted, failure_of, unknown_outcome
 
 log = logging.getLogger("rivya")
 
@@ -98,8 +98,17 @@ class OrderRun:
             return await self._stored() or await self._through_the_ledger()
         finally:
             self.give_place_back()
-            if self._row is not None:
-                await self.account.disk(self.account.ledger.release, self._row.id)
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Let others have the row. A ledger that refuses this must not take the place of what came of the run."""
+        row, self._row = self._row, None
+        if row is None:
+            return
+        try:
+            await self.account.disk(self.account.ledger.release, row.id)
+        except LedgerError as error:
+            log.warning("order %s: %s", self.fingerprint[:12], error.message)
 
     async def _stored(self) -> Finished | None:
         """The pictures from the result store; then nothing is asked and nothing is paid."""
@@ -226,7 +235,7 @@ class OrderRun:
         try:
             task = await self._submit(row, uncertain=False)
         except RivyaError as error:
-            if error.charged is Charged.UNKNOWN:
+            if error.charged is not Charged.NO:
                 raise
             if self.order is None or not await self._reference_was_rejected(error):
                 await self._undo(row)
@@ -235,9 +244,16 @@ class OrderRun:
         return await Following(self, row, task).pictures()
 
     async def _undo(self, row: OrderRow) -> None:
-        """Nothing was accepted, and nothing before was uncertain: the order never was."""
-        self._row = None
-        await self.account.disk(self.account.ledger.discard, row.id)
+        """Nothing was accepted, and nothing before was uncertain: the order never was.
+
+        A row that cannot be removed counts as sent from then on, which costs no more than a repeat of the same key.
+        """
+        try:
+            await self.account.disk(self.account.ledger.discard, row.id)
+        except LedgerError as error:
+            log.warning("order %s: %s", self.fingerprint[:12], error.message)
+        else:
+            self._row = None
 
     async def _with_fresh_upload(
         self, order: Order, row: OrderRow, error: RivyaError
@@ -258,7 +274,7 @@ class OrderRun:
         try:
             return await self._submit(again, uncertain=False), again
         except RivyaError as second:
-            if second.charged is not Charged.UNKNOWN:
+            if second.charged is Charged.NO:
                 await self._undo(again)
             raise
 
@@ -271,9 +287,12 @@ class OrderRun:
             or not isinstance(error, (ValidationError, NotFoundError))
         ):
             return False
-        return "referencemediaitems" in error.message.lower() or await self.account.references.is_gone(
-            order.reference
-        )
+        if "referencemediaitems" in error.message.lower():
+            return True
+        try:
+            return await self.account.references.is_gone(order.reference)
+        except RivyaError:
+            return False
 
     async def _submit(self, row: OrderRow, uncertain: bool) -> Task:
         """Send the frozen bytes under their key until there is a task id, and commit it.
@@ -305,23 +324,40 @@ class OrderRun:
                 if in_flight and uncertain and patience.left():
                     await asyncio.sleep(_CONFLICT_PAUSE_S)
                 elif in_flight or uncertain:
-                    unknown = unknown_outcome(row, error, self._window_s)
-                    await account.disk(
-                        account.ledger.unknown, row.id, error=unknown.as_dict(), request_id=unknown.request_id
-                    )
-                    raise unknown from None
+                    raise await self._note_as_unknown(row, error) from None
                 else:
                     error.charged = Charged.NO
                     raise
         account.places.admit()
-        await account.disk(
-            account.ledger.submitted,
-            row.id,
-            task_id=task.id,
-            reserved_credits=task.reserved_credits,
-            request_id=task.request_id,
-        )
+        await self._note_as_submitted(row, task)
         return task
+
+    async def _note_as_submitted(self, row: OrderRow, task: Task) -> None:
+        try:
+            await self.account.disk(
+                self.account.ledger.submitted,
+                row.id,
+                task_id=task.id,
+                reserved_credits=task.reserved_credits,
+                request_id=task.request_id,
+            )
+        except LedgerError as error:
+            log.error("order %s: task %s could not be noted", self.fingerprint[:12], task.id)
+            raise accepted(error, task.id) from None
+
+    async def _note_as_unknown(self, row: OrderRow, error: RivyaError) -> RivyaError:
+        """The error to raise. Where it cannot be noted the row stays *prepared*, which counts as sent as well."""
+        unknown = unknown_outcome(row, error, self._window_s)
+        try:
+            await self.account.disk(
+                self.account.ledger.unknown,
+                row.id,
+                error=unknown.as_dict(),
+                request_id=unknown.request_id,
+            )
+        except LedgerError as trouble:
+            log.warning("order %s: %s", self.fingerprint[:12], trouble.message)
+        return unknown
 
 
 class _Patience:

@@ -1,0 +1,100 @@
+"""The ledger fails in the middle of an order: what is said of the credits stays true, and nothing is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from library.client import PATIENCE_S, Client, locked
+
+from rivya.errors import Charged, LedgerError, TaskFailedError
+from rivya.ledger import State as Is
+
+
+def test_an_acceptance_that_cannot_be_noted_is_not_called_free_and_the_next_run_gets_its_picture(
+    client: Client, service: Any
+) -> None:
+    client.run(client.order("the first one, so that everything is open"))
+    service.fault("create", "stall", when="after", seconds=20)
+    (ticket,) = client.tickets(client.order())
+    service.wait("create", stage="worked", count=2)
+    with locked(client.config.home):
+        service.clear_faults()
+        error = ticket.done.exception(PATIENCE_S)
+    assert isinstance(error, LedgerError)
+    assert error.charged is Charged.YES
+    assert error.task_id == service.tasks()[1]["id"]
+    assert client.rows()[1].state is Is.PREPARED
+    assert client.run(client.order())[0].about["task_id"] == error.task_id
+    assert len(service.charges()) == 2
+
+
+def test_an_unknown_outcome_that_cannot_be_noted_is_still_told_as_unknown(
+    client: Client, service: Any
+) -> None:
+    client.run(client.order("the first one, so that everything is open"))
+    service.fault("create", "stall", when="after", seconds=20)
+    (ticket,) = client.tickets(client.order())
+    service.wait("create", stage="worked", count=2)
+    with locked(client.config.home):
+        service.fault("create", "cut_before", times=None)
+        error = ticket.done.exception(PATIENCE_S)
+    service.clear_faults()
+    assert getattr(error, "charged", None) is Charged.UNKNOWN
+    assert client.rows()[1].state is Is.PREPARED
+    client.run(client.order())
+    assert len(service.charges()) == 2
+
+
+def test_an_end_that_cannot_be_noted_is_not_called_free(client: Client, service: Any) -> None:
+    service.fault("create", "latency", seconds=60)
+    (ticket,) = client.tickets(client.order())
+    service.wait("status")
+    with locked(client.config.home):
+        service.finish_tasks()
+        error = ticket.done.exception(PATIENCE_S)
+    assert isinstance(error, LedgerError)
+    assert error.charged is Charged.YES
+    assert error.task_id == service.tasks()[0]["id"]
+    assert client.run(client.order())[0].source == "resumed"
+    assert len(service.charges()) == 1
+
+
+def test_a_refusal_that_cannot_be_taken_back_in_the_ledger_is_told_as_the_refusal_it_was(
+    client: Client, service: Any
+) -> None:
+    client.run(client.order("the first one, so that everything is open"))
+    service.fault("create", "stall", when="before", seconds=20)
+    service.set_credits(0)
+    (ticket,) = client.tickets(client.order())
+    service.wait("create", stage="received", count=2)
+    with locked(client.config.home):
+        service.clear_faults()
+        error = ticket.done.exception(PATIENCE_S)
+    assert getattr(error, "code", None) == "insufficient_credits"
+    assert error.charged is Charged.NO  # type: ignore[union-attr]
+
+
+def test_nothing_is_sent_while_the_ledger_cannot_be_written(
+    client: Client, service: Any, make: Callable[..., Client]
+) -> None:
+    client.run(client.order("the first one, so that everything is open"))
+    with locked(client.config.home):
+        error = client.failure(client.order())
+    assert isinstance(error, LedgerError)
+    assert error.charged is Charged.NO
+    assert len(service.requests("create")) == 1
+
+
+def test_a_failure_that_cannot_be_noted_is_told_as_the_failure_it_was(client: Client, service: Any) -> None:
+    service.fault("create", "fail_task")
+    service.fault("status", "stall", when="after", seconds=20, times=None)
+    (ticket,) = client.tickets(client.order())
+    service.wait("status", stage="worked")
+    with locked(client.config.home):
+        service.clear_faults()
+        error = ticket.done.exception(PATIENCE_S)
+    assert isinstance(error, TaskFailedError)
+    assert error.charged is Charged.NO
+    assert client.failure(client.order()).task_id == error.task_id
+    assert client.run(client.order())[0].source == "new"
