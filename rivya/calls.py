@@ -15,7 +15,7 @@ from random import random
 from typing import Any, TypeVar
 
 from . import answers
-from .errors import Delivery, RivyaError, UnusableAnswerError, error_class
+from .errors import HINTS, Delivery, RivyaError, UnusableAnswerError, error_class
 from .policy import Bound, RetryPolicy, parse_retry_after
 from .transport import Form, Reply, Transport
 
@@ -149,6 +149,7 @@ def _service_error(reply: Reply, request_id: str | None, now: datetime) -> Rivya
     what = f"Rivya answered: {message}" if message else f"Rivya answered with HTTP {reply.status}."
     return error_class(code, reply.status)(
         what if what.endswith((".", "!", "?", "…")) else what + ".",
+        hint=HINTS.get(code or ""),
         code=code,
         status=reply.status,
         request_id=request_id,

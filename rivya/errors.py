@@ -244,6 +244,13 @@ _BY_CODE: dict[str, type[ApiError]] = {
     "insufficient_credits": InsufficientCreditsError,
 }
 
+HINTS = {
+    "public_api_disabled": "Rivya has switched its public API off for now; run again later, or use Rivya Studio.",
+    "api_key_revoked": "This key was revoked at rivya.ai; create a new one and set it as RIVYA_API_KEY or in Settings.",
+    "api_key_expired": "This key has expired; create a new one at rivya.ai and set it as RIVYA_API_KEY or in Settings.",
+}
+"""What to do, where a code tells more than its class."""
+
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: ValidationError,
     401: AuthenticationError,
