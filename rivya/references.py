@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from . import kontext
-from .errors import Delivery, NotFoundError, RivyaError
+from .errors import Charged, Delivery, NotFoundError, RivyaError
 from .ledger import UploadRow
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ class References:
             except RivyaError as error:
                 # An upload costs nothing, whatever became of it.
                 error.delivery = Delivery.REFUSED
+                error.charged = Charged.NO
                 raise
         log.info("uploaded %s (%.1f MB)", reference.name, len(reference.data) / 1e6)
         return await account.disk(
