@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from .listeners import ORIGINS
 from .records import Account, Key, Task, Upload
 from .settings import NOTICE
 
@@ -101,11 +102,13 @@ class Desk:
         return self._service.faults.armed()
 
     def clear_faults(self) -> None:
-        """Take every fault back, and end what is stalled."""
+        """Take every fault back, end what is stalled, and listen again."""
         self._service.faults.clear()
+        self._service.listeners.order(self._service.listeners.open())
 
     def reset(self) -> None:
         """Begin again: opening accounts, no tasks, uploads, faults or log."""
+        self.clear_faults()
         self._service.reset()
 
     def wait(
@@ -180,9 +183,11 @@ class Desk:
         """Drop every idempotency key, as when the replay window is over."""
         self._service.book.forget_keys()
 
-    def close_listener(self, seconds: float = 1.0) -> None:
-        """Refuse connections to the API origin for a while, and close idle ones."""
-        self._service.close_listener(seconds)
+    def close_listener(self, seconds: float = 1.0, origin: str = "api") -> None:
+        """Refuse connections to an origin ("api" or "results") for a while, and close idle ones."""
+        if origin not in ORIGINS:
+            raise ValueError(f"origin must be one of {', '.join(ORIGINS)}")
+        self._service.listeners.order(self._service.listeners.close(seconds, origin))
 
     def picture(self, task: str, index: int = 0) -> str:
         """The exact bytes of a result, in base64."""

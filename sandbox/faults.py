@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from .listeners import ORIGINS
+
 ENDPOINTS = ("upload", "file", "create", "status", "credits", "models", "openapi", "result")
 """``result`` is everything on the second origin."""
 
@@ -27,7 +29,7 @@ ACTIONS: dict[str, set[str]] = {
     "truncate": {"at_byte"},
     "slow": {"chunk", "interval"},
     "patch": {"values", "drop", "status", "headers"},
-    "close_listener": {"seconds"},
+    "close_listener": {"seconds", "origin"},
     "fail_task": {"charged", "error"},
     "results": {"count"},
     "latency": {"seconds"},
@@ -47,7 +49,8 @@ body: a body of another kind, with status 200, by default after the work was don
 truncate: Content-Length of the whole, ``at_byte`` bytes (half) of the body, closed.
 slow: the answer drips, ``chunk`` bytes every ``interval`` seconds.
 patch: the real JSON answer with ``values`` set and ``drop`` left out (dotted paths), another status or more headers.
-close_listener: the request is answered; from then on nothing listens for ``seconds`` and idle connections are closed.
+close_listener: the request is answered; from then on nothing listens at ``origin`` ("api", or "results") for
+    ``seconds``, and its idle connections are closed.
 fail_task: the accepted task will fail, ``charged`` or refunded, with ``error`` (None: without an error object).
 results: the accepted task has ``count`` result URLs.
 latency: the accepted task takes ``seconds``.
@@ -138,6 +141,8 @@ class FaultDesk:
             )
         if own.get("sample", "half") not in (*SAMPLES, "half"):
             raise ValueError(f"sample must be half or one of {', '.join(SAMPLES)}")
+        if own.get("origin", "api") not in ORIGINS:
+            raise ValueError(f"origin must be one of {', '.join(ORIGINS)}")
         if own.get("when", "after") not in ("before", "during", "after"):
             raise ValueError("when must be before, during or after")
         common = {name: order[name] for name in _COMMON - {"endpoint", "action"} if name in order}

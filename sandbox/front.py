@@ -202,7 +202,7 @@ class Front:
         )
         if fault is None or not raw:
             if fault is not None and fault.action == "close_listener":
-                self._service.close_listener(fault.get("seconds", 1.0))
+                await self._service.listeners.close(fault.get("seconds", 1.0), fault.get("origin", "api"))
                 answer = answer.with_headers({"connection": "close"})
             await send(
                 {"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)}

@@ -70,7 +70,7 @@ class Handle:
         return found
 
     def clear_faults(self) -> None:
-        """Take every fault back, and end what is stalled."""
+        """Take every fault back, end what is stalled, and listen again."""
         self.call("clear_faults")
 
     def reset(self) -> None:
@@ -121,9 +121,9 @@ class Handle:
         """Drop every idempotency key."""
         self.call("forget_keys")
 
-    def close_listener(self, seconds: float = 1.0) -> None:
-        """Refuse connections to the API origin for a while."""
-        self.call("close_listener", seconds=seconds)
+    def close_listener(self, seconds: float = 1.0, origin: str = "api") -> None:
+        """Refuse connections to an origin ("api" or "results") for a while."""
+        self.call("close_listener", seconds=seconds, origin=origin)
 
 
 class LocalHandle(Handle):

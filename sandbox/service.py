@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -15,6 +14,7 @@ from typing import Any
 from .book import Book
 from .contract import Refusal
 from .faults import Fault, FaultDesk
+from .listeners import Listeners
 from .pictures import Gallery, PictureOrder
 from .records import Task, Upload
 from .settings import Settings
@@ -50,7 +50,7 @@ class Service:
     """The state behind both origins; ``settings`` has the real ports."""
 
     settings: Settings
-    close_listener: Callable[[float], None]
+    listeners: Listeners
     faults: FaultDesk = field(default_factory=FaultDesk)
     gallery: Gallery = field(default_factory=Gallery)
     traffic: Traffic = field(default_factory=Traffic)
@@ -70,8 +70,7 @@ class Service:
         return f"http://127.0.0.1:{self.settings.results_port}"
 
     def reset(self) -> None:
-        """Begin again with the opening accounts, no tasks, no uploads, no faults and an empty log."""
-        self.faults.clear()
+        """Begin again with the opening accounts, no tasks, no uploads and an empty log."""
         self.book = Book(self.settings)
         self.traffic = Traffic()
 
