@@ -210,7 +210,6 @@ def test_a_task_that_failed_without_charge_is_ordered_again_by_the_next_run(
         (404, "not_found", "NotFoundError", "account"),
         (429, "rate_limited", "RateLimitError", "RIVYA_MAX_CONCURRENCY"),
         (503, "public_api_disabled", "ServiceUnavailableError", "later"),
-        (500, "internal", "ServiceUnavailableError", "minutes"),
         (418, "teapot", "ApiError", "request id"),
     ],
 )
@@ -223,12 +222,30 @@ def test_each_refusal_has_a_sentence_of_its_own_and_costs_nothing(
     )
     text = refused(comfy, edit_graph(None), kind)
     assert sentence in text
+    assert "No credits were charged." in text
     assert f"HTTP: {status}" in text
     assert "request: req_" in text
     assert service.charges() == []
     # ComfyUI's frontend would take these for its own account's trouble and hide the error.
     assert "Unauthorized: Please login first" not in text
     assert "Payment Required" not in text
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 504])
+def test_trouble_that_stays_leaves_open_what_was_done_and_the_next_run_pays_once(
+    comfy: RivyaComfyUI, service: Watched, status: int
+) -> None:
+    impatient(comfy, service)
+    # The order is carried out, and only the answer is trouble: nobody but the service can know.
+    service.fault("create", "status", status=status, code="internal", when="after", times=None)
+    graph = edit_graph(None)
+    text = refused(comfy, graph, "ServiceUnavailableError")
+    assert "not known" in text
+    assert "Run again" in text
+    service.clear_faults()
+    again = comfy.run(graph)
+    assert again.succeeded, again.explain()
+    assert service.charges() == [4]
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404])
