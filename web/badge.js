@@ -1,27 +1,30 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { allGraphs, source, widgetValue } from "./graph.js";
+import { MOST_HOPS, allGraphs, source, widgetValue } from "./graph.js";
 import { text } from "./texts.js";
 
 // Credits of one picture. A test holds these to the model table of the library.
 const CREDITS = { "flux-kontext-pro": 4, "flux-kontext-max": 8 };
 const DEFAULT_MODEL = "flux-kontext-pro";
-const MOST_NODES = 50; // a loop in a damaged workflow must not hang the page
+const LOOK = { fgColor: "#FFF", bgColor: "#8D6932" }; // of prices in ComfyUI
 
 const lastRun = new WeakMap();
 const shown = new WeakMap();
 let cached = {};
 
-/** Show on a node what a run costs, and after a run what it did cost; on other nodes only follow their changes. */
-export function addBadges(node, hasPrice) {
-  if (hasPrice) node.badges.push(() => new window.LGraphBadge({ text: badgeText(node) }));
-  for (const widget of node.widgets ?? []) {
-    if (widget.name !== "model" && widget.name !== "variations") continue;
+/** The Submit and Wait nodes that a node is or, as a subgraph, holds. */
+const submits = (node) =>
+  node.subgraph?.nodes.flatMap(submits) ?? (node.comfyClass === "RivyaSubmitAndWait" ? [node] : []);
+
+/** Show on a node what a run costs, and after a run what it did cost; follow the widgets that decide it. */
+export function addBadge(node) {
+  if (submits(node).length) node.badges.push(() => new window.LGraphBadge({ text: badgeText(node), ...LOOK }));
+  for (const widget of node.subgraph ? [] : (node.widgets ?? [])) {
+    if (!/^Rivya/.test(node.comfyClass) || !["model", "variations"].includes(widget.name)) continue;
     const before = widget.callback;
     widget.callback = function (...values) {
-      const result = before?.apply(this, values);
+      before?.apply(this, values);
       refresh();
-      return result;
     };
   }
 }
@@ -60,43 +63,38 @@ function nodeOf(id) {
 /** The canvas draws badges anew in each frame; Nodes 2.0 only when it hears that something about the node changed. */
 function refresh() {
   for (const node of allGraphs(app.rootGraph ?? app.graph).flatMap((graph) => graph.nodes)) {
-    if (node.comfyClass !== "RivyaSubmitAndWait") continue;
     const now = badgeText(node);
-    if (shown.get(node) === now) continue;
+    if ((shown.get(node) ?? "") === now) continue;
     shown.set(node, now);
-    const change = { nodeId: node.id, property: "title", oldValue: node.title, newValue: node.title };
-    node.graph?.trigger("node:property:changed", change);
+    node.graph?.trigger("node:property:changed", { nodeId: node.id, property: "title", newValue: node.title });
     node.setDirtyCanvas(true, false);
   }
 }
 
-function badgeText(node) {
-  const cost = lastRun.get(node);
-  const price = node.graph ? priceText(node) : "";
-  return cost ? `${price} ${text(cost.reused ? "lastRunReused" : "lastRun", cost)}` : price;
-}
+const badgeText = (node) => submits(node).map((each) => priceText(each) + runText(lastRun.get(each))).join(" + ");
+const runText = (cost) => (cost ? ` ${text(cost.reused ? "lastRunReused" : "lastRun", cost)}` : "");
 
 function priceText(node) {
-  const { low, high } = pictureCredits(node);
+  if (!node.graph) return "";
   const variations = Number(widgetValue(node, "variations"));
-  const credits = [...new Set([low, high])].map((price) => price * (variations || 1)).join("-");
+  const credits = pictureCredits(node).map((price) => price * (variations || 1)).join("-");
   const unknown = [!variations && "variations", references(node) === undefined && "references"];
   return [text("credits", { credits }), ...unknown.filter(Boolean).map((name) => text(name))].join(" \u00d7 ");
 }
 
+/** What one picture costs, or where the graph cannot tell the model, what each of them costs. */
 function pictureCredits(node) {
   const from = source(node.graph, node.inputs.find((input) => input.name === "params"));
-  let model = DEFAULT_MODEL;
-  if (from !== null) model = from?.node?.type === "RivyaKontextParams" ? widgetValue(from.node, "model") : undefined;
-  const prices = CREDITS[model] ? [CREDITS[model]] : Object.values(CREDITS);
-  return { low: Math.min(...prices), high: Math.max(...prices) };
+  const known = from?.node?.type === "RivyaKontextParams" && widgetValue(from.node, "model");
+  const model = from === null ? DEFAULT_MODEL : known;
+  return CREDITS[model] ? [CREDITS[model]] : Object.values(CREDITS);
 }
 
 /** How many references a node gets: 0, 1, or undefined where several may come. */
 function references(node, depth = 0) {
   const upload = source(node.graph, node.inputs.find((input) => input.name === "reference"));
   if (upload === null) return 0;
-  if (upload?.node?.type !== "RivyaUploadReference" || depth > MOST_NODES) return undefined;
+  if (upload?.node?.type !== "RivyaUploadReference" || depth > MOST_HOPS) return undefined;
   const { node: from } = source(upload.graph, upload.node.inputs.find((input) => input.name === "image")) ?? {};
   if (from?.type === "LoadImage") return 1;
   const chained = from?.type === "RivyaSubmitAndWait" && widgetValue(from, "variations") === 1;

@@ -1,9 +1,8 @@
 /** What feeds an input, as far as the graph tells: past reroutes, bypassed nodes and the borders of subgraphs. */
 
+export const MOST_HOPS = 50; // a loop in a damaged workflow must not hang the page
 const FROM_OUTSIDE = -10; // the node that stands for a subgraph's own inputs
-const BYPASSED = 4;
-const MUTED = 2;
-const MOST_HOPS = 100; // a loop in a damaged workflow must not hang the page
+const [MUTED, BYPASSED] = [2, 4];
 
 /** The graph on the outside and every subgraph definition in it. */
 export function allGraphs(graph) {
@@ -18,9 +17,8 @@ function onlyInstance(subgraph) {
 }
 
 /**
- * Follow the link into `input` of a node in `graph`.
- * @returns {{node: object, graph: object} | {value: unknown} | null | undefined} the node it comes from, or the
- *   value of a subgraph's widget; null: nothing is connected; undefined: this cannot be told.
+ * Follow the link into `input` of a node in `graph`: `{node, graph}` it comes from, or the `{value}` of a subgraph's
+ * widget; null: nothing is connected; undefined: the graph cannot tell.
  */
 export function source(graph, input) {
   const entered = [];
@@ -51,7 +49,6 @@ export function source(graph, input) {
       return { node, graph };
     }
   }
-  return undefined;
 }
 
 /** The value of a widget, or of what is connected in its place; undefined where the graph cannot tell. */
@@ -59,7 +56,5 @@ export function widgetValue(node, name) {
   const input = node.inputs?.find((other) => other.widget?.name === name);
   if (input?.link == null) return node.widgets?.find((widget) => widget.name === name)?.value;
   const from = source(node.graph, input);
-  if (!from) return undefined;
-  if ("value" in from) return from.value;
-  return /^Primitive/.test(from.node.type) ? from.node.widgets?.[0]?.value : undefined;
+  return /^Primitive/.test(from?.node?.type) ? from.node.widgets?.[0]?.value : from?.value;
 }

@@ -30,14 +30,12 @@ export function keyRow() {
     },
   };
   const act = async (work) => {
-    for (const part of line.children) part.disabled = true;
-    try {
-      await work();
-    } catch (error) {
+    line.inert = true;
+    await work().catch((error) => {
       status.textContent = error.message;
       if (error.cause === "elsewhere") line.style.display = "none";
-    }
-    for (const part of line.children) part.disabled = false;
+    });
+    line.inert = false;
   };
   line.append(field);
   for (const [name, work] of Object.entries(works)) {
@@ -48,9 +46,9 @@ export function keyRow() {
     event.stopPropagation(); // no shortcuts of ComfyUI while somebody types a key
     if (event.key === "Enter") act(works.save);
   };
+  act(show);
   const row = make("div", { className: "rivya-key", style: "width: 26rem; max-width: 100%" });
   row.append(status, line);
-  act(show);
   return row;
 }
 
@@ -64,6 +62,4 @@ async function ask(method, route, content = {}) {
   return answer;
 }
 
-function make(tag, values) {
-  return Object.assign(document.createElement(tag), values);
-}
+const make = (tag, values) => Object.assign(document.createElement(tag), values);

@@ -1,10 +1,10 @@
 import { app } from "../../scripts/app.js";
-import { addBadges, watchRuns } from "./badge.js";
+import { addBadge, watchRuns } from "./badge.js";
 import { keyRow } from "./key.js";
 import { loadTexts } from "./texts.js";
 
-const SUBMIT = "RivyaSubmitAndWait";
-const PARAMS = "RivyaKontextParams";
+// By these ComfyUI-Manager finds the pack for somebody who opens a shared workflow without it.
+const PACK = { cnr_id: "rivya-nodes", ver: "0.1.0" };
 
 /**
  * ComfyUI starts the control below a seed on "randomize", which would buy a new picture with every run.
@@ -23,10 +23,9 @@ app.registerExtension({
       id: "Rivya.Key",
       name: "API key",
       category: ["Rivya", "Rivya account", "API key"],
-      tooltip: "Kept in a file that only you can read, on the computer that runs ComfyUI. It is never sent back.",
+      tooltip: "Kept in a file that only you can read, on the computer that runs ComfyUI.",
+      // The row talks to a route of its own: ComfyUI's settings, which every page may read, never hold a key.
       type: keyRow,
-      // The row talks to its own route: ComfyUI's settings, which anyone may read, never hold a key.
-      defaultValue: null,
     },
   ],
   async init() {
@@ -34,7 +33,8 @@ app.registerExtension({
     watchRuns();
   },
   nodeCreated(node) {
-    if (node.comfyClass === SUBMIT) keepSeedFixed(node);
-    if (node.comfyClass === SUBMIT || node.comfyClass === PARAMS) addBadges(node, node.comfyClass === SUBMIT);
+    if (/^Rivya[A-Z]/.test(node.comfyClass)) Object.assign(node.properties, PACK);
+    if (node.comfyClass === "RivyaSubmitAndWait") keepSeedFixed(node);
+    addBadge(node);
   },
 });
