@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -169,8 +170,8 @@ class Endpoints:
 
 
 def _check_idempotency_key(key: str) -> None:
-    if not 0 < len(key) <= 255 or not key.isascii() or not key.isprintable():
-        raise invalid("Idempotency-Key must be 1 to 255 printable ASCII characters.")
+    if re.fullmatch(contract.IDEMPOTENCY_KEY, key) is None:
+        raise invalid("Idempotency-Key must be 1 to 255 visible ASCII characters without spaces.")
 
 
 async def _parts(request: Request) -> UploadRequest:

@@ -21,6 +21,7 @@ from .models import (
 )
 
 JSON_LIMIT_BYTES = 1_000_000
+IDEMPOTENCY_KEY = "^[!-~]{1,255}$"
 
 _KINDS: dict[str, tuple[int, tuple[str, ...]]] = {
     "image": (IMAGE_LIMIT_BYTES, IMAGE_MIME_TYPES),

@@ -19,9 +19,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from .listeners import ORIGINS
 from .records import Account, Key, Task, Upload
-from .settings import NOTICE
+from .settings import NOTICE, ORIGINS
 
 if TYPE_CHECKING:
     from .service import Service

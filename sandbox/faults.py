@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from .listeners import ORIGINS
+from .settings import ORIGINS
 
 ENDPOINTS = ("upload", "file", "create", "status", "credits", "models", "openapi", "result")
 """``result`` is everything on the second origin."""
@@ -66,7 +66,14 @@ SAMPLES: dict[str, tuple[str, bytes]] = {
     "empty": ("application/json", b""),
 }
 _COMMON = {"endpoint", "action", "times", "after", "probability", "seed", "contains"}
-_CREATE_ONLY = {"fail_task", "results", "latency"}
+_BELONGS_TO = {"fail_task": "create", "results": "create", "latency": "create", "duration_token": "upload"}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "sample": ("half", *SAMPLES),
+    "when": ("before", "during", "after"),
+    "origin": ORIGINS,
+    "retry_after_form": ("seconds", "date"),
+    "spelling": ("duration_token", "durationToken"),
+}
 
 
 @dataclass
@@ -131,20 +138,17 @@ class FaultDesk:
         endpoints, action = _endpoints(order.get("endpoint")), order.get("action")
         if action not in ACTIONS:
             raise ValueError(f"action must be one of {', '.join(ACTIONS)}")
-        if action in _CREATE_ONLY and endpoints != ("create",):
-            raise ValueError(f"{action} belongs to the endpoint create")
         own = {name: value for name, value in order.items() if name not in _COMMON}
         unknown = set(own) - ACTIONS[action]
         if unknown:
             raise ValueError(
                 f"{action} does not know {sorted(unknown)[0]}; it takes {sorted(ACTIONS[action])}"
             )
-        if own.get("sample", "half") not in (*SAMPLES, "half"):
-            raise ValueError(f"sample must be half or one of {', '.join(SAMPLES)}")
-        if own.get("origin", "api") not in ORIGINS:
-            raise ValueError(f"origin must be one of {', '.join(ORIGINS)}")
-        if own.get("when", "after") not in ("before", "during", "after"):
-            raise ValueError("when must be before, during or after")
+        if endpoints != (_BELONGS_TO.get(action),) and action in _BELONGS_TO:
+            raise ValueError(f"{action} belongs to the endpoint {_BELONGS_TO[action]}")
+        for name, choices in _CHOICES.items():
+            if own.get(name, choices[0]) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}")
         common = {name: order[name] for name in _COMMON - {"endpoint", "action"} if name in order}
         with self._lock:
             self._numbers += 1

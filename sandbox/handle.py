@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from .settings import Settings, command_line
@@ -147,17 +147,22 @@ class RemoteHandle(Handle):
         self._opener = build_opener(ProxyHandler({}))
 
     def call(self, operation: str, **arguments: Any) -> Any:
-        """Ask the desk on the second origin, which keeps listening when the first does not."""
-        request = Request(  # noqa: S310 - our own address, http on loopback
-            f"{self.results_url}/_sandbox/{operation}",
-            data=json.dumps(arguments).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        try:
-            with self._opener.open(request, timeout=120) as answer:
-                return json.load(answer)["result"]
-        except HTTPError as error:
-            raise ValueError(json.load(error)["sandbox_error"]) from error
+        """Ask the desk, on whichever of the two origins listens."""
+        for origin in (self.results_url, self.url):
+            request = Request(  # noqa: S310 - our own address, http on loopback
+                f"{origin}/_sandbox/{operation}",
+                data=json.dumps(arguments).encode(),
+                headers={"Content-Type": "application/json"},
+            )
+            try:
+                with self._opener.open(request, timeout=120) as answer:
+                    return json.load(answer)["result"]
+            except HTTPError as error:
+                raise ValueError(json.load(error)["sandbox_error"]) from error
+            except URLError as error:
+                if not isinstance(error.reason, ConnectionRefusedError):
+                    raise
+        raise ConnectionRefusedError("the sandbox does not listen")
 
 
 @contextmanager

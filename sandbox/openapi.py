@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .contract import IDEMPOTENCY_KEY
 from .models import CLIENT_REQUEST_ID_LIMIT, MODELS, SAFETY_TOLERANCE, SELECTS
 
 _NOT_BLANK = r"\S"
@@ -77,7 +78,7 @@ def _paths() -> dict[str, Any]:
         "name": "Idempotency-Key",
         "in": "header",
         "required": False,
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": IDEMPOTENCY_KEY},
     }
     create = {"required": True, "content": {"application/json": {"schema": _reference("GenerationRequest")}}}
     upload = {"required": True, "content": {"multipart/form-data": {"schema": _upload_request()}}}

@@ -10,6 +10,7 @@ from typing import Any
 
 DEFAULT_KEY = "rvya_sk_sandbox"
 NOTICE = "SANDBOX, no real service"
+ORIGINS = ("api", "results")
 
 
 @dataclass(frozen=True)

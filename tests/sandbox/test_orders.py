@@ -194,6 +194,12 @@ def test_the_reference_must_be_what_was_uploaded(client: Client) -> None:
     refused(client.create(order))
 
 
+def test_an_order_takes_one_reference_at_most(client: Client) -> None:
+    order = client.edit()
+    order["params"]["referenceMediaItems"] *= 2
+    refused(client.create(order))
+
+
 @pytest.mark.parametrize("spelling", ["duration_token", "durationToken"])
 def test_a_duration_token_must_come_back(client: Client, spelling: str) -> None:
     client.handle.fault("upload", "duration_token", spelling=spelling)

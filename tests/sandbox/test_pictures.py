@@ -141,7 +141,9 @@ def test_result_urls_expire_and_are_renewed_by_reading_the_task(client: Client, 
 def test_result_urls_run_out_by_themselves(start: Start) -> None:
     client = start(result_lifetime=0.0, expired_status=410)
     task = client.finished()
-    assert web().get(task["result"]["primary_url"]).status_code == 410
+    url = task["result"]["primary_url"]
+    assert web().get(url).status_code == 410
+    assert client.task(task["id"])["result"]["primary_url"] != url
 
 
 def test_a_result_needs_its_signature_and_no_key(client: Client) -> None:

@@ -105,8 +105,10 @@ def test_a_process_of_its_own_has_the_same_desk() -> None:
         assert [task["latency"] for task in handle.tasks()] == [0.0]
         handle.fault("credits", "status", status=503)
         assert client.get("/api/v1/credits").status_code == 503
-        handle.close_listener(0.1)
-        handle.wait("credits", count=2)
+        for origin in ("api", "results"):
+            handle.close_listener(600, origin)
+            handle.wait("credits", count=2)
+            handle.clear_faults()
         with pytest.raises(ValueError, match="action must be"):
             handle.fault("credits", "explode")
         with pytest.raises(ValueError, match="no operation"):
@@ -143,7 +145,7 @@ def test_a_signal_ends_it_at_once_even_in_the_middle_of_a_stall(number: signal.S
     process.send_signal(number)
     process.wait(5)
     stalled.join(5)
-    assert time.monotonic() - before < 1.5
+    assert time.monotonic() - before < 3
     assert all("no real service" in line for line in process.stdout)
     process.stdout.close()
 

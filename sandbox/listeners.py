@@ -1,0 +1,88 @@
+"""The two listening sockets, which a fault may close for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from .settings import ORIGINS
+from .wire import Connection
+
+if TYPE_CHECKING:
+    from .serve import Sandbox
+
+HOST = "127.0.0.1"
+"""Loopback only: whoever can reach the sandbox can order faults."""
+BACKLOG = 1024
+
+
+def listening(port: int) -> socket.socket:
+    """A socket that listens on loopback from now on, before anyone accepts; port 0 takes a free one."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    if sys.platform != "win32":  # there it would let two servers share a port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((HOST, port))
+    listener.listen(BACKLOG)
+    return listener
+
+
+class Listeners:
+    """Opens and closes the listeners of a running server."""
+
+    def __init__(self, server: Sandbox, ports: tuple[int, int]) -> None:
+        self._server = server
+        self._ports = ports
+        self._closed_until = [0.0, 0.0]
+        self._reopening: set[asyncio.Task[None]] = set()
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def order(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Carry out `close` or `open` from another thread; returns when it is done."""
+        if self.loop is None:
+            raise RuntimeError("the sandbox does not run")
+        asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10)
+
+    async def close(self, seconds: float, origin: str) -> None:
+        """Refuse connections to one origin for a while, and close what is idle there.
+
+        Where a request is under way, its connection is closed after the answer.
+        """
+        number, loop = ORIGINS.index(origin), asyncio.get_running_loop()
+        self._server.servers[number].close()
+        for connection in list(self._server.server_state.connections):
+            if isinstance(connection, Connection) and connection.port == self._ports[number]:
+                connection.shutdown()
+        self._closed_until[number] = loop.time() + seconds
+        reopening = loop.create_task(self._open_later(number, seconds))
+        self._reopening.add(reopening)
+        reopening.add_done_callback(self._reopening.discard)
+        # The connections are really gone two rounds of the loop later; only then may anyone hear of it.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def _open_later(self, number: int, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        if asyncio.get_running_loop().time() >= self._closed_until[number]:
+            await self._open(number)
+
+    async def open(self) -> None:
+        """Listen again wherever nothing listens."""
+        for number in range(len(ORIGINS)):
+            await self._open(number)
+
+    async def _open(self, number: int) -> None:
+        self._closed_until[number] = 0.0
+        if self._server.should_exit or self._server.servers[number].is_serving():
+            return
+        config, state = self._server.config, self._server.server_state
+
+        def protocol() -> asyncio.Protocol:
+            return Connection(config=config, server_state=state, app_state={})
+
+        create = asyncio.get_running_loop().create_server
+        self._server.servers[number] = await create(
+            protocol, sock=listening(self._ports[number]), backlog=BACKLOG
+        )
