@@ -43,7 +43,7 @@ class Places:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._give_back()
-            else:
+            elif turn in self._queue:  # unless `admit` has come upon it meanwhile
                 self._queue.remove(turn)
             raise
         return Place(self)

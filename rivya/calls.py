@@ -63,7 +63,7 @@ class Caller:
 
         ``body`` is sent as JSON and never changes between attempts. Every endpoint that is called here may be
         repeated: GETs and uploads cost nothing, and an order always carries its ``idempotency_key``. ``wanted`` is
-        asked before each repeat: whoever gave up is not sent again.
+        asked before each attempt, after all waiting: nothing is sent (again) for whoever gave up.
 
         Raises:
             RivyaError: the class tells what happened, ``delivery`` what it proves about all attempts together.
@@ -74,6 +74,8 @@ class Caller:
         started, attempt, unusable, uncertain = time.monotonic(), 0, 0, False
         while True:
             await self._until_welcome()
+            if not wanted():
+                raise _given_up(uncertain)
             try:
                 reply = await self._transport.exchange(
                     method, path, body=body, form=form, headers=headers, with_key=with_key
@@ -100,8 +102,6 @@ class Caller:
                     error.delivery = Delivery.UNKNOWN if uncertain else error.delivery
                     raise
             await asyncio.sleep(pause)
-            if not wanted():
-                raise _given_up(uncertain)
 
     async def _until_welcome(self) -> None:
         """Wait until the service's Retry-After is over, then a little at random: a batch must not leave in step."""

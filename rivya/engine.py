@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
@@ -24,7 +25,7 @@ from typing import Any, TypeVar
 from . import images
 from .account import Account
 from .config import Config
-from .errors import Charged
+from .errors import Charged, LedgerError
 from .jobs import Job, JobCancelled, Ticket
 from .ledger import Ledger, OrderRow
 from .ledger import State as Is
@@ -54,6 +55,7 @@ class Engine:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._states_lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: Threads | None = None
         self._accounts: dict[Config, Account] = {}
@@ -144,6 +146,7 @@ class Engine:
                 if row is None:
                     await account.api.retrieve_generation(task_id)
                     row = await account.disk(account.ledger.adopt, scope, task_id)
+                    await account.disk(account.ledger.release, row.id)  # whoever collects it takes it
                 rows.append(row)
             return rows
 
@@ -177,7 +180,7 @@ class Engine:
 
     def _state(self, config: Config) -> State:
         """The ledger and the result store of a state folder: one of each for a process."""
-        with self._lock:
+        with self._states_lock:  # not the other one, which is taken on event loops: this may wait for a disk
             if config.home not in self._states:
                 holder = Holder(config.home)
                 store = ResultStore(config.home, config.result_store_bytes)
@@ -205,7 +208,7 @@ class Engine:
                 OrderRun(order, ticket.fingerprint, lambda: self.account(config))
             )
             walk.task = asyncio.get_running_loop().create_task(walk.run.run())
-            walk.task.add_done_callback(lambda task: self._end(place, walk, config, order, task))
+            walk.task.add_done_callback(lambda task: self._end(place, walk, config, task))
         walk.run.rejoin(order)
         walk.tickets.add(ticket)
         ticket.watch = lambda: walk.run.progress
@@ -219,7 +222,7 @@ class Engine:
         if walk.tickets:
             return
         if walk.run.abandon() and walk.task is not None:
-            del self._walks[place]
+            # It stays listed until it has ended: the same order must not run twice, and whoever comes now waits.
             walk.task.cancel()
         else:
             log.info("order %s goes on in the background", ticket.fingerprint[:12])
@@ -229,24 +232,23 @@ class Engine:
         place: tuple[str, str, str],
         walk: _Walk,
         config: Config,
-        order: Order | None,
         task: asyncio.Task[Finished],
     ) -> None:
         """Tell all who wait how it ended."""
         if self._walks.get(place) is walk:
             del self._walks[place]
-        error: BaseException | None = JobCancelled() if task.cancelled() else task.exception()
-        if getattr(error, "code", None) == "cancelled":
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or getattr(error, "code", None) == "cancelled":
             # It gave up because nobody waited; whoever has come since starts anew.
             for ticket in walk.tickets:
-                self._join(place, ticket, config, order)
+                self._join(place, ticket, config, walk.run.order)
             return
         for ticket in walk.tickets:
             if error is not None:
                 ticket.done.set_exception(error)
             else:
                 ticket.done.set_result(task.result())
-        if error is not None and not walk.tickets and not isinstance(error, JobCancelled):
+        if error is not None and not walk.tickets:
             log.warning(
                 "order %s, in the background: %s", walk.run.fingerprint[:12], getattr(error, "message", error)
             )
@@ -279,22 +281,27 @@ def _would_cost(ledger: Ledger, store: ResultStore, scope: str, fingerprint: str
 
 
 def _note_delivered(state: State, finished: Sequence[Finished]) -> None:
+    """What cannot be noted is collected once more; that must not keep the pictures from the user now."""
     mine = [f for f in finished if f.state is state]
-    for each in mine:
-        state.store.mark_delivered(each.scope, each.fingerprint)
     rows = [f.row_id for f in mine if f.row_id is not None]
-    if rows:
-        state.ledger.delivered(rows)
+    try:
+        for each in mine:
+            state.store.mark_delivered(each.scope, each.fingerprint)
+        if rows:
+            state.ledger.delivered(rows)
+    except LedgerError as error:
+        log.warning("%s", error.message)
 
 
 _shared: Engine | None = None
+_shared_by = 0
 _shared_lock = threading.Lock()
 
 
 def shared() -> Engine:
-    """The engine of this process."""
-    global _shared
+    """The engine of this process. A forked child makes its own: the thread of its parent's is not in it."""
+    global _shared, _shared_by
     with _shared_lock:
-        if _shared is None:
-            _shared = Engine()
+        if _shared is None or _shared_by != os.getpid():
+            _shared, _shared_by = Engine(), os.getpid()
         return _shared

@@ -38,6 +38,7 @@ from .following import Following
 from .ledger import OrderRow
 from .ledger import State as Is
 from .order import Finished, Order, Progress
+from .results import ResultGone, ResultStore, StoredResult
 from .verdicts import accepted, failure_of, unknown_outcome
 
 log = logging.getLogger("rivya")
@@ -113,7 +114,7 @@ class OrderRun:
     async def _stored(self) -> Finished | None:
         """The pictures from the result store; then nothing is asked and nothing is paid."""
         scope = await self.account.store_scope()
-        result = await self.account.disk(self.account.store.get, scope, self.fingerprint)
+        result = await self.account.disk(_whole, self.account.store, scope, self.fingerprint)
         if result is None:
             return None
         row_id = await self._note_as_stored(scope)
@@ -147,7 +148,10 @@ class OrderRun:
             elif (taken := await self._take(row)) is not None:
                 return await self._stored() or await self._resume(taken)
             else:
-                self.show(state="running", source="resumed", task_id=row.task_id)
+                since = (
+                    time.monotonic() if row.task_id and self.progress.since is None else self.progress.since
+                )
+                self.show(state="running", source="resumed", task_id=row.task_id, since=since)
                 await asyncio.sleep(_OTHERS_CHECK_S)
             waited = True
 
@@ -358,6 +362,18 @@ class OrderRun:
         except LedgerError as trouble:
             log.warning("order %s: %s", self.fingerprint[:12], trouble.message)
         return unknown
+
+
+def _whole(store: ResultStore, scope: str, fingerprint: str) -> StoredResult | None:
+    """The stored pictures, if all of their bytes are there; damaged ones are fetched again like evicted ones."""
+    result = store.get(scope, fingerprint)
+    try:
+        if result is not None:
+            result.read()
+    except ResultGone as error:
+        log.warning("a stored picture is damaged: %s", error)
+        return None
+    return result
 
 
 class _Patience:

@@ -6,6 +6,7 @@ default executor of asyncio does.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from functools import partial
@@ -29,5 +30,15 @@ class Threads:
         return await run_sync(partial(work, *args, **options), abandon_on_cancel=True, limiter=self._codecs)
 
     async def disk(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Run something on the ledger, the result store or the disk, to its end whoever is cancelled."""
-        return await run_sync(partial(work, *args, **options), abandon_on_cancel=False, limiter=self._disk)
+        """Run something on the ledger, the result store or the disk.
+
+        A cancelled caller stays until the work has ended: what it does next must not overtake it.
+        """
+        running = asyncio.ensure_future(run_sync(partial(work, *args, **options), limiter=self._disk))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait({running})
+            if not running.cancelled():
+                running.exception()  # seen: the caller has gone
+            raise

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import sandbox
 from library.client import Client, QuickAccount
-
 from rivya import engine, orders
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from library.client import PATIENCE_S, Client, locked
-
 from rivya.errors import Charged, LedgerError, TaskFailedError
 from rivya.ledger import State as Is
 

@@ -1,0 +1,313 @@
+"""Those who wait for an order: they share one walk of it, may leave at any time, and never stop what was paid for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from library.client import PATIENCE_S, Client, locked
+from rivya.jobs import JobCancelled
+from rivya.ledger import State as Is
+from rivya.orders import OrderRun
+
+
+def walks(client: Client) -> int:
+    """How many walks of orders there are in the engine's loop, those included that are about to end."""
+
+    def count() -> int:
+        return sum(task.get_coro().__qualname__ == OrderRun.run.__qualname__ for task in asyncio.all_tasks())
+
+    return int(client.loop_call(count))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_two_who_want_the_same_order_share_one_walk_and_pay_once(client: Client, service: Any) -> None:
+    service.fault("create", "latency", seconds=60)
+    first, second = client.tickets(client.order(), client.order())
+    service.wait("status")
+    (third,) = client.tickets(client.order())
+    assert walks(client) == 1
+    service.finish_tasks()
+    results = {ticket.result(PATIENCE_S).result.read()[0] for ticket in (first, second, third)}
+    assert len(results) == 1
+    assert len(service.tasks()) == 1
+
+
+def test_one_of_two_may_leave_and_the_other_still_gets_the_picture(client: Client, service: Any) -> None:
+    service.fault("create", "latency", seconds=60)
+    first, second = client.tickets(client.order(), client.order())
+    service.wait("status")
+    first.leave()
+    with pytest.raises(JobCancelled):
+        first.result(PATIENCE_S)
+    service.finish_tasks()
+    assert second.result(PATIENCE_S).source == "new"
+
+
+def test_one_of_two_may_leave_before_the_order_is_sent_and_the_other_still_gets_it(
+    make: Callable[..., Client], service: Any
+) -> None:
+    client = make(max_concurrency=1)
+    service.fault("create", "latency", seconds=60)
+    (running,) = client.tickets(client.order("takes the only place"))
+    service.wait("status")
+    first, second = client.tickets(client.order(), client.order())
+    first.leave()
+    with pytest.raises(JobCancelled):
+        first.result(PATIENCE_S)
+    service.finish_tasks()
+    running.result(PATIENCE_S)
+    assert second.result(PATIENCE_S).source == "new"
+
+
+def test_an_order_left_while_it_waits_for_a_place_leaves_no_request_and_no_row(
+    make: Callable[..., Client], service: Any
+) -> None:
+    client = make(max_concurrency=1)
+    service.fault("create", "latency", seconds=60)
+    (running,) = client.tickets(client.order("takes the only place"))
+    service.wait("status")
+    (waiting,) = client.tickets(client.order())
+    until(lambda: len(client.account.places._queue) == 1)
+    waiting.leave()
+    with pytest.raises(JobCancelled):
+        waiting.result(1.0)
+    service.finish_tasks()
+    running.result(PATIENCE_S)
+    until(lambda: walks(client) == 0)
+    assert len(service.requests("create")) == 1
+    assert len(client.rows()) == 1
+    assert client.account.places._taken == 0
+
+
+def test_an_order_left_in_the_middle_of_its_upload_leaves_no_order_and_no_row(
+    client: Client, service: Any
+) -> None:
+    reference = client.reference()
+    service.expire_uploads()
+    client.ledger.drop_upload(client.loop_call(lambda: client.account._scope), reference.content_hash)
+    service.fault("upload", "stall", when="before", seconds=20)
+    (ticket,) = client.tickets(client.order(reference=reference))
+    service.wait("upload", stage="received", count=2)
+    ticket.leave()
+    with pytest.raises(JobCancelled):
+        ticket.result(1.0)
+    until(lambda: walks(client) == 0)
+    assert client.rows() == []
+    assert service.requests("create") == []
+    service.clear_faults()
+    assert client.run(client.order(reference=reference))[0].source == "new"
+
+
+def test_an_order_left_between_two_tries_of_its_submit_is_not_sent_again_and_stays_a_question(
+    make: Callable[..., Client], service: Any
+) -> None:
+    client = make(retry_budget_s=60.0)
+    service.fault("create", "status", status=502, retry_after=1, times=None)
+    (ticket,) = client.tickets(client.order())
+    service.wait("create")
+    ticket.leave()
+    with pytest.raises(JobCancelled):
+        ticket.result(1.0)
+    service.clear_faults()
+    until(lambda: walks(client) == 0)
+    assert len(service.requests("create")) == 1
+    assert [row.state for row in client.rows()] == [Is.UNKNOWN]
+    assert client.run(client.order())[0].source == "resumed"
+    assert len(service.tasks()) == 1
+
+
+def test_an_order_that_provably_was_never_taken_is_forgotten_when_all_leave(
+    make: Callable[..., Client], service: Any
+) -> None:
+    client = make(retry_budget_s=60.0)
+    service.fault("create", "status", status=429, retry_after=1, times=None)
+    (ticket,) = client.tickets(client.order())
+    service.wait("create")
+    ticket.leave()
+    until(lambda: walks(client) == 0)
+    assert len(service.requests("create")) == 1
+    assert client.rows() == []
+
+
+def test_an_order_left_while_the_service_holds_everybody_back_is_not_sent(
+    make: Callable[..., Client], service: Any
+) -> None:
+    client = make(retry_budget_s=60.0)
+    service.fault("create", "status", status=429, retry_after=1)
+    (told,) = client.tickets(client.order("the one that is told to wait"))
+    service.wait("create")
+    (held,) = client.tickets(client.order())
+    until(lambda: [row.state for row in client.rows()] == [Is.PREPARED, Is.PREPARED])
+    held.leave()
+    told.result(PATIENCE_S)
+    until(lambda: walks(client) == 0)
+    assert len(service.tasks()) == 1
+    assert len(client.rows()) == 1
+
+
+def test_an_order_left_while_it_runs_goes_on_and_is_stored_and_delivered_without_a_request(
+    client: Client, service: Any
+) -> None:
+    service.fault("create", "latency", seconds=60)
+    (ticket,) = client.tickets(client.order())
+    service.wait("status")
+    ticket.leave()
+    with pytest.raises(JobCancelled):
+        ticket.result(1.0)
+    assert client.account.places._taken == 0
+    service.finish_tasks()
+    until(lambda: walks(client) == 0)
+    assert [row.state for row in client.rows()] == [Is.STORED]
+    before = len(service.requests())
+    assert client.run(client.order())[0].source == "stored"
+    assert len(service.requests()) == before
+
+
+def test_a_submit_that_is_under_way_when_all_leave_is_followed_to_its_answer(
+    client: Client, service: Any
+) -> None:
+    service.fault("create", "stall", when="after", seconds=20)
+    (ticket,) = client.tickets(client.order())
+    service.wait("create", stage="worked")
+    ticket.leave()
+    with pytest.raises(JobCancelled):
+        ticket.result(1.0)
+    service.clear_faults()
+    until(lambda: [row.state for row in client.rows()] == [Is.STORED])
+    assert len(service.requests("create")) == 1
+
+
+def test_whoever_comes_back_while_it_runs_joins_the_same_walk(client: Client, service: Any) -> None:
+    service.fault("create", "latency", seconds=60)
+    (ticket,) = client.tickets(client.order())
+    service.wait("status")
+    ticket.leave()
+    (again,) = client.tickets(client.order())
+    assert walks(client) == 1
+    service.finish_tasks()
+    again.result(PATIENCE_S)
+    assert len(service.tasks()) == 1
+
+
+def test_the_same_order_never_runs_twice_at_once_though_it_is_left_and_wanted_again(
+    client: Client, service: Any
+) -> None:
+    service.fault("create", "latency", seconds=60)
+    (ticket,) = client.tickets(client.order())
+    service.wait("status")
+    ticket.leave()
+    service.finish_tasks()
+    until(lambda: walks(client) == 0)
+    client.ledger.forget(client.rows()[0].id)
+    for path in (client.config.home / "results").iterdir():
+        path.unlink()
+    most = 0
+    gate = threading.Event()
+    client.engine.start(lambda: client.engine._pools().disk(gate.wait))  # the disk threads are busy ...
+    for _ in range(3):
+        client.engine.start(lambda: client.engine._pools().disk(gate.wait))
+    for _ in range(20):
+        (ticket,) = client.tickets(client.order())
+        most = max(most, walks(client))
+        ticket.leave()
+        most = max(most, walks(client))
+    (last,) = client.tickets(client.order())
+    gate.set()
+    assert last.result(PATIENCE_S).source == "new"
+    assert most == 1
+
+
+def test_who_collects_first_and_who_orders_later_both_get_the_picture(
+    make: Callable[..., Client], service: Any
+) -> None:
+    client = make(max_concurrency=1)
+    service.fault("create", "latency", seconds=60)
+    (running,) = client.tickets(client.order("takes the only place"))
+    service.wait("status")
+    order = client.order()
+    gate = threading.Event()
+    for _ in range(4):
+        client.engine.start(lambda: client.engine._pools().disk(gate.wait))
+    collecting = client.engine.collect(client.config, order.fingerprint)
+    collecting.leave()
+    (ordering,) = client.tickets(order)
+    gate.set()
+    service.finish_tasks()
+    running.result(PATIENCE_S)
+    assert ordering.result(PATIENCE_S).source == "new"
+
+
+def test_work_on_the_disk_ends_before_what_its_cancelled_caller_does_next(client: Client) -> None:
+    steps: list[str] = []
+    begun, gate = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        gate.wait()
+        steps.append("work")
+
+    async def caller() -> None:
+        try:
+            await client.engine._pools().disk(slow)
+        finally:
+            steps.append("next")
+
+    job = client.engine.start(caller)
+    begun.wait(PATIENCE_S)
+    job.cancel()
+    client.loop_call(lambda: None)
+    assert steps == []
+    gate.set()
+    with pytest.raises(JobCancelled):
+        job.result(PATIENCE_S)
+    assert steps == ["work", "next"]
+
+
+def test_leaving_answers_at_once_while_the_ledger_is_locked(client: Client, service: Any) -> None:
+    client.run(client.order("opens everything"))
+    client.state.ledger._database._busy_s = 5.0
+    with locked(client.config.home):
+        (ticket,) = client.tickets(client.order())
+        time.sleep(0.1)
+        begun = time.monotonic()
+        ticket.leave()
+        with pytest.raises(JobCancelled):
+            ticket.result(PATIENCE_S)
+        assert time.monotonic() - begun < 1.0
+
+
+def test_what_ends_badly_in_the_background_is_logged(
+    client: Client, service: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.fault("create", "latency", seconds=60)
+    (ticket,) = client.tickets(client.order())
+    service.wait("status")
+    ticket.leave()
+    service.drop_tasks()
+    until(lambda: walks(client) == 0)
+    assert "in the background" in caplog.text
+    assert "does not know this task" in caplog.text
+
+
+def test_an_error_that_nobody_expected_reaches_all_who_wait(client: Client, service: Any) -> None:
+    service.fault("create", "latency", seconds=60)
+    tickets = client.tickets(client.order(), client.order())
+    service.wait("status")
+    client.loop_call(lambda: client.engine._walks.copy())
+    (walk,) = client.engine._walks.values()
+    walk.run.account.threads = None  # type: ignore[assignment]
+    service.finish_tasks()
+    for ticket in tickets:
+        assert isinstance(ticket.done.exception(PATIENCE_S), AttributeError)
