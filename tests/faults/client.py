@@ -1,0 +1,179 @@
+"""The library as a worker uses it: everything real, only the waits are short.
+
+Timeouts, retry budget and pace of polling are values that the library takes; these are values of a test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rivya import account, engine, orders
+from rivya.account import Account
+from rivya.api import Api
+from rivya.calls import Caller
+from rivya.config import Config
+from rivya.errors import Charged, RivyaError, RivyaTimeoutError
+from rivya.jobs import Ticket
+from rivya.kontext import Identity, KontextParams
+from rivya.order import Finished, Order
+from rivya.policy import RetryPolicy
+from rivya.secret import Secret
+from rivya.transport import Timeouts, Transport
+
+READ_S = 0.6
+
+
+class QuickPace:
+    """Asks twenty times a second."""
+
+    def next_poll(self, *_: object, **__: object) -> float:
+        return 0.05
+
+    def expected_s(self) -> float:
+        return 0.05
+
+    def progress(self, elapsed_s: float) -> float:
+        return 0.5
+
+
+class QuickAccount(Account):
+    """An account with the waits of a test."""
+
+    def __init__(self, config: Config, *rest: Any) -> None:
+        super().__init__(config, *rest)
+        self.transport = Transport(
+            config.base_url,
+            config.require_key(),
+            allowed_networks=config.allowed_result_networks,
+            timeouts=Timeouts(connect_s=2.0, read_s=READ_S, write_s=2.0, total_s=10.0),
+        )
+        self.retry = RetryPolicy(base_s=0.02, cap_s=0.2, budget_s=config.retry_budget_s)
+        self.api = Api(Caller(self.transport, self.retry, self.bound))
+
+    async def pace(self, model: str, mode: str) -> Any:
+        return QuickPace()
+
+
+def quicken() -> None:
+    """Let the engines of this process use quick accounts."""
+    engine.Account = QuickAccount  # type: ignore[misc]
+    orders._CONFLICT_PAUSE_S = 0.05
+    orders._OTHERS_CHECK_S = 0.02
+    assert account  # the module whose class is extended
+
+
+def picture(number: int, size: tuple[int, int] = (24, 16)) -> np.ndarray[Any, Any]:
+    """A small picture of its own for every number: uint8, (height, width, 3)."""
+    return np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+
+
+class Client:
+    """One engine on one state folder."""
+
+    def __init__(self, home: str | Path, url: str, key: str, **settings: Any) -> None:
+        quick = {"retry_budget_s": 1.5, "conflict_wait_s": 0.4, "max_concurrency": 64}
+        self.config = Config(home=Path(home), base_url=url, key=Secret(key), **{**quick, **settings})
+        self.engine = engine.Engine()
+
+    def orders(self, wanted: Sequence[dict[str, Any]]) -> list[Order]:
+        """The orders, their references uploaded: ``prompt``, ``picture`` (a number), ``seed`` ... each."""
+        jobs: dict[tuple[int, str], Any] = {}
+        for each in wanted:
+            if each.get("picture") is not None:
+                place = (each["picture"], each.get("encoding", "auto"))
+                if place not in jobs:
+                    jobs[place] = self.engine.reference(self.config, _loader(place[0]), place[1])
+        uploaded = {place: job.result(60) for place, job in jobs.items()}
+        made = []
+        for each in wanted:
+            reference = uploaded.get((each.get("picture"), each.get("encoding", "auto")))
+            identity = Identity(
+                prompt=each.get("prompt", "a quiet harbour"),
+                params=KontextParams(**each.get("params", {})),
+                seed=each.get("seed", 0),
+                variation=each.get("variation", 0),
+                reference=reference.identity if reference else None,
+                size=reference.size if reference else None,
+            )
+            made.append(Order(identity, reference, each.get("client_request_id", "")))
+        return made
+
+    def run(
+        self,
+        wanted: Sequence[dict[str, Any]],
+        *,
+        timeout_s: float = 30.0,
+        leave_after_s: Sequence[float | None] = (),
+    ) -> list[dict[str, Any]]:
+        """Order, wait, deliver; one plain value for each: what was delivered, or the error.
+
+        ``leave_after_s``: when to stop waiting for each, as a cancelled prompt does.
+        """
+        try:
+            tickets = self.engine.order(self.config, self.orders(wanted))
+        except RivyaError as error:
+            return [{"error": error.as_dict()} for _ in wanted]
+        return self._deliver(tickets, timeout_s, leave_after_s)
+
+    def collect(self, task_ids: Sequence[str] = (), timeout_s: float = 30.0) -> list[dict[str, Any]]:
+        """As RivyaCollectTasks."""
+        try:
+            rows = self.engine.collectable(self.config, task_ids).result(60)
+        except RivyaError as error:
+            return [{"error": error.as_dict()}]
+        names = dict.fromkeys(row.fingerprint for row in rows)
+        return self._deliver([self.engine.collect(self.config, name) for name in names], timeout_s)
+
+    def _deliver(
+        self, tickets: Sequence[Ticket], timeout_s: float, leave_after_s: Sequence[float | None] = ()
+    ) -> list[dict[str, Any]]:
+        begun = time.monotonic()
+        leaving = sorted(
+            (after, ticket)
+            for after, ticket in zip(leave_after_s, tickets, strict=False)
+            if after is not None
+        )
+        for after, ticket in leaving:
+            time.sleep(max(0.0, after - (time.monotonic() - begun)))
+            ticket.leave()
+        wait([ticket.done for ticket in tickets], timeout=max(0.0, timeout_s - (time.monotonic() - begun)))
+        outcomes = [_outcome(ticket) for ticket in tickets]
+        finished = [each for each in outcomes if isinstance(each, Finished)]
+        told = [_told(each) for each in outcomes]
+        self.engine.delivered(finished).result(30)
+        return told
+
+
+def _loader(number: int) -> Callable[[], Any]:
+    return lambda: picture(number)
+
+
+def _outcome(ticket: Ticket) -> Finished | RivyaError | None:
+    """None: whoever waited has left."""
+    if not ticket.done.done():
+        progress = ticket.progress
+        ticket.leave()
+        known = Charged.YES if progress.since is not None else Charged.UNKNOWN
+        return RivyaTimeoutError("The picture was not ready.", task_id=progress.task_id, charged=known)
+    error = ticket.done.exception()
+    if isinstance(error, engine.JobCancelled):
+        return None
+    if error is not None and not isinstance(error, RivyaError):
+        raise error
+    return error or ticket.done.result()
+
+
+def _told(outcome: Finished | RivyaError | None) -> dict[str, Any]:
+    if outcome is None:
+        return {"left": True}
+    if isinstance(outcome, RivyaError):
+        return {"error": outcome.as_dict()}
+    hashes = [hashlib.sha256(data).hexdigest() for data in outcome.result.read()]
+    return {"pictures": hashes, "source": outcome.source, **outcome.about}
