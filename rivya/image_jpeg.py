@@ -29,6 +29,7 @@ def read_jpeg(data: bytes) -> Header:
     notes, at = Notes(), 2
     frame: tuple[int, int, int, int, int] | None = None
     profile: dict[int, bytes] = {}
+    restarts = False
     for _ in range(MAX_PARTS):
         if at + 2 > len(data):
             raise truncated()
@@ -52,6 +53,8 @@ def read_jpeg(data: bytes) -> Header:
             notes.exif = body
         elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0") and len(body) > 14:
             profile.setdefault(body[12], body[14:])
+        elif marker == 0xDD:
+            restarts = any(body)
         at += 2 + length
         if marker == 0xDA:
             break
@@ -60,10 +63,12 @@ def read_jpeg(data: bytes) -> Header:
     if frame is None:
         raise damaged("its header is missing")
     notes.icc = _jpeg_profile(profile, notes)
-    return _jpeg_header(data, frame, notes, at)
+    return _jpeg_header(data, frame, notes, at, restarts)
 
 
-def _jpeg_header(data: bytes, frame: tuple[int, int, int, int, int], notes: Notes, at: int) -> Header:
+def _jpeg_header(
+    data: bytes, frame: tuple[int, int, int, int, int], notes: Notes, at: int, restarts: bool
+) -> Header:
     marker, depth, height, width, components = frame
     if depth != 8 or marker not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
         raise unusable(
@@ -77,7 +82,7 @@ def _jpeg_header(data: bytes, frame: tuple[int, int, int, int, int], notes: Note
         raise unusable(f"The JPEG goes over its picture {scans} times.", "image_too_large")
     if not complete:
         # Whether all pixels are there can be proved for one plain scan, by the decoder; for no other.
-        if marker not in (0xC0, 0xC1) or scans != 1:
+        if marker not in (0xC0, 0xC1) or scans != 1 or restarts:
             raise truncated()
         notes.warnings.append(NO_END)
     return Header(
@@ -107,7 +112,8 @@ def _jpeg_end(data: bytes, at: int) -> tuple[int, bool, int]:
     for _ in range(MAX_PARTS):
         found = _MARKER.search(data, at)
         if found is None:
-            return len(data), False, scans
+            # Half an end marker belongs to the marker, not to the samples.
+            return len(data.rstrip(b"\xff")), False, scans
         marker = found.group(1)[0]
         if marker == 0xD9:
             return found.end(), True, scans

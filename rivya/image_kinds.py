@@ -41,7 +41,9 @@ _SVG = re.compile(rb"<svg[\s>]", re.IGNORECASE)
 
 # What makes a picture a second kind of file. Text formats are looked for where their readers look.
 _FOREIGN_TEXT = re.compile(rb"%PDF-|<!doctype html|<html[\s>]|<script[\s>]|<svg\s|<\?php\s", re.IGNORECASE)
-_FOREIGN_START = re.compile(rb"\s*(?:PK\x03\x04|PK\x05\x06|Rar!\x1a\x07|7z\xbc\xaf\x27\x1c|\x1f\x8b\x08|\x7fELF|MZ)")
+_FOREIGN_START = re.compile(
+    rb"\s*(?:PK\x03\x04|PK\x05\x06|Rar!\x1a\x07|7z\xbc\xaf\x27\x1c|\x1f\x8b\x08|\x7fELF|MZ)"
+)
 _FOREIGN_REACH = 1024
 _ZIP_END = b"PK\5\6"
 _ZIP_END_SIZE = 22

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, WebPImagePlugin
 
+from .errors import ImageError
 from .image_header import Header
 from .image_kinds import damaged, truncated, unusable
 
@@ -223,16 +224,16 @@ class _Beside:
 # --- JPEG --------------------------------------------------------------------------------------------
 
 _EOI = b"\xff\xd9"
-_FILLING = b"\xaa" * 64
-_CORNER = 8
+# They begin with a one: where samples are missing, the decoder goes on with zeros.
+_FILLINGS = b"\xaa" * 64, b"\xfe" * 64
 
 
 def _jpeg(data: bytes, header: Header) -> Iterator[Band]:
-    image = _jpeg_image(data if header.complete else data + _EOI, header)
+    image = _jpeg_image(data if header.complete else data[: header.end] + _EOI, header)
     if not header.complete or _ends_grey(image):
         # Missing samples come out grey and without an error.
-        scans = data[: header.end - len(_EOI)] if header.complete else data
-        if not _is_whole(scans, image, header):
+        scans = data[: header.end - len(_EOI)] if header.complete else data[: header.end]
+        if not _is_whole(scans.rstrip(b"\xff"), image, header):
             raise truncated()
     yield from _bands_of(image)
 
@@ -249,16 +250,22 @@ def _jpeg_image(data: bytes, header: Header) -> Image.Image:
 
 
 def _ends_grey(image: Image.Image) -> bool:
-    """Whether the last corner is the flat grey that the decoder puts where samples are missing."""
+    """Whether the last pixel is the grey that the decoder puts where samples are missing."""
     width, height = image.size
-    corner = np.asarray(image.crop((max(0, width - _CORNER), max(0, height - _CORNER), width, height)))
-    return bool(((corner == 127) | (corner == 128)).all())
+    last = np.asarray(image.crop((width - 1, height - 1, width, height)))
+    return bool(((last == 127) | (last == 128)).all())
 
 
 def _is_whole(scans: bytes, image: Image.Image, header: Header) -> bool:
-    """Whether all samples are there: if some are missing, what is put behind them would be read as samples."""
-    other = _jpeg_image(scans + _FILLING + _EOI, header)
-    return bool(np.array_equal(np.asarray(image), np.asarray(other)))
+    """Whether all samples are there: if some are missing, what is put behind them is read as samples."""
+    for filling in _FILLINGS:
+        try:
+            other = _jpeg_image(scans + filling + _EOI, header)
+        except ImageError:
+            return False
+        if not np.array_equal(np.asarray(image), np.asarray(other)):
+            return False
+    return True
 
 
 # --- WebP --------------------------------------------------------------------------------------------
