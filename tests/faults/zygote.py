@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -43,6 +44,10 @@ class Worker:
         if "traceback" in said:
             raise AssertionError(said["traceback"])
         return said
+
+    def has_spoken(self) -> bool:
+        """Whether `heard` would return at once. Only between whole lines."""
+        return bool(select.select([self._line], [], [], 0)[0])
 
     def run(self, *wanted: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
         """Order, wait, deliver; see `client.Client.run`."""
