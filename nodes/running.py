@@ -88,7 +88,7 @@ class Watch:
     def _check_time(self, now: float) -> None:
         for ticket in self._tickets:
             progress = ticket.progress
-            over = progress.since is not None and now - progress.since > self._timeout_s
+            over = progress.since is not None and now - max(progress.since, self._began) > self._timeout_s
             if over and not ticket.done.done() and ticket.fingerprint not in self._late:
                 self._late[ticket.fingerprint] = RivyaTimeoutError(
                     f"The picture was not ready within {self._timeout_s:g} s.",

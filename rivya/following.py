@@ -105,7 +105,7 @@ class Following:
         while task.status not in ("succeeded", "failed"):
             slowdown = account.bound.maximum / account.bound.limit
             self._last_running_s = time.monotonic() - self._started
-            await asyncio.sleep(pace.next_poll(self._last_running_s, polls, random, slowdown=slowdown))
+            await run.pause(pace.next_poll(self._last_running_s, polls, random, slowdown=slowdown))
             task = await self._poll()
             polls += 1
         return task

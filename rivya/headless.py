@@ -145,7 +145,7 @@ def _wait(
 
     from .errors import Charged, RivyaTimeoutError
 
-    late: dict[int, RivyaError] = {}
+    began, late = monotonic(), dict[int, RivyaError]()
     pending = {ticket.done for ticket in tickets}
     try:
         while pending:
@@ -154,7 +154,8 @@ def _wait(
                 on_progress(len(tickets) - len(pending), len(tickets))
             for number, ticket in enumerate(tickets):
                 since = ticket.progress.since
-                if ticket.done in pending and since is not None and monotonic() - since > timeout_s:
+                late_now = since is not None and monotonic() - max(since, began) > timeout_s
+                if late_now and ticket.done in pending:
                     late[number] = RivyaTimeoutError(
                         f"The picture was not ready within {timeout_s:g} s.",
                         task_id=ticket.progress.task_id,

@@ -22,6 +22,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from anyio import move_on_after
+
 from . import kontext
 from .account import Account, Place
 from .api import Task
@@ -38,6 +40,7 @@ from .following import Following
 from .ledger import OrderRow
 from .ledger import State as Is
 from .order import Finished, Order, Progress
+from .pace import SHORTEST_WAIT_S
 from .results import ResultGone, ResultStore, StoredResult
 from .verdicts import accepted, failure_of, unknown_outcome
 
@@ -67,6 +70,7 @@ class OrderRun:
         self.progress = Progress()
         self.wanted = True
         self.committed = False
+        self._nudge = asyncio.Event()
         self._place: Place | None = None
         self._row: OrderRow | None = None
 
@@ -78,8 +82,17 @@ class OrderRun:
 
     def rejoin(self, order: Order | None) -> None:
         """Somebody waits (again), perhaps with the order where the walk began as a mere collection."""
+        if not self.wanted:
+            self._nudge.set()
         self.wanted = True
         self.order = self.order or order
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep between two polls, at least a second; whoever comes back to wait is not kept waiting for the rest."""
+        await asyncio.sleep(min(seconds, SHORTEST_WAIT_S))
+        with move_on_after(max(0.0, seconds - SHORTEST_WAIT_S)):
+            await self._nudge.wait()
+        self._nudge.clear()
 
     def give_place_back(self) -> None:
         """Let the next order in; this one needs no place any more, or nobody waits for it."""
