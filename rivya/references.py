@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from . import kontext
-from .errors import Charged, Delivery, NotFoundError, RivyaError
+from .errors import Charged, Delivery, NotFoundError, PermissionDeniedError, RivyaError
 from .ledger import UploadRow
 
 if TYPE_CHECKING:
@@ -126,6 +126,9 @@ class References:
         except NotFoundError:
             await account.disk(account.ledger.drop_upload, scope, row.content_hash)
             return True
+        except PermissionDeniedError:
+            # A key may order without the right to look at files; should this one be gone, the order is told so.
+            return False
         await account.disk(account.ledger.confirm_upload, scope, row.content_hash)
         return False
 
