@@ -93,7 +93,10 @@ def test_the_version_is_said_in_one_place_and_well_formed() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     assert settings["project"]["dynamic"] == ["version"]
     source = ROOT / settings["tool"]["comfy"]["version"]["path"]
-    assert re.search(r'^__version__ = "\d+\.\d+\.\d+"$', source.read_text("utf-8"), re.MULTILINE)
+    version = re.search(r'^__version__ = "(\d+\.\d+\.\d+)"$', source.read_text("utf-8"), re.MULTILINE)
+    assert version
+    # The script says it to ComfyUI-Manager, which cannot ask Python.
+    assert f'ver: "{version[1]}"' in (ROOT / "web" / "rivya.js").read_text("utf-8")
 
 
 def test_workflows_pin_their_actions_by_commit_and_ask_for_little() -> None:

@@ -24,8 +24,8 @@ def shipped_files() -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def project_files() -> list[Path]:
-    """Every text file that is, or is about to be, in the repository."""
+def listed_files() -> list[Path]:
+    """Every file that is, or is about to be, in the repository."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -34,7 +34,12 @@ def project_files() -> list[Path]:
         check=True,
     )
     paths = [ROOT / name for name in listed.stdout.split("\0") if name]
-    return [path for path in paths if path.is_file() and b"\0" not in path.read_bytes()[:4096]]
+    return [path for path in paths if path.is_file()]
+
+
+def project_files() -> list[Path]:
+    """The texts among them."""
+    return [path for path in listed_files() if b"\0" not in path.read_bytes()[:4096]]
 
 
 def imports(path: Path, *, lazy: bool = True, typing: bool = True) -> Iterator[str]:
