@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rivya.config import Config
 from rivya.errors import Charged, RivyaError, RivyaTimeoutError
 from rivya.jobs import Ticket
 from rivya.kontext import Identity, KontextParams
+from rivya.ledger import Ledger
 from rivya.order import Finished, Order
 from rivya.policy import RetryPolicy
 from rivya.secret import Secret
@@ -79,6 +81,8 @@ class Client:
 
     def __init__(self, home: str | Path, url: str, key: str, **settings: Any) -> None:
         quick = {"retry_budget_s": 1.5, "conflict_wait_s": 0.4, "max_concurrency": 64}
+        if "busy_s" in settings:
+            engine.Ledger = partial(Ledger, busy_s=settings.pop("busy_s"))  # type: ignore[misc, assignment]
         self.config = Config(home=Path(home), base_url=url, key=Secret(key), **{**quick, **settings})
         self.engine = engine.Engine()
 
