@@ -20,6 +20,7 @@ from starlette.routing import Route
 from . import contract
 from .contract import Refusal, UploadRequest, invalid
 from .desk import desk_routes
+from .faults import Fault
 from .front import error_body
 from .models import listing
 from .openapi import document
@@ -79,6 +80,11 @@ def _request_id(request: Request) -> str:
     return exchange.request_id if exchange is not None else "req_sandbox_desk"
 
 
+def _shaping_faults(request: Request) -> dict[str, Fault]:
+    found: dict[str, Fault] = request.scope["state"]["shaping_faults"]()
+    return found
+
+
 def _no_query(request: Request) -> None:
     if request.scope["query_string"]:
         raise invalid("This endpoint takes no query parameters.")
@@ -120,8 +126,8 @@ class Endpoints:
         content_hash, readable = await asyncio.to_thread(_looked_at, parts)
         book, base_url = self._service.book, self._service.results_url
         upload = book.add_upload(account, base_url, parts, content_hash, readable)
-        fault = request.scope["state"].get("fault")
-        if fault is not None and fault.action == "duration_token":
+        fault = _shaping_faults(request).get("duration_token")
+        if fault is not None:
             upload.token_spelling = fault.get("spelling", "duration_token")
             upload.token = "duration_sandbox_" + secrets.token_hex(8)
         return JSONResponse(self._service.file(upload), 201)
@@ -147,7 +153,7 @@ class Endpoints:
             pause = request.scope["state"].get("pause")
             if pause is not None:
                 await pause()
-            shape = shaping(request.scope["state"].get("fault"))
+            shape = shaping(_shaping_faults(request))
             task = self._service.book.accept(account, order, key, exchange.body_sha256, shape)
         finally:
             if key is not None:

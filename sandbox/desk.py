@@ -188,6 +188,10 @@ class Desk:
             raise ValueError(f"origin must be one of {', '.join(ORIGINS)}")
         self._service.listeners.order(self._service.listeners.close(seconds, origin))
 
+    def advertise(self, results_url: str | None) -> None:
+        """Tell clients another address for uploads and results: a proxy's or a slow link's (None: the real one)."""
+        self._service.advertised = results_url
+
     def picture(self, task: str, index: int = 0) -> str:
         """The exact bytes of a result, in base64."""
         found = self._service.picture(self._service.book.tasks[task], index)
@@ -258,7 +262,7 @@ def _page(service: Service, book: dict[str, Any]) -> str:
         for task in reversed(book["tasks"][-50:])
     )
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{NOTICE}</title>"
+        f"<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=5><title>{NOTICE}</title>"
         "<style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:70rem}td{padding:.2rem .8rem .2rem 0}</style>"
         "<h1>This is a sandbox. No real service is involved.</h1>"
         "<p>It stands in for the Rivya API on this machine: nothing is sent anywhere, nothing costs anything, "

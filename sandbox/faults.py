@@ -1,7 +1,8 @@
 """The fault desk: failures that tests order, and which request gets which.
 
 A fault names an endpoint (or several, or "*"), an action and the action's own fields. The first fault in order of
-arming that applies to a request hits it. ``after`` lets that many requests pass first, ``times`` says how often it
+arming that applies to a request hits it; what shapes the accepted thing (the last four actions) comes on top, counts
+only what is accepted, and adds up. ``after`` lets that many requests pass first, ``times`` says how often it
 strikes (None: always), ``probability`` throws a seeded die, ``contains`` limits it to requests whose path, idempotency
 key or body has that text.
 """
@@ -100,9 +101,12 @@ class Fault:
         """One of the action's own fields."""
         return self.fields.get(name, default)
 
-    def strikes_early(self) -> bool:
-        """Whether it acts before the body of the request has been read."""
-        return self.action == "cut_before" and "at_byte" in self.fields
+    @property
+    def moment(self) -> str:
+        """When it is asked for: "headers" (before the body is read), "request", or "accepted" (the work is done)."""
+        if self.action in _BELONGS_TO:
+            return "accepted"
+        return "headers" if self.action == "cut_before" and "at_byte" in self.fields else "request"
 
     def applies(self, endpoint: str, texts: tuple[bytes, ...]) -> bool:
         """Count the request, and decide whether this fault would hit it."""
@@ -156,13 +160,21 @@ class FaultDesk:
             self._faults.append(fault)
             return fault
 
-    def take(self, endpoint: str, texts: tuple[bytes, ...], *, early: bool) -> Fault | None:
-        """The fault that hits this request, if one does."""
-        struck = None
+    def take(self, endpoint: str, texts: tuple[bytes, ...], moment: str) -> Fault | None:
+        """The fault that hits this request at "headers" or "request", if one does."""
+        return next(iter(self._strike(endpoint, texts, moment, one=True).values()), None)
+
+    def take_all(self, endpoint: str, texts: tuple[bytes, ...]) -> dict[str, Fault]:
+        """The faults that shape what is accepted now, one of each action."""
+        return self._strike(endpoint, texts, "accepted", one=False)
+
+    def _strike(self, endpoint: str, texts: tuple[bytes, ...], moment: str, *, one: bool) -> dict[str, Fault]:
+        struck: dict[str, Fault] = {}
         with self._lock:
             for fault in self._faults:
-                if fault.strikes_early() == early and fault.applies(endpoint, texts) and struck is None:
-                    struck = fault
+                free = not struck if one else fault.action not in struck
+                if fault.moment == moment and fault.applies(endpoint, texts) and free:
+                    struck[fault.action] = fault
                     fault.hits += 1
         return struck
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import secrets
@@ -72,12 +73,13 @@ class Front:
             return
         exchange = self._note(scope, origin)
         wire = Wire(scope["state"]["connection"], receive)
-        fault = self._service.faults.take(exchange.endpoint, (exchange.path.encode(),), early=True)
+        fault = self._service.faults.take(exchange.endpoint, (exchange.path.encode(),), "headers")
         body = await _read(receive, fault.get("at_byte") if fault else None)
         if fault is None and body is not None:
             await self._received(scope, exchange, body)
             texts = (exchange.path.encode(), (exchange.idempotency_key or "").encode(), body)
-            fault = self._service.faults.take(exchange.endpoint, texts, early=False)
+            fault = self._service.faults.take(exchange.endpoint, texts, "request")
+            scope["state"]["shaping_faults"] = lambda: self._shaping(exchange, texts)
         exchange.fault = fault.action if fault else None
         if body is None or (fault is not None and fault.action == "cut_before"):
             await wire.close(reset=bool(fault and fault.get("reset")))
@@ -136,7 +138,6 @@ class Front:
             return self._false_answer(fault, exchange, None)
         if fault and fault.action == "stall" and when == "during":
             scope["state"]["pause"] = lambda: self._pause(fault.get("seconds", 3600.0))
-        scope["state"]["fault"] = fault
         answer = await self._ask(scope, exchange, body)
         self._service.traffic.advance(exchange, "worked")
         if fault and fault.action == "stall" and when == "after" and "at_byte" not in fault.fields:
@@ -146,6 +147,12 @@ class Front:
         if fault and fault.action == "patch":
             return _patched(answer, fault)
         return answer
+
+    def _shaping(self, exchange: Exchange, texts: tuple[bytes, ...]) -> dict[str, Fault]:
+        """The faults that shape what is being accepted; noted where no other fault hit the request."""
+        found = self._service.faults.take_all(exchange.endpoint, texts)
+        exchange.fault = exchange.fault or next(iter(found), None)
+        return found
 
     async def _ask(self, scope: Scope, exchange: Exchange, body: bytes) -> Answer:
         """Run the application behind, and keep its whole answer."""
@@ -246,8 +253,6 @@ def _false_body(fault: Fault, status: int, request_id: str) -> tuple[str, bytes]
     if "sample" in fault.fields:
         return SAMPLES[fault.get("sample")]
     if "body_base64" in fault.fields:
-        import base64
-
         return "application/octet-stream", base64.b64decode(fault.get("body_base64"))
     body = fault.get("body")
     if isinstance(body, str):

@@ -125,6 +125,10 @@ class Handle:
         """Refuse connections to an origin ("api" or "results") for a while."""
         self.call("close_listener", seconds=seconds, origin=origin)
 
+    def advertise(self, results_url: str | None) -> None:
+        """Tell clients another address for uploads and results, such as that of a slow link before them."""
+        self.call("advertise", results_url=results_url)
+
 
 class LocalHandle(Handle):
     """A sandbox in a thread of this process."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -27,22 +28,19 @@ def timestamp(moment: float) -> str:
     return text.replace("+00:00", "Z")
 
 
-def shaping(fault: Fault | None) -> dict[str, Any]:
-    """What a fault on the create endpoint decides about the accepted task."""
-    if fault is None:
-        return {}
-    if fault.action == "fail_task":
+def shaping(faults: Mapping[str, Fault]) -> dict[str, Any]:
+    """What faults decide about the plan of the accepted task."""
+    plan: dict[str, Any] = {}
+    if "fail_task" in faults:
+        fault = faults["fail_task"]
         error = {"code": "generation_failed", "message": "The generation failed."}
-        return {
-            "fails": True,
-            "charged_on_failure": fault.get("charged", False),
-            "error": fault.get("error", error),
-        }
-    if fault.action == "results":
-        return {"results": fault.get("count", 2)}
-    if fault.action == "latency":
-        return {"latency": fault.get("seconds", 0.0)}
-    return {}
+        plan |= {"fails": True, "charged_on_failure": fault.get("charged", False)}
+        plan["error"] = fault.get("error", error)
+    if "results" in faults:
+        plan["results"] = faults["results"].get("count", 2)
+    if "latency" in faults:
+        plan["latency"] = faults["latency"].get("seconds", 0.0)
+    return plan
 
 
 @dataclass
@@ -58,6 +56,7 @@ class Service:
     def __post_init__(self) -> None:
         self.book = Book(self.settings)
         self._secret = secrets.token_bytes(32)
+        self.advertised: str | None = None
 
     @property
     def url(self) -> str:
@@ -66,13 +65,14 @@ class Service:
 
     @property
     def results_url(self) -> str:
-        """The second origin, where uploads and results are."""
-        return f"http://127.0.0.1:{self.settings.results_port}"
+        """The second origin, where uploads and results are, as clients are told it."""
+        return self.advertised or f"http://127.0.0.1:{self.settings.results_port}"
 
     def reset(self) -> None:
         """Begin again with the opening accounts, no tasks, no uploads and an empty log."""
         self.book = Book(self.settings)
         self.traffic = Traffic()
+        self.advertised = None
 
     def generation(self, task: Task, now: float) -> dict[str, Any]:
         """A task as both generation endpoints show it: nine keys, as at a moment."""

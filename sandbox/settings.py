@@ -33,7 +33,6 @@ class Settings:
         upload_lifetime: seconds until an upload is gone; None keeps it.
         result_lifetime: seconds that a result URL works, from the first time it was told.
         expired_status: what an expired result URL answers: 403, 404 or 410.
-        log: print one line per request.
     """
 
     port: int = 0
@@ -51,7 +50,6 @@ class Settings:
     upload_lifetime: float | None = None
     result_lifetime: float = 3600.0
     expired_status: int = 403
-    log: bool = False
 
     def opening_accounts(self) -> dict[str, tuple[tuple[str, ...], int]]:
         """Accounts to open, by name: their keys and their credits."""

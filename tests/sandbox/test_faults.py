@@ -239,10 +239,28 @@ def test_parts_of_an_answer_can_be_changed_and_left_out(client: Client) -> None:
 
 def test_a_task_can_have_several_results_and_its_own_latency(client: Client) -> None:
     client.handle.fault("create", "results", count=3)
-    client.handle.fault("create", "latency", seconds=60)
     urls = client.finished()["result"]["urls"]
     assert len({web().get(url).content for url in urls}) == 3
+    client.handle.fault("create", "latency", seconds=60)
     assert client.task(client.create().json()["id"])["status"] == "queued"
+
+
+def test_what_shapes_a_task_adds_up_and_waits_for_an_accepted_order(client: Client) -> None:
+    client.handle.fault("create", "latency", seconds=60, times=None)
+    client.handle.fault("create", "fail_task")
+    client.handle.fault("create", "cut_before")
+    with pytest.raises(httpx.RemoteProtocolError):
+        client.create(key="one")
+    client.create({**ORDER, "prompt": ""}, key="one")
+    client.create(key="one")
+    client.create(key="one")
+    client.create(key="two")
+    client.handle.finish_tasks()
+    assert [(task["latency"] < 60, task["status"]) for task in client.handle.tasks()] == [
+        (True, "failed"),
+        (True, "succeeded"),
+    ]
+    assert [fault["hits"] for fault in client.handle.faults()] == [2, 1, 1]
 
 
 def test_after_times_and_contains_choose_the_request(client: Client) -> None:

@@ -67,6 +67,14 @@ def test_it_listens_on_loopback_only(client: Client) -> None:
     assert client.handle.url != client.handle.results_url
 
 
+def test_another_address_can_be_told_for_files(client: Client) -> None:
+    client.handle.advertise("http://127.0.0.1:9")
+    assert client.upload().json()["url"].startswith("http://127.0.0.1:9/uploads/")
+    assert client.finished()["result"]["primary_url"].startswith("http://127.0.0.1:9/results/")
+    client.handle.advertise(None)
+    assert client.upload().json()["url"].startswith(client.handle.results_url)
+
+
 def test_a_reset_begins_again(client: Client) -> None:
     client.create(key="one")
     client.handle.fault("create", "status", status=500)
