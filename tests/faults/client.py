@@ -139,12 +139,12 @@ class Client:
         self, tickets: Sequence[Ticket], timeout_s: float, leave_after_s: Sequence[float | None] = ()
     ) -> list[dict[str, Any]]:
         begun = time.monotonic()
-        leaving = sorted(
+        leaving = [
             (after, ticket)
             for after, ticket in zip(leave_after_s, tickets, strict=False)
             if after is not None
-        )
-        for after, ticket in leaving:
+        ]
+        for after, ticket in sorted(leaving, key=lambda each: each[0]):
             time.sleep(max(0.0, after - (time.monotonic() - begun)))
             ticket.leave()
         wait([ticket.done for ticket in tickets], timeout=max(0.0, timeout_s - (time.monotonic() - begun)))

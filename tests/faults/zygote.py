@@ -165,10 +165,15 @@ def _work(line: socket.socket) -> None:
 
 
 def _stop_at(place: str, when: str, say: Any) -> None:
-    from rivya import engine, files, ledger, results
+    from rivya import engine, files, ledger, results, uploads
 
     owner_name, method = place.split(".")
-    owners = {"Ledger": ledger.Ledger, "ResultStore": results.ResultStore, "Engine": engine.Engine}
+    owners = {
+        "Ledger": ledger.Ledger,
+        "Uploads": uploads.Uploads,
+        "ResultStore": results.ResultStore,
+        "Engine": engine.Engine,
+    }
     owner: Any = files.os if owner_name == "os" else owners[owner_name]
     original = getattr(owner, method)
 
