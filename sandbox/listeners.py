@@ -19,14 +19,20 @@ HOST = "127.0.0.1"
 BACKLOG = 1024
 
 
-def listening(port: int) -> socket.socket:
-    """A socket that listens on loopback from now on, before anyone accepts; port 0 takes a free one."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+def bound(port: int) -> socket.socket:
+    """A socket that has a port on loopback but does not listen: whoever connects is refused; 0 takes a free one."""
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if sys.platform != "win32":  # there it would let two servers share a port
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((HOST, port))
-    listener.listen(BACKLOG)
-    return listener
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.bind((HOST, port))
+    return found
+
+
+def listening(port: int) -> socket.socket:
+    """A socket that listens on loopback from now on, before anyone accepts."""
+    found = bound(port)
+    found.listen(BACKLOG)
+    return found
 
 
 class Listeners:
@@ -35,6 +41,7 @@ class Listeners:
     def __init__(self, server: Sandbox, ports: tuple[int, int]) -> None:
         self._server = server
         self._ports = ports
+        self._held: list[socket.socket | None] = [None, None]
         self._closed_until = [0.0, 0.0]
         self._reopening: set[asyncio.Task[None]] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -51,7 +58,10 @@ class Listeners:
         Where a request is under way, its connection is closed after the answer.
         """
         number, loop = ORIGINS.index(origin), asyncio.get_running_loop()
-        self._server.servers[number].close()
+        if self._held[number] is None:
+            self._server.servers[number].close()
+            # Held, or somebody's outgoing connection might take the port before it is opened again.
+            self._held[number] = bound(self._ports[number])
         for connection in list(self._server.server_state.connections):
             if isinstance(connection, Connection) and connection.port == self._ports[number]:
                 connection.shutdown()
@@ -74,8 +84,8 @@ class Listeners:
             await self._open(number)
 
     async def _open(self, number: int) -> None:
-        self._closed_until[number] = 0.0
-        if self._server.should_exit or self._server.servers[number].is_serving():
+        held, self._held[number] = self._held[number], None
+        if held is None or self._server.should_exit:
             return
         config, state = self._server.config, self._server.server_state
 
@@ -83,6 +93,10 @@ class Listeners:
             return Connection(config=config, server_state=state, app_state={})
 
         create = asyncio.get_running_loop().create_server
-        self._server.servers[number] = await create(
-            protocol, sock=listening(self._ports[number]), backlog=BACKLOG
-        )
+        self._server.servers[number] = await create(protocol, sock=held, backlog=BACKLOG)
+
+    def let_go(self) -> None:
+        """Give up the ports of closed listeners."""
+        for held in self._held:
+            if held is not None:
+                held.close()

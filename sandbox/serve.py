@@ -55,5 +55,6 @@ class Sandbox(uvicorn.Server):
             connection.transport.abort()
         for task in list(self.server_state.tasks):
             task.cancel()
+        self.listeners.let_go()
         self.service.gallery.close()
         await super().shutdown(sockets)
