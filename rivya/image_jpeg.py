@@ -57,17 +57,18 @@ def read_jpeg(data: bytes) -> Header:
             restarts = any(body)
         at += 2 + length
         if marker == 0xDA:
+            in_scan = body[0]
             break
     else:
         raise damaged("it has too many parts")
     if frame is None:
         raise damaged("its header is missing")
     notes.icc = _jpeg_profile(profile, notes)
-    return _jpeg_header(data, frame, notes, at, restarts)
+    return _jpeg_header(data, frame, notes, at, in_scan, restarts)
 
 
 def _jpeg_header(
-    data: bytes, frame: tuple[int, int, int, int, int], notes: Notes, at: int, restarts: bool
+    data: bytes, frame: tuple[int, int, int, int, int], notes: Notes, at: int, in_scan: int, restarts: bool
 ) -> Header:
     marker, depth, height, width, components = frame
     if depth != 8 or marker not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
@@ -77,12 +78,13 @@ def _jpeg_header(
     if components not in (1, 3, 4):
         raise damaged(f"it says that it has {components} channels")
     check_size(width, height)
-    end, complete, scans = _jpeg_end(data, at)
+    plain = marker in (0xC0, 0xC1) and in_scan == components
+    end, complete, scans = _jpeg_end(data, at, plain)
     if scans > _MAX_SCANS and scans * width * height > _MAX_SCANNED_PIXELS:
         raise unusable(f"The JPEG goes over its picture {scans} times.", "image_too_large")
     if not complete:
         # Whether all pixels are there can be proved for one plain scan, by the decoder; for no other.
-        if marker not in (0xC0, 0xC1) or scans != 1 or restarts:
+        if not plain or scans != 1 or restarts:
             raise truncated()
         notes.warnings.append(NO_END)
     return Header(
@@ -100,14 +102,15 @@ def _jpeg_header(
     )
 
 
-def _jpeg_end(data: bytes, at: int) -> tuple[int, bool, int]:
+def _jpeg_end(data: bytes, at: int, plain: bool) -> tuple[int, bool, int]:
     """Where the picture ends, whether it has its end marker, and how many scans it has.
 
     Args:
         at: the first byte of the samples of the first scan.
+        plain: the first scan has all of the picture, so that the decoder takes no other.
     """
     if data.find(_EOI, at) == len(data) - len(_EOI):
-        return len(data), True, 1 + data.count(_SOS, at)
+        return len(data), True, 1 if plain else 1 + data.count(_SOS, at)
     scans = 1
     for _ in range(MAX_PARTS):
         found = _MARKER.search(data, at)
