@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,20 @@ import numpy as np
 from . import config as configuration
 from . import decoding, engine, kontext
 from .config import Config
-from .errors import ConfigurationError, RivyaError, ValidationError
+from .errors import (
+    Charged,
+    ConfigurationError,
+    ImageError,
+    RivyaError,
+    RivyaTimeoutError,
+    UnusableAnswerError,
+    ValidationError,
+)
 from .jobs import Ticket
 from .kontext import Identity, KontextParams
 from .order import Finished, Order
 from .references import Reference
+from .results import ResultGone
 
 Image = "str | Path | bytes | np.ndarray[Any, Any]"
 
@@ -41,6 +51,7 @@ class Edited:
         extension: "jpg", "png" or "webp", without a dot, by what the bytes are.
         task_id, credits, source: its task, what it cost, and whether it is "new", "resumed" or "stored".
         about: the same and more (seconds, model, aspect_ratio, encoding, notes, request_id).
+        more: further pictures, where the task made several.
     """
 
     data: bytes = field(repr=False)
@@ -49,13 +60,16 @@ class Edited:
     credits: int | None
     source: str
     about: dict[str, Any] = field(repr=False)
+    more: tuple[bytes, ...] = field(default=(), repr=False)
 
     def save(self, path: str | Path) -> Path:
-        """Write the original bytes; a path without an ending gets the right one."""
+        """Write the original bytes; a path without an ending gets the right one. Further pictures go beside it."""
         target = Path(path)
         if not target.suffix:
             target = target.with_suffix(f".{self.extension}")
         target.write_bytes(self.data)
+        for number, data in enumerate(self.more, 2):
+            target.with_stem(f"{target.stem}-{number}").write_bytes(data)
         return target
 
 
@@ -105,18 +119,20 @@ def edit_all(
     used.require_key()
     _within_limits(seed, variations, len(images))
     running = engine.shared()
-    jobs = [
-        running.reference(used, _loader(image), encoding) if image is not None else None for image in images
-    ]
-    references = [job.result() if job is not None else None for job in jobs]
+    references = _references(used, images, encoding)
     orders = [
         Order(_identity(prompt, chosen, seed, variation, reference), reference, client_request_id)
         for reference in references
+        if not isinstance(reference, RivyaError)
         for variation in range(variations)
     ]
     _stay_under_the_cap(used, orders)
-    tickets = running.order(used, orders)
-    return _wait(tickets, timeout_s, on_progress)
+    results = iter(_wait(running.order(used, orders), timeout_s, on_progress))
+    return [
+        reference if isinstance(reference, RivyaError) else next(results)
+        for reference in references
+        for _ in range(variations)
+    ]
 
 
 def collect(
@@ -125,7 +141,8 @@ def collect(
     """The pictures of these tasks; without any, all that were paid for and never delivered. Never spends."""
     used = config or configuration.load()
     used.require_key()
-    rows = engine.shared().collectable(used, task_ids).result()
+    named = (task_ids,) if isinstance(task_ids, str) else task_ids
+    rows = engine.shared().collectable(used, named).result()
     fingerprints = dict.fromkeys(row.fingerprint for row in rows)
     return _wait([engine.shared().collect(used, each) for each in fingerprints], timeout_s, None)
 
@@ -141,10 +158,6 @@ def _wait(
     tickets: Sequence[Ticket], timeout_s: float, on_progress: Callable[[int, int], None] | None
 ) -> list[Edited | RivyaError]:
     """Wait for all, mark them delivered; orders out of time go on at the service and are left to a later call."""
-    from time import monotonic
-
-    from .errors import Charged, RivyaTimeoutError
-
     began, late = monotonic(), dict[int, RivyaError]()
     pending = {ticket.done for ticket in tickets}
     try:
@@ -167,7 +180,9 @@ def _wait(
             ticket.leave()
     outcomes = [late.get(number) or _outcome(ticket) for number, ticket in enumerate(tickets)]
     results = [_edited(each) if isinstance(each, Finished) else each for each in outcomes]
-    engine.shared().delivered([each for each in outcomes if isinstance(each, Finished)]).result()
+    handed_out = zip(outcomes, results, strict=True)
+    delivered = [o for o, r in handed_out if isinstance(o, Finished) and isinstance(r, Edited)]
+    engine.shared().delivered(delivered).result()
     return results
 
 
@@ -180,10 +195,20 @@ def _outcome(ticket: Ticket) -> Finished | RivyaError:
     raise error
 
 
-def _edited(finished: Finished) -> Edited:
+def _edited(finished: Finished) -> Edited | RivyaError:
     about = finished.about
+    try:
+        data, *more = finished.result.read()
+    except ResultGone:
+        return UnusableAnswerError(
+            "The stored picture has vanished in this moment.",
+            hint="Run again: it is fetched anew and costs nothing more.",
+            task_id=about.get("task_id"),
+            charged=Charged.YES,
+        )
     return Edited(
-        data=finished.result.read()[0],
+        data=data,
+        more=tuple(more),
         extension=finished.result.paths[0].suffix.lstrip("."),
         task_id=about.get("task_id"),
         credits=about.get("credits"),
@@ -216,10 +241,14 @@ def _params(values: dict[str, Any]) -> KontextParams:
 
 
 def _within_limits(seed: int, variations: int, images: int) -> None:
-    if not 0 <= seed <= kontext.MAX_SEED:
-        raise ValidationError(f"seed is {seed}; it must be 0 to {kontext.MAX_SEED}.")
-    if not 1 <= variations <= kontext.MAX_VARIATIONS:
-        raise ValidationError(f"variations is {variations}; it must be 1 to {kontext.MAX_VARIATIONS}.")
+    for name, value, low, high in (
+        ("seed", seed, 0, kontext.MAX_SEED),
+        ("variations", variations, 1, kontext.MAX_VARIATIONS),
+    ):
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValidationError(
+                f"{name} is {ascii(value)[:60]}; it must be a whole number, {low} to {high}."
+            )
     if images == 0:
         raise ValidationError("There is no picture to edit.")
 
@@ -236,13 +265,35 @@ def _stay_under_the_cap(config: Config, orders: Sequence[Order]) -> None:
         )
 
 
+def _references(config: Config, images: Sequence[Any], encoding: str) -> list[Reference | RivyaError | None]:
+    """Each picture uploaded, or why it could not be; None stands for text to image."""
+    running = engine.shared()
+    jobs = [running.reference(config, _loader(i), encoding) if i is not None else None for i in images]
+    references: list[Reference | RivyaError | None] = []
+    try:
+        for job in jobs:
+            try:
+                references.append(job.result() if job is not None else None)
+            except RivyaError as error:
+                error.charged = Charged.NO  # an upload costs nothing
+                references.append(error)
+    finally:
+        for job in jobs:
+            if job is not None:
+                job.cancel()
+    return references
+
+
 def _loader(image: Any) -> Callable[[], Any]:
     """What gives the pixels of ``image`` in a codec thread: uint8, (height, width, channels)."""
 
     def load() -> Any:
         if isinstance(image, np.ndarray):
-            return image if image.ndim == 3 else image[:, :, None]
-        data = image if isinstance(image, bytes) else Path(image).read_bytes()
+            return image[:, :, None] if image.ndim == 2 else image
+        try:
+            data = image if isinstance(image, bytes) else Path(image).read_bytes()
+        except OSError as error:
+            raise ImageError(f"{Path(image).name} cannot be read: {error.strerror}.", hint="") from None
         pixels = decoding.decode(data).pixels
         return (
             pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
