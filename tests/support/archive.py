@@ -9,14 +9,15 @@ from support.sources import ROOT, listed_files
 
 
 def packed_files() -> list[Path]:
-    """The files of the archive; .comfyignore holds folders (with a slash at the end) and single names alone."""
+    """The files of the archive; .comfyignore holds paths from the root alone, folders with a slash at the end."""
     lines = (ROOT / ".comfyignore").read_text("utf-8").splitlines()
     left_out = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    assert all(line.startswith("/") for line in left_out)
     folders = tuple(line for line in left_out if line.endswith("/"))
     return [
         path
         for path in listed_files()
-        for name in [path.relative_to(ROOT).as_posix()]
+        for name in ["/" + path.relative_to(ROOT).as_posix()]
         if name not in left_out and not name.startswith(folders)
     ]
 
