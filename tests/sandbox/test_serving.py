@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -132,13 +132,22 @@ def test_several_accounts_survive_the_command_line() -> None:
         assert Client(handle, "rvya_sk_a2").credits() == 9
 
 
+@pytest.fixture
+def started() -> Iterator[subprocess.Popen[str]]:
+    """``python -m sandbox`` as a person starts it; it does not outlive the test."""
+    command = [sys.executable, "-m", "sandbox", "--port", "0", "--latency", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        yield process
+        process.kill()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise there")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_at_once_even_in_the_middle_of_a_stall(number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "sandbox", "--port", "0", "--latency", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    assert process.stdout is not None
-    lines = [process.stdout.readline(), process.stdout.readline()]
+def test_a_signal_ends_it_at_once_even_in_the_middle_of_a_stall(
+    started: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    assert started.stdout is not None
+    lines = [started.stdout.readline(), started.stdout.readline()]
     url = lines[0].split("API on ")[1].split(",")[0]
     assert all("no real service" in line for line in lines)
     assert "rvya_sk_sandbox" in lines[1]
@@ -150,12 +159,11 @@ def test_a_signal_ends_it_at_once_even_in_the_middle_of_a_stall(number: signal.S
         web().post(f"{url}/_sandbox/wait", json={"endpoint": "credits", "stage": "received"}).json()["result"]
     )
     before = time.monotonic()
-    process.send_signal(number)
-    process.wait(5)
+    started.send_signal(number)
+    started.wait(5)
     stalled.join(5)
     assert time.monotonic() - before < 3
-    assert all("no real service" in line for line in process.stdout)
-    process.stdout.close()
+    assert all("no real service" in line for line in started.stdout)
 
 
 def _ignore(url: str) -> None:
