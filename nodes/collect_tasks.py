@@ -81,7 +81,9 @@ class RivyaCollectTasks(io.ComfyNode):
             )
             for key, row in unique.items()
         ]
-        return output(await deliver(places), len(failures))
+        more = max(0, len(rows) - MAX_TASKS)
+        notes = [f"{more} more are left: run again to collect them"] if more else []
+        return output(await deliver(places), len(failures), notes)
 
 
 def parse_task_ids(text: str) -> list[str]:

@@ -83,6 +83,8 @@ class Watch:
         parts = [line, elapsed, f"{credits} credits" if credits else ""]
         if len(sources) > 1 or "new" not in sources:
             parts.append(", ".join(f"{count} {name}" for name, count in sources.items()))
+        troubles = dict.fromkeys(t.progress.trouble for t in self._tickets if t.progress.trouble)
+        parts += [f"{trouble} Trying again." for trouble in list(troubles)[:1]]
         return "\n".join(part for part in parts if part)
 
     def _check_time(self, now: float) -> None:

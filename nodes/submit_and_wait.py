@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..rivya import kontext
@@ -157,9 +158,10 @@ async def _stay_under_the_cap(config: Config, unique: dict[str, Order]) -> None:
     limits.reserve_credits(host.executing()[0], config.max_credits_per_run, prices)
 
 
-def output(delivery: Any, failed: int = 0) -> io.NodeOutput:
+def output(delivery: Any, failed: int = 0, notes: Sequence[str] = ()) -> io.NodeOutput:
     """The node's outputs, with the cost on the node."""
-    host.say(delivery.text + (f"\n{failed} failed, see the report" if failed else ""))
+    failures = [f"{failed} failed, see the report"] if failed else []
+    host.say("\n".join([delivery.text, *failures, *notes]))
     return io.NodeOutput(
         delivery.images,
         delivery.masks,

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import answers
 from .calls import Answer, Caller
-from .errors import Delivery, UnusableAnswerError
+from .errors import Delivery, RivyaError, UnusableAnswerError
 from .transport import Form
 
 MAX_RESULTS = 16
@@ -40,6 +40,7 @@ class Task:
         urls: result URLs, first the primary one; secrets, so they stay out of the repr.
         service_s: seconds between the service's own created_at and updated_at, once the task has ended.
         final_credits: what it cost; None where the service did not say.
+        hint_s: the least time before the next question that the service named.
         uncertain: an earlier send of the same call has an unknown outcome.
     """
 
@@ -52,6 +53,7 @@ class Task:
     error_message: str
     service_s: float | None
     request_id: str | None
+    hint_s: float | None = None
     uncertain: bool = False
 
     def __repr__(self) -> str:
@@ -74,11 +76,22 @@ class Api:
         return await self._caller.call("GET", f"/api/v1/files/{answers.file_id(file_id)}", _file)
 
     async def create_generation(
-        self, body: bytes, idempotency_key: str, *, wanted: Callable[[], bool] = lambda: True
+        self,
+        body: bytes,
+        idempotency_key: str,
+        *,
+        wanted: Callable[[], bool] = lambda: True,
+        on_trouble: Callable[[RivyaError], object] = lambda error: None,
     ) -> Task:
         """``POST /api/v1/generations`` with frozen bytes under one key: the only call that can cost credits."""
         return await self._caller.call(
-            "POST", "/api/v1/generations", _task, body=body, idempotency_key=idempotency_key, wanted=wanted
+            "POST",
+            "/api/v1/generations",
+            _task,
+            body=body,
+            idempotency_key=idempotency_key,
+            wanted=wanted,
+            on_trouble=on_trouble,
         )
 
     async def retrieve_generation(self, task_id: str) -> Task:
@@ -134,6 +147,7 @@ def _task(answer: Answer) -> Task:
         error_message=answers.clean_text(str(failure.get("message") or "")),
         service_s=_seconds(data.get("created_at"), data.get("updated_at")),
         request_id=answer.request_id,
+        hint_s=answer.retry_after_s,
         uncertain=answer.uncertain,
     )
 

@@ -180,7 +180,9 @@ class Buying:
             if not self._run.wanted:
                 raise RivyaError("The run was cancelled.", code="cancelled", charged=_charged(uncertain))
             try:
-                task = await account.api.create_generation(row.body, row.key, wanted=lambda: self._run.wanted)
+                task = await account.api.create_generation(
+                    row.body, row.key, wanted=lambda: self._run.wanted, on_trouble=self._run.show_trouble
+                )
                 break
             except RivyaError as error:
                 uncertain = uncertain or error.delivery is Delivery.UNKNOWN

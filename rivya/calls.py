@@ -30,12 +30,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Answer:
-    """A usable answer: its JSON object, and whether an earlier attempt of the same call has an unknown outcome."""
+    """A usable answer.
+
+    Attributes:
+        data: its JSON object.
+        retry_after_s: the pace that the service named, in seconds.
+        uncertain: an earlier attempt of the same call has an unknown outcome.
+    """
 
     status: int
     data: Mapping[str, Any]
     request_id: str | None
-    received_at: datetime | None
+    retry_after_s: float | None
     uncertain: bool
 
 
@@ -58,12 +64,14 @@ class Caller:
         idempotency_key: str | None = None,
         with_key: bool = True,
         wanted: Callable[[], bool] = lambda: True,
+        on_trouble: Callable[[RivyaError], object] = lambda error: None,
     ) -> T:
         """Send until there is a 2xx answer that ``read`` can use, or a failure that must not or need not be repeated.
 
         ``body`` is sent as JSON and never changes between attempts. Every endpoint that is called here may be
         repeated: GETs and uploads cost nothing, and an order always carries its ``idempotency_key``. ``wanted`` is
-        asked before each attempt, after all waiting: nothing is sent (again) for whoever gave up.
+        asked before each attempt, after all waiting: nothing is sent (again) for whoever gave up. ``on_trouble`` hears
+        of each failure that is about to be waited out.
 
         Raises:
             RivyaError: the class tells what happened, ``delivery`` what it proves about all attempts together.
@@ -101,6 +109,7 @@ class Caller:
                 if not again:
                     error.delivery = Delivery.UNKNOWN if uncertain else error.delivery
                     raise
+                on_trouble(error)
             await asyncio.sleep(pause)
 
     async def _until_welcome(self) -> None:
@@ -121,7 +130,8 @@ class Caller:
             error.delivery = Delivery.UNKNOWN
             error.request_id = request_id
             raise
-        return Answer(reply.status, data, request_id, received_at, uncertain)
+        pace = parse_retry_after(reply.headers.get("retry-after"), received_at)
+        return Answer(reply.status, data, request_id, pace, uncertain)
 
 
 def _given_up(uncertain: bool) -> RivyaError:

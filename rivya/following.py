@@ -105,7 +105,8 @@ class Following:
         while task.status not in ("succeeded", "failed"):
             slowdown = account.bound.maximum / account.bound.limit
             self._last_running_s = time.monotonic() - self._started
-            await run.pause(pace.next_poll(self._last_running_s, polls, random, slowdown=slowdown))
+            wait_s = pace.next_poll(self._last_running_s, polls, random, task.hint_s, slowdown)
+            await run.pause(wait_s)
             task = await self._poll()
             polls += 1
         return task
@@ -115,7 +116,9 @@ class Following:
         failures = 0
         while True:
             try:
-                return await self._account.api.retrieve_generation(self._task_id)
+                task = await self._account.api.retrieve_generation(self._task_id)
+                self._run.show()
+                return task
             except RivyaError as error:
                 if isinstance(error, NotFoundError):
                     error.message = (
@@ -129,6 +132,7 @@ class Following:
         """Sleep before another try where that can help; else raise, with what is known of the order."""
         if isinstance(error, _PASSING):
             log.warning("order %s: %s (trying again)", self._run.fingerprint[:12], error.message)
+            self._run.show_trouble(error)
             await asyncio.sleep(
                 max(1.0, self._account.retry.delay(failures + 2, error.retry_after_s, random))
             )

@@ -65,6 +65,7 @@ class Progress:
         since: when this run began to follow the accepted order, seconds of the monotonic clock.
         started: when the service accepted the order, on the same clock (long ago for a resumed one).
         pace: knows how long such an order usually takes.
+        trouble: what is being waited out just now, a sentence.
     """
 
     state: str = "waiting"
@@ -74,6 +75,7 @@ class Progress:
     since: float | None = None
     started: float | None = None
     pace: Pace | None = None
+    trouble: str | None = None
 
     def changed(self, **changes: Any) -> Progress:
         """The same with some fields changed."""

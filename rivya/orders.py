@@ -100,9 +100,13 @@ class OrderRun:
 
     def show(self, **changes: object) -> None:
         """Publish where the order stands; one log line for each change of state."""
-        before, self.progress = self.progress, self.progress.changed(**changes)
+        before, self.progress = self.progress, self.progress.changed(trouble=None, **changes)
         if self.progress.state != before.state:
             log.info("order %s: %s%s", self.fingerprint[:12], self.progress.state, self.progress.suffix)
+
+    def show_trouble(self, error: RivyaError) -> None:
+        """Tell those who wait what is being waited out; the next change of state takes it back."""
+        self.progress = self.progress.changed(trouble=error.message)
 
     async def run(self) -> Finished:
         """Bring the order to its pictures, or raise what ended this run."""
