@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import contextlib
 import ctypes
 import gc
 import json
@@ -38,6 +37,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from devtools.launch_comfyui import declare_missing_operators
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"1 MP": 1024, "4 MP": 2048}
@@ -262,19 +263,12 @@ def _core() -> ModuleType:
         raise SystemExit("COMFYUI_DIR must name a folder of ComfyUI.")
     name = "comfy_api_nodes.util.conversions"
     if name not in sys.modules:
-        import torch
-
+        declare_missing_operators()
         # In front of everything while it is imported: ComfyUI has modules of common names, "nodes" among them.
         paths, arguments = list(sys.path), list(sys.argv)
         sys.path.insert(0, folder)
         sys.argv = [sys.argv[0], "--cpu"]
         try:
-            with contextlib.suppress(RuntimeError):
-                # Some builds of torchvision for CPUs cannot be imported unless these are defined.
-                _libraries.append(torch.library.Library("torchvision", "DEF"))
-                for operator in ("nms", "qnms"):
-                    schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-                    _libraries[-1].define(schema)
             import_module("comfy.options").enable_args_parsing()
             # The helpers alone: their package would bring in the whole server.
             _folder("comfy_api_nodes.util", Path(folder, "comfy_api_nodes", "util"))
@@ -282,10 +276,6 @@ def _core() -> ModuleType:
         finally:
             sys.path[:], sys.argv[:] = paths, arguments
     return sys.modules[name]
-
-
-# Definitions last as long as the library object.
-_libraries: list[Any] = []
 
 
 # --- what comes out ----------------------------------------------------------------------------------
