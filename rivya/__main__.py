@@ -18,7 +18,13 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors end it with one readable text and status 1."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if any(word.startswith("-") for word in rest) or (rest and "words" not in arguments):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        # argparse takes what stands before the first option for all the words there are.
+        arguments.words += rest
     try:
         return int(arguments.run(arguments))
     except RivyaError as error:
@@ -56,8 +62,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_edit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", nargs="?", help="the picture to edit; left out with --batch or --text")
-    parser.add_argument("prompt", help="what to change in the picture")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="image prompt",
+        help="the picture to edit (left out with --batch or --text), and what to change in it",
+    )
     parser.add_argument("-o", "--output", type=Path, help="file, or folder for several pictures")
     parser.add_argument("--batch", type=Path, metavar="FOLDER", help="edit every picture of this folder")
     parser.add_argument("--text", action="store_true", help="make a picture from the prompt alone")
@@ -74,11 +84,11 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
 def _edit(arguments: argparse.Namespace) -> int:
     from . import headless
 
-    sources = _sources(arguments)
+    sources, prompt = _sources(arguments)
     images = [None] if arguments.text else sources
     with _Bar(len(images) * arguments.variations) as moved:
         results = headless.edit_all(
-            arguments.prompt,
+            prompt,
             images,
             seed=arguments.seed,
             variations=arguments.variations,
@@ -100,20 +110,29 @@ def _edit(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _sources(arguments: argparse.Namespace) -> list[Path]:
-    given = [arguments.image is not None, arguments.batch is not None, arguments.text]
-    if sum(given) != 1:
-        raise RivyaError("Give one picture, or --batch FOLDER, or --text.", code="usage", charged=None)
+def _sources(arguments: argparse.Namespace) -> tuple[list[Path], str]:
+    """The pictures to edit, none for text to image, and the prompt."""
+    *images, prompt = arguments.words or [""]
+    if [len(images), arguments.batch is not None, arguments.text] not in (
+        [1, False, False],
+        [0, True, False],
+        [0, False, True],
+    ):
+        raise RivyaError(
+            "Give one picture and a prompt, or --batch FOLDER and a prompt, or --text and a prompt.",
+            code="usage",
+            charged=None,
+        )
     if arguments.text:
-        return []
+        return [], prompt
     if arguments.batch is None:
-        return [Path(arguments.image)]
+        return [Path(images[0])], prompt
     found = sorted(p for p in arguments.batch.iterdir() if p.suffix.lower() in PICTURES)
     if not found:
         raise RivyaError(
             f"{arguments.batch} holds no picture ({', '.join(PICTURES)}).", code="usage", charged=None
         )
-    return found
+    return found, prompt
 
 
 def _save(result: Any, output: Path | None, stem: str, several: bool) -> Path:
@@ -121,7 +140,16 @@ def _save(result: Any, output: Path | None, stem: str, several: bool) -> Path:
         return Path(result.save(output))
     folder = output or Path()
     folder.mkdir(parents=True, exist_ok=True)
-    return Path(result.save(folder / f"{stem}.{result.extension}"))
+    return Path(result.save(_free(folder / f"{stem}.{result.extension}", result.data)))
+
+
+def _free(path: Path, data: bytes) -> Path:
+    """The path, or the next one beside it that does not hold another picture: nothing paid for is overwritten."""
+    number, free = 1, path
+    while free.exists() and free.read_bytes() != data:
+        number += 1
+        free = path.with_stem(f"{path.stem}_{number}")
+    return free
 
 
 def _cost(result: Any) -> str:
