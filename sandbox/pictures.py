@@ -143,16 +143,21 @@ def _draw_words(canvas: Image.Image, order: PictureOrder, hue: float) -> None:
             (2 * edge, top + edge / 2 + number * text_height * 1.3), line, font=font, fill=(255, 255, 255)
         )
     if order.watermark:
-        mark = order.watermark[:60]
+        mark = _on_one_line(order.watermark[:60])
         span = draw.textlength(mark, font=font)
         place = (width - 2 * edge - span, 2 * edge)
         draw.text(place, mark, font=font, fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def _wrapped(prompt: str, columns: float) -> Iterator[str]:
-    """The prompt on at most three lines; what the font cannot hold on one line of text goes as a space."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in prompt[:600])
+    """The prompt on at most three lines."""
+    plain = _on_one_line(prompt[:600])
     yield from textwrap.wrap(plain, max(8, int(columns)), max_lines=3, placeholder=" ...")
+
+
+def _on_one_line(text: str) -> str:
+    """The text with spaces for what the font cannot hold on one line of text."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 @dataclass
