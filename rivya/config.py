@@ -11,6 +11,7 @@ import ipaddress
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,7 @@ def normalise_base_url(text: object) -> str:
     except ValueError:
         raise ConfigurationError("The Rivya base URL cannot be read.", hint=_BASE_URL_HINT) from None
     plain = parts.scheme == "http" and is_loopback_name(host)
-    if not host or not (parts.scheme == "https" or plain):
+    if not _HOST.fullmatch(host) or not (parts.scheme == "https" or plain):
         raise ConfigurationError(
             "The Rivya base URL is neither https nor http on this machine.", hint=_BASE_URL_HINT
         )
@@ -155,6 +156,7 @@ def normalise_base_url(text: object) -> str:
     return f"{parts.scheme}://{shown}" + ("" if port in (None, default_port) else f":{port}")
 
 
+_HOST = re.compile(r"[a-z0-9._:-]+", re.ASCII)
 _BASE_URL_HINT = f"Correct {ENV_BASE_URL} or base_url in config.json; without both it is {DEFAULT_BASE_URL}."
 
 
@@ -243,7 +245,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     try:
         stored = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         # The parser's own message would quote the file, and the file holds the key.
         raise ConfigurationError(f"{path} is not JSON.", hint="Correct the file or remove it.") from None
     if not isinstance(stored, dict):

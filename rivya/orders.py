@@ -44,9 +44,6 @@ log = logging.getLogger("rivya")
 _OTHERS_CHECK_S = 0.25
 """How often an order that another living process holds is looked at."""
 
-_CONFLICT_PAUSE_S = 2.0
-"""Pause before a repeat that was answered with 409 is made again."""
-
 
 class OrderRun:
     """One walk of one order through its life. Runs in the engine's loop; nobody else runs the same order meanwhile.

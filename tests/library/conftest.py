@@ -10,7 +10,7 @@ import pytest
 
 import sandbox
 from library.client import Client, QuickAccount
-from rivya import engine, orders
+from rivya import buying, engine, orders
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setattr(engine, "Account", QuickAccount)
-    monkeypatch.setattr(orders, "_CONFLICT_PAUSE_S", 0.05)
+    monkeypatch.setattr(buying, "_CONFLICT_PAUSE_S", 0.05)
     monkeypatch.setattr(orders, "_OTHERS_CHECK_S", 0.02)
 
 
