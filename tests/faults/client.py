@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rivya import account, engine, orders
+from rivya import buying, engine, orders
 from rivya.account import Account
 from rivya.api import Api
 from rivya.calls import Caller
@@ -66,9 +66,8 @@ class QuickAccount(Account):
 def quicken() -> None:
     """Let the engines of this process use quick accounts."""
     engine.Account = QuickAccount  # type: ignore[misc]
-    orders._CONFLICT_PAUSE_S = 0.05
+    buying._CONFLICT_PAUSE_S = 0.05
     orders._OTHERS_CHECK_S = 0.02
-    assert account  # the module whose class is extended
 
 
 def picture(number: int, size: tuple[int, int] = (24, 16)) -> np.ndarray[Any, Any]:
@@ -121,10 +120,16 @@ class Client:
         ``leave_after_s``: when to stop waiting for each, as a cancelled prompt does.
         """
         try:
-            tickets = self.engine.order(self.config, self.orders(wanted))
-        except RivyaError as error:
-            return [{"error": error.as_dict()} for _ in wanted]
-        return self._deliver(tickets, timeout_s, leave_after_s)
+            orders = self.orders(wanted)
+        except RivyaError as error:  # as a graph whose node for uploads fails: no order was looked at
+            return [{"error": error.as_dict(), "uploading": True} for _ in wanted]
+        return self._deliver(self.engine.order(self.config, orders), timeout_s, leave_after_s)
+
+    def forget(self, order_key: str) -> bool:
+        """As ``python -m rivya forget``."""
+        book = self.engine.ledger(self.config)
+        (row,) = (row for row in book.orders(1000) if row.key == order_key)
+        return book.forget(row.id)
 
     def collect(self, task_ids: Sequence[str] = (), timeout_s: float = 30.0) -> list[dict[str, Any]]:
         """As RivyaCollectTasks."""

@@ -81,6 +81,7 @@ class Histories(RuleBasedStateMachine):
         self.wanted: set[int] = set()
         self.pictures: dict[int, list[str]] = {}
         self.worker: Worker | None = None
+        self.uploads_went = False
 
     @initialize()
     def begin(self) -> None:
@@ -146,6 +147,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def uploads_are_gone(self) -> None:
+        self.uploads_went = True
         self.service.expire_uploads()
 
     @rule()
@@ -192,23 +194,37 @@ class Histories(RuleBasedStateMachine):
         self.service.clear_faults()
         self.restart()
         self.service.finish_tasks()
-        numbers = sorted(self.wanted)
-        told = self.process().run(*self.orders(numbers), timeout_s=20.0) if numbers else []
-        self.learn(numbers, told)
-        charges = dict.fromkeys(numbers, 0)
-        for task in self.service.tasks():
-            charges[self.number_of(task["prompt"])] += task["charged"]
-        for number, each in zip(numbers, told, strict=True):
-            assert charges[number] == 1, f"{charges[number]} charges: {each}"
-            if "error" in each:
+        for number in sorted(self.wanted):
+            told = self.run_once(number)
+            if told.get("error", {}).get("charged") == "no":
+                told = self.run_once(number)  # a task that failed for nothing; this was the next attempt
+            if "error" in told and not self.rejects and self.charges(number) == 0:
+                # Its reference is gone and its outcome open: the one end that takes a decision of the user.
+                assert told["error"]["charged"] == "unknown", told
+                assert self.uploads_went, told
+                assert "picture" in ORDERS[number], told
+                assert self.process().forget(told["error"]["order_key"])
+                told = self.run_once(number)
+            if "error" in told:
                 failed_and_charged = (
-                    each["error"]["charged"] == "yes" and "failed" in each["error"]["message"]
+                    told["error"]["charged"] == "yes" and "failed" in told["error"]["message"]
                 )
-                unknown = self.rejects and each["error"]["charged"] == "unknown"
-                assert failed_and_charged or unknown, each
+                unknown = self.rejects and told["error"]["charged"] == "unknown"
+                assert failed_and_charged or unknown, told
+            assert self.charges(number) == 1 or (self.rejects and "error" in told), told
         assert self.process().collect() == []
         self.nothing_is_charged_twice()
         self.the_service_saw_no_violation()
+
+    def run_once(self, number: int) -> dict[str, Any]:
+        (told,) = self.process().run(ORDERS[number], timeout_s=20.0)
+        self.learn([number], [told])
+        return told
+
+    def charges(self, number: int) -> int:
+        return sum(
+            task["charged"] for task in self.service.tasks() if task["prompt"] == ORDERS[number]["prompt"]
+        )
 
     # Helpers.
 
@@ -238,12 +254,13 @@ class Histories(RuleBasedStateMachine):
             if "pictures" in each:
                 expected = [hashlib.sha256(self.service.picture(each["task_id"])).hexdigest()]
                 assert each["pictures"] == expected == self.pictures.setdefault(number, expected)
-            elif "error" in each:
+            elif "error" in each and "uploading" not in each:
                 charged = each["error"]["charged"]
                 taken = [task for task in tasks if task["status"] != "failed" or task["charged"]]
                 assert charged in ("yes", "no", "unknown"), each
                 assert charged != "no" or not taken, f"it says not charged: {each}, {tasks}"
-                assert charged != "yes" or taken, f"it says charged: {each}, {tasks}"
+                # Credits are taken when the service accepts; a task that fails later may bring them back.
+                assert charged != "yes" or tasks, f"it says charged: {each}"
 
 
 @pytest.mark.timeout(1800)

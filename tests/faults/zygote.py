@@ -61,6 +61,12 @@ class Worker:
         result: list[dict[str, Any]] = self.heard()["result"]
         return result
 
+    def forget(self, order_key: str) -> bool:
+        """See `client.Client.forget`."""
+        self.tell(do="forget", order_key=order_key)
+        result: bool = self.heard()["result"]
+        return result
+
     def stop_at(self, place: str, when: str = "before") -> None:
         """Let it stand still for ever when it comes to a method, "Class.method"; it says ``stopped`` then."""
         self.tell(do="stop_at", place=place, when=when)
