@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..rivya import engine
-from ..rivya.errors import Charged, RivyaError
+from ..rivya.errors import Charged, RivyaError, UnusableAnswerError
 from ..rivya.order import Finished
+from ..rivya.results import ResultGone
 from . import host, tensors, waiting
 
 
@@ -45,9 +46,7 @@ class Delivery:
 async def deliver(places: Sequence[Place]) -> Delivery:
     """Decode every finished picture once for each of its places, in order, and note that it was delivered."""
     finished = {place.fingerprint: place.outcome for place in places if isinstance(place.outcome, Finished)}
-    read = await waiting.result(
-        engine.shared().codec(lambda: {key: each.result.read() for key, each in finished.items()})
-    )
+    read = await waiting.result(engine.shared().codec(_read, finished))
     pictures = [read.get(place.fingerprint, []) for place in places]
     batches = await _decoded([data for several in pictures for data in several])
     await waiting.result(engine.shared().delivered(list(finished.values())))
@@ -62,6 +61,18 @@ async def deliver(places: Sequence[Place]) -> Delivery:
         charged=charged,
         reused=reused,
     )
+
+
+def _read(finished: dict[str, Finished]) -> dict[str, list[bytes]]:
+    try:
+        return {key: each.result.read() for key, each in finished.items()}
+    except ResultGone:
+        raise UnusableAnswerError(
+            "A stored picture has vanished in this moment.",
+            hint="Run again: it is fetched anew and costs nothing more.",
+            code="result_gone",
+            charged=Charged.YES,
+        ) from None
 
 
 async def _decoded(files: list[bytes]) -> tensors.Batches:
