@@ -80,10 +80,11 @@ class Holder:
             # A shared lock, so that two who look at the same time do not take each other for the owner.
             if not try_lock(descriptor, shared=True):
                 return True
-            if _same_file(descriptor, path) and os.name == "posix":
+            if os.name == "posix" and _same_file(descriptor, path):
                 path.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
+        _remove_closed(path)
         return False
 
     @property
@@ -97,6 +98,7 @@ class Holder:
             if os.name == "posix":
                 self._path(self.id).unlink(missing_ok=True)
             self._let_go()
+            _remove_closed(self._path(self.id))
 
     def _let_go(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
@@ -133,6 +135,15 @@ def guard(path: Path, *, shared: bool = False, wait_s: float) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _remove_closed(path: Path) -> None:
+    """Windows removes no file that is open: there a dead one goes after the look at it, unless others look too."""
+    if os.name != "posix":
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            return
 
 
 def _same_file(descriptor: int, path: Path) -> bool:
