@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from rivya.pace import Pace, service_seconds
 
@@ -83,15 +84,15 @@ def families(count: int, seed: int = 4) -> dict[str, list[float]]:
     }
 
 
-def follow(duration_s: float, schedule: Schedule) -> Seen:
+def follow(duration_s: float, schedule: Schedule, round_trip_s: float = ROUND_TRIP_S) -> Seen:
     """Ask about one order until its end has been noticed."""
     now, polls, running = schedule(0.0, 0), 1, 0.0
-    while now + ROUND_TRIP_S / 2 < duration_s:
+    while now + round_trip_s / 2 < duration_s:
         running = now
-        now += ROUND_TRIP_S
+        now += round_trip_s
         now += schedule(now, polls)
         polls += 1
-    noticed = now + ROUND_TRIP_S
+    noticed = now + round_trip_s
     return Seen(noticed - duration_s, polls, noticed, running)
 
 
@@ -123,7 +124,7 @@ def summarise(family: str, schedule: str, seen: Sequence[Seen]) -> Row:
     return Row(family, schedule, len(seen), fmean(lags), p95, fmean(one.polls for one in seen))
 
 
-def rows(count: int, telling: Sequence[str] = TELLING) -> Iterator[Row]:
+def rows(count: int, telling: Sequence[str] = ("timestamps", "none")) -> Iterator[Row]:
     """Every schedule on every family, `count` orders each."""
     for family, durations in families(count).items():
         for name, schedule in FIXED.items():
@@ -178,14 +179,26 @@ def plot(results: Sequence[Row], path: Path) -> None:
     pyplot.close(figure)
 
 
-def simulate(count: int, plot_path: Path | None = None) -> list[dict[str, object]]:
-    """Run it all, print the table, and give the rows as plain values."""
+def simulate(count: int, plot_path: Path | None = None) -> list[Row]:
+    """Run it all, and print the table."""
     results = list(rows(count))
     print(table(results))
     if plot_path is not None:
         plot(results, plot_path)
-    return [asdict(row) for row in results]
+    return results
 
 
-if __name__ == "__main__":
-    simulate(5000, Path("docs/images/pace.png"))
+def verdict(results: Sequence[Row]) -> dict[str, Any]:
+    """Whether the learned pace noticed sooner with no more questions than the advice, in every family."""
+    advice = {row.family: row for row in results if row.schedule == DOCUMENTED}
+    learned = [row for row in results if row.schedule.startswith("learned")]
+    worse = [
+        f"{row.family}: {row.schedule}"
+        for row in learned
+        if row.lag_mean_s >= advice[row.family].lag_mean_s or row.polls > advice[row.family].polls
+    ]
+    return {
+        "compared": len(learned),
+        "worse_than_the_advice": worse,
+        "rows": [asdict(row) for row in results],
+    }
