@@ -96,7 +96,7 @@ def parse_task_ids(text: str) -> list[str]:
 
     if not isinstance(text, str) or len(text) > 16_384:
         raise ValidationError("task_ids is not a text of at most 16,384 characters.")
-    found = [word for word in re.split(r"[\s,]+", text) if word]
+    found = [word for word in dict.fromkeys(re.split(r"[\s,]+", text)) if word]
     for word in found:
         if not _TASK_ID.fullmatch(word):
             raise ValidationError(f"{ascii(word)[:60]} is not a task id.")

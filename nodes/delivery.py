@@ -130,7 +130,7 @@ def _entry(place: Place) -> dict[str, Any]:
         "task_id": about.get("task_id") or (error or {}).get("task_id"),
         "status": "delivered" if done else "failed",
         "source": outcome.source if isinstance(outcome, Finished) else None,
-        "credits": about.get("credits"),
+        "credits": outcome.credits if isinstance(outcome, RivyaError) else about.get("credits"),
         "seconds": about.get("seconds"),
         "width": None,
         "height": None,

@@ -97,6 +97,7 @@ class Watch:
                     hint="The task goes on at Rivya: running again resumes it and costs nothing more.",
                     task_id=progress.task_id,
                     charged=Charged.YES,
+                    credits=progress.credits if progress.source == "new" else None,
                 )
                 ticket.leave()
 
@@ -160,10 +161,12 @@ def summary(failures: Mapping[str, RivyaError], total: int, kept: int) -> RivyaE
         return errors[0]
     charges = {error.charged for error in errors}
     worst = next((c for c in (Charged.UNKNOWN, Charged.YES) if c in charges), Charged.NO)
-    first = errors[0]
+    # The error that says most about money speaks for all.
+    first = next((error for error in errors if error.charged is worst), errors[0])
     others = f" {kept} others are stored, and running again delivers them for no credits." if kept else ""
     text = dict.fromkeys(error.message for error in errors)
     task_ids = ", ".join(error.task_id for error in errors if error.task_id)
+    order_keys = ", ".join(error.order_key for error in errors if error.order_key)
     return type(first)(
         f"{len(errors)} of {total} pictures failed: {' / '.join(list(text)[:3])}{others}",
         hint=first.hint,
@@ -171,6 +174,6 @@ def summary(failures: Mapping[str, RivyaError], total: int, kept: int) -> RivyaE
         status=first.status,
         request_id=first.request_id,
         task_id=task_ids or None,
-        order_key=first.order_key,
+        order_key=order_keys or None,
         charged=worst,
     )

@@ -51,6 +51,7 @@ class RivyaError(Exception):
         order_key: the idempotency key of an order whose outcome is unknown; it names the order to
             ``python -m rivya forget`` and to support.
         charged: whether the order that failed cost credits.
+        credits: what it cost in this run, or has reserved, where that is known.
         delivery: what the failed attempt proves; see `Delivery`.
         retry_after_s: the pace that the service named, in seconds.
     """
@@ -69,6 +70,7 @@ class RivyaError(Exception):
         task_id: str | None = None,
         order_key: str | None = None,
         charged: Charged | None = Charged.NO,
+        credits: int | None = None,
         delivery: Delivery = Delivery.REFUSED,
         retry_after_s: float | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class RivyaError(Exception):
         self.task_id = task_id
         self.order_key = order_key
         self.charged = charged
+        self.credits = credits
         self.delivery = delivery
         self.retry_after_s = retry_after_s
 

@@ -155,6 +155,7 @@ class Following:
             task_id=task.id,
             request_id=task.request_id,
             charged=charged,
+            credits=cost if self._run.progress.source == "new" else None,
         )
         try:
             await self._account.disk(
