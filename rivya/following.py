@@ -238,8 +238,21 @@ class Following:
                     raise self._accepted(error) from None
                 elif isinstance(error, ImageError) and unusable < _IMAGE_TRIES:
                     log.warning("order %s: %s (fetching it again)", self._run.fingerprint[:12], error.message)
+                elif isinstance(error, UnusableAnswerError) and readings < _URL_READINGS:
+                    readings += 1
+                    urls = await self._named_anew(urls, seconds, error)
                 else:
                     await self._wait_or_raise(error, failures)
+
+    async def _named_anew(
+        self, urls: tuple[str, ...], seconds: float | None, error: UnusableAnswerError
+    ) -> tuple[str, ...]:
+        """Other URLs of the same pictures: those in the ledger may have come with a broken answer. Else ``error``."""
+        task = await self._poll()
+        if not task.urls or task.urls == urls:
+            raise self._accepted(error)
+        await self._note_urls(task, seconds)
+        return task.urls
 
     async def _download(self, url: str) -> tuple[bytes, str]:
         """One picture, verified: its header and every pixel can be decoded."""
