@@ -29,7 +29,7 @@ from .errors import (
     UnusableAnswerError,
     ValidationError,
 )
-from .flight import Flight, fly
+from .flight import Flight, current, fly
 from .outgoing import Form, checked_headers, encode, pieces
 from .pool import Answer
 from .routes import Routes
@@ -187,7 +187,11 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._routes.aclose()
+        token = current.set(Flight())
+        try:
+            await self._routes.aclose()
+        finally:
+            current.reset(token)
 
     def _url(self, path: str) -> httpx.URL:
         """The path at the base URL. What could lead anywhere else is refused before anything is sent."""

@@ -12,6 +12,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import copy_context
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -209,5 +210,5 @@ async def in_thread(work: Callable[..., T], *args: Any) -> T:
         except RuntimeError:
             pass  # The loop was closed meanwhile: nobody waits.
 
-    Thread(target=run, name="rivya-lookup", daemon=True).start()
+    Thread(target=copy_context().run, args=(run,), name="rivya-lookup", daemon=True).start()
     return await future

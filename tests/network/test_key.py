@@ -197,6 +197,7 @@ async def test_httpx_and_httpcore_log_nothing_of_ours_and_everything_of_others(
         await failure(
             client.download(f"{host.url.replace('127.0.0.1', '169.254.169.254')}/a.png?signature=secret")
         )
+        await client.aclose()
         ours = [record for record in caplog.records if record.name.startswith(("httpx", "httpcore", "rivya"))]
         assert not ours
         text = "\n".join(f"{record.getMessage()} {record.args}" for record in caplog.records)
