@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Folders whose tests share one expensive process, and the marker they carry; each goes to one worker of xdist.
-_GROUPS = {"comfy": "comfy", "browser": "browser"}
+# Fixtures that are one expensive process, with the marker of tests that ask for them. Tests of one folder that share
+# such a process go to one worker of xdist, so that few of them run at once.
+_SHARED = {"comfyui": "comfy", "browser": "browser"}
 
 
 class _RootIsNoPackage:
@@ -48,11 +49,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        folder = item.path.relative_to(ROOT).parts[1]
-        if folder in _GROUPS:
-            item.add_marker(getattr(pytest.mark, _GROUPS[folder]))
-            if not item.get_closest_marker("xdist_group"):
-                item.add_marker(pytest.mark.xdist_group(_GROUPS[folder]))
+        shared = [marker for name, marker in _SHARED.items() if name in getattr(item, "fixturenames", ())]
+        for marker in shared:
+            item.add_marker(getattr(pytest.mark, marker))
+        if shared and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}-{shared[-1]}"))
         if item.get_closest_marker("slow") and not config.getoption("--full"):
             item.add_marker(pytest.mark.skip(reason="slow: runs with --full"))
 
