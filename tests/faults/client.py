@@ -48,13 +48,15 @@ class QuickPace:
 class QuickAccount(Account):
     """An account with the waits of a test."""
 
+    read_s = READ_S
+
     def __init__(self, config: Config, *rest: Any) -> None:
         super().__init__(config, *rest)
         self.transport = Transport(
             config.base_url,
             config.require_key(),
             allowed_networks=config.allowed_result_networks,
-            timeouts=Timeouts(connect_s=2.0, read_s=READ_S, write_s=2.0, total_s=10.0),
+            timeouts=Timeouts(connect_s=2.0, read_s=self.read_s, write_s=2.0, total_s=60.0),
         )
         self.retry = RetryPolicy(base_s=0.02, cap_s=0.2, budget_s=config.retry_budget_s)
         self.api = Api(Caller(self.transport, self.retry, self.bound))
@@ -80,6 +82,7 @@ class Client:
 
     def __init__(self, home: str | Path, url: str, key: str, **settings: Any) -> None:
         quick = {"retry_budget_s": 1.5, "conflict_wait_s": 0.4, "max_concurrency": 64}
+        QuickAccount.read_s = settings.pop("read_s", READ_S)
         if "busy_s" in settings:
             engine.Ledger = partial(Ledger, busy_s=settings.pop("busy_s"))  # type: ignore[misc, assignment]
         self.config = Config(home=Path(home), base_url=url, key=Secret(key), **{**quick, **settings})

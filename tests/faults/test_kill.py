@@ -171,7 +171,7 @@ def test_a_process_that_is_killed_pays_once_and_delivers_when_its_graph_runs_aga
     for number in range(10 if request.config.getoption("--full") else 1):
         home = tmp_path / str(number)
         replaying.reset()
-        kill_at(moment, replaying, start(home=home))
+        kill_at(moment, replaying, start(home=home, read_s=60.0))
         expected = [] if moment.state is None else [moment.state] * len(moment.wanted)
         assert states(home) == expected
         replaying.clear_faults()
@@ -185,7 +185,7 @@ def test_a_process_that_is_killed_pays_once_and_delivers_when_its_graph_runs_aga
 def test_the_same_on_a_service_that_rejects_repeats_is_never_charged_twice(
     moment: Moment, start: Callable[..., Worker], rejecting: Any
 ) -> None:
-    kill_at(moment, rejecting, start(rejecting))
+    kill_at(moment, rejecting, start(rejecting, read_s=60.0))
     rejecting.clear_faults()
     rejecting.finish_tasks()
     told = start(rejecting).run(*moment.wanted)
@@ -214,7 +214,7 @@ def test_killed_again_and_again_in_the_course_of_one_order(
         "after the temporary file, before the rename",
         "after the files, before stored",
     ):
-        kill_at(MOMENTS[name], replaying, start())
+        kill_at(MOMENTS[name], replaying, start(read_s=60.0))
         replaying.clear_faults()
     told = start().run(EDIT)
     assert_paid_once_and_delivered(replaying, told, 1)
@@ -224,8 +224,8 @@ def test_killed_again_and_again_in_the_course_of_one_order(
 def test_what_was_paid_by_a_killed_process_is_collected_without_its_graph(
     start: Callable[..., Worker], replaying: Any
 ) -> None:
-    kill_at(MOMENTS["after the success was seen, before succeeded"], replaying, start())
-    kill_at(replace(MOMENTS["in the middle of the download"], wanted=(TEXT,)), replaying, start())
+    kill_at(MOMENTS["after the success was seen, before succeeded"], replaying, start(read_s=60.0))
+    kill_at(replace(MOMENTS["in the middle of the download"], wanted=(TEXT,)), replaying, start(read_s=60.0))
     replaying.clear_faults()
     worker = start()
     told = worker.collect()

@@ -122,7 +122,7 @@ class Desk:
         service.clear_faults()
         until_both_listen(service)
         service.finish_tasks()
-        second = self._run(service, home, timeout_s=10.0)
+        second = self._run(service, home, timeout_s=30.0)
         told.append(judge(service, second))
         if told[-1] != "picture":
             assert cell.may_stay_unknown, f"no picture: {second}"

@@ -186,7 +186,7 @@ def test_orders_of_two_accounts_never_answer_for_each_other(
 def test_a_rotated_key_finds_what_the_old_one_paid_for(start: Start, replaying: Any) -> None:
     stored = start().run(EDIT)
     replaying.fault("create", "latency", seconds=60, times=None)
-    dying = start()
+    dying = start(read_s=60.0)
     dying.tell(do="run", wanted=[TEXT])
     replaying.wait("status", count=2)
     dying.kill()
@@ -289,7 +289,7 @@ def test_a_result_url_that_has_expired_is_read_anew_from_the_task(
     status: int, start: Start, replaying: Any
 ) -> None:
     replaying.fault("result", "stall", seconds=60, at_byte=10)
-    dying = start()
+    dying = start(read_s=60.0)
     dying.tell(do="run", wanted=[TEXT])
     replaying.wait("result", "worked")
     dying.kill()
@@ -304,7 +304,7 @@ def test_a_result_that_is_gone_for_good_is_an_error_that_says_it_was_charged(
     start: Start, replaying: Any
 ) -> None:
     replaying.fault("result", "stall", seconds=60, at_byte=10)
-    dying = start()
+    dying = start(read_s=60.0)
     dying.tell(do="run", wanted=[TEXT])
     replaying.wait("result", "worked")
     dying.kill()
