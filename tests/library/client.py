@@ -37,6 +37,8 @@ from rivya.transport import Timeouts, Transport
 
 READ_S = 0.8
 PATIENCE_S = 20.0
+SOON_S = 2.0
+"""What takes no time, on a machine that does much else."""
 
 
 class QuickPace:

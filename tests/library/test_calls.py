@@ -92,7 +92,7 @@ def test_429_without_a_pace_is_repeated_soon(service: Any) -> None:
 
 def test_429_to_the_end_proves_that_nothing_happened(service: Any) -> None:
     service.fault("create", "status", status=429, times=None)
-    error = failing(service, Line.order, budget_s=0.3)
+    error = failing(service, Line.order, budget_s=1.5)
     assert isinstance(error, RateLimitError)
     assert error.delivery is Delivery.REFUSED
     assert len(endpoint(service, "create")) > 1
@@ -104,7 +104,7 @@ def test_a_pace_beyond_the_budget_is_told_at_once(service: Any) -> None:
     error = failing(service, Line.order)
     assert isinstance(error, RateLimitError)
     assert error.retry_after_s == 60
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 3.0
 
 
 def test_a_named_pace_holds_everybody_back_and_not_only_who_was_told(service: Any) -> None:
@@ -138,12 +138,12 @@ def test_trouble_to_the_end_proves_nothing(service: Any) -> None:
     error = failing(service, Line.order, budget_s=0.4)
     assert isinstance(error, ServiceUnavailableError)
     assert error.delivery is Delivery.UNKNOWN
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 3.0
 
 
 def test_an_api_that_says_it_is_switched_off_has_done_nothing(service: Any) -> None:
     service.fault("create", "status", status=503, code="public_api_disabled", times=None)
-    error = failing(service, Line.order, budget_s=0.2)
+    error = failing(service, Line.order, budget_s=1.5)
     assert error.code == "public_api_disabled"
     assert error.delivery is Delivery.REFUSED
     assert len(endpoint(service, "create")) > 1

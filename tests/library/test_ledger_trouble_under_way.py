@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,33 @@ def test_an_acceptance_that_cannot_be_noted_is_not_called_free_and_the_next_run_
     assert client.rows()[1].state is Is.PREPARED
     assert client.run(client.order())[0].about["task_id"] == error.task_id
     assert len(service.charges()) == 2
+
+
+def test_an_accepted_order_stays_in_a_ledger_that_can_be_written_again_a_moment_later(
+    client: Client, service: Any
+) -> None:
+    client.run(client.order("the first one, so that everything is open"))
+    service.fault("create", "stall", when="after", seconds=20)
+    (ticket,) = client.tickets(client.order())
+    service.wait("create", stage="worked", count=2)
+    lock = locked(client.config.home)
+    lock.__enter__()
+
+    class Unlock(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "could not be noted" in record.getMessage():
+                lock.__exit__(None, None, None)
+
+    handler = Unlock()
+    logging.getLogger("rivya").addHandler(handler)
+    try:
+        service.clear_faults()
+        error = ticket.done.exception(PATIENCE_S)
+    finally:
+        logging.getLogger("rivya").removeHandler(handler)
+    assert getattr(error, "charged", None) is Charged.YES
+    assert [row.state for row in client.rows()] == [Is.STORED, Is.PREPARED]
+    assert client.rows()[1].holder is None
 
 
 def test_an_unknown_outcome_that_cannot_be_noted_is_still_told_as_unknown(

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from library.client import PATIENCE_S, Client
+from library.client import PATIENCE_S, SOON_S, Client
 from rivya.account import Place, Places
 from rivya.jobs import JobCancelled
 from rivya.ledger import State as Is
@@ -121,8 +121,8 @@ def test_eight_orders_under_way_are_left_at_once(make: Callable[..., Client], se
     for ticket in reversed(tickets):
         ticket.leave()
     for ticket in tickets:
-        assert isinstance(ticket.done.exception(1.0), JobCancelled)
-    assert time.monotonic() - begun < 1.0
+        assert isinstance(ticket.done.exception(SOON_S), JobCancelled)
+    assert time.monotonic() - begun < SOON_S
     service.finish_tasks()
     until(lambda: not client.engine._walks)
     assert len(service.tasks()) == 8

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from library.client import PATIENCE_S, Client, pixels
+from library.client import PATIENCE_S, SOON_S, Client, pixels
 from rivya.errors import Charged, ServiceUnavailableError, ValidationError
 from rivya.images import pixel_hash
 from rivya.ledger import State as Is
@@ -210,7 +210,7 @@ def test_a_cancelled_upload_ends_at_once_and_holds_up_nobody_else(client: Client
     job = client.engine.reference(client.config, lambda: pixels(1))
     service.wait("upload", stage="received")
     job.cancel()
-    assert job.done.exception(1.0) is not None
+    assert job.done.exception(SOON_S) is not None
     assert client.reference(1).url
 
 

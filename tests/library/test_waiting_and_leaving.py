@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from library.client import PATIENCE_S, Client, locked
+from library.client import PATIENCE_S, SOON_S, Client, locked
 from rivya.jobs import JobCancelled
 from rivya.ledger import State as Is
 from rivya.orders import OrderRun
@@ -82,7 +82,7 @@ def test_an_order_left_while_it_waits_for_a_place_leaves_no_request_and_no_row(
     until(lambda: len(client.account.places._queue) == 1)
     waiting.leave()
     with pytest.raises(JobCancelled):
-        waiting.result(1.0)
+        waiting.result(SOON_S)
     service.finish_tasks()
     running.result(PATIENCE_S)
     until(lambda: walks(client) == 0)
@@ -102,7 +102,7 @@ def test_an_order_left_in_the_middle_of_its_upload_leaves_no_order_and_no_row(
     service.wait("upload", stage="received", count=2)
     ticket.leave()
     with pytest.raises(JobCancelled):
-        ticket.result(1.0)
+        ticket.result(SOON_S)
     until(lambda: walks(client) == 0)
     assert client.rows() == []
     assert service.requests("create") == []
@@ -119,7 +119,7 @@ def test_an_order_left_between_two_tries_of_its_submit_is_not_sent_again_and_sta
     service.wait("create")
     ticket.leave()
     with pytest.raises(JobCancelled):
-        ticket.result(1.0)
+        ticket.result(SOON_S)
     service.clear_faults()
     until(lambda: walks(client) == 0)
     assert len(service.requests("create")) == 1
@@ -165,7 +165,7 @@ def test_an_order_left_while_it_runs_goes_on_and_is_stored_and_delivered_without
     service.wait("status")
     ticket.leave()
     with pytest.raises(JobCancelled):
-        ticket.result(1.0)
+        ticket.result(SOON_S)
     assert client.account.places._taken == 0
     service.finish_tasks()
     until(lambda: walks(client) == 0)
@@ -183,7 +183,7 @@ def test_a_submit_that_is_under_way_when_all_leave_is_followed_to_its_answer(
     service.wait("create", stage="worked")
     ticket.leave()
     with pytest.raises(JobCancelled):
-        ticket.result(1.0)
+        ticket.result(SOON_S)
     service.clear_faults()
     until(lambda: [row.state for row in client.rows()] == [Is.STORED])
     assert len(service.requests("create")) == 1
@@ -285,7 +285,7 @@ def test_leaving_answers_at_once_while_the_ledger_is_locked(client: Client, serv
         ticket.leave()
         with pytest.raises(JobCancelled):
             ticket.result(PATIENCE_S)
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < SOON_S
 
 
 def test_what_ends_badly_in_the_background_is_logged(
