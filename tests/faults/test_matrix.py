@@ -132,8 +132,7 @@ class Desk:
         return " > ".join(dict.fromkeys(told))
 
     def _run(self, service: Any, home: Path, timeout_s: float) -> dict[str, Any]:
-        with self._lock:
-            worker = self._zygote.worker(home, service.url, service.key)
+        worker = self._zygote.worker(home, service.url, service.key)
         (told,) = worker.run(EDIT, timeout_s=timeout_s)
         worker.kill()
         return told

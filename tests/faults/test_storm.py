@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -169,3 +170,49 @@ def test_two_processes_on_a_service_that_rejects_repeats_order_once(
     told = [worker.heard()["result"] for worker in workers]
     assert [each.get("error") for each in told[0] + told[1]] == [None] * 24
     assert len(rejecting.charges()) == len(rejecting.tasks()) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["replaying", "rejecting"])
+@pytest.mark.parametrize("seed", range(3))
+def test_two_processes_in_one_storm_never_pay_twice(
+    kind: str, seed: int, start: Callable[..., Worker], request: pytest.FixtureRequest
+) -> None:
+    service = request.getfixturevalue(kind)
+    arm(service, seed)
+    wanted = wanted_orders(40)
+
+    def live(number: int) -> dict[int, Any]:
+        """One client: it cancels, is killed and comes back until it has everything, or knows why not."""
+        random, told = Random(2 * seed + number), dict[int, Any]()
+        worker = start(service)
+        for run in range(30):
+            left = [order for order in range(len(wanted)) if order not in told]
+            if not left:
+                break
+            random.shuffle(left)
+            leaving = [random.uniform(0, 1) if random.random() < 0.1 else None for _ in left]
+            worker.tell(
+                do="run", wanted=[wanted[each] for each in left], timeout_s=15.0, leave_after_s=leaving
+            )
+            if run < 4 and random.random() < 0.5:
+                time.sleep(random.uniform(0.05, 1.5))
+                worker.kill()
+                worker = start(service)
+                continue
+            for order, each in zip(left, worker.heard()["result"], strict=True):
+                if "pictures" in each:
+                    told[order] = each["pictures"]
+                elif run > 8 and each.get("error", {}).get("charged") == "unknown":
+                    told[order] = "unknown"
+        return told
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(live, range(2))
+    assert len(first) == len(second) == len(wanted)
+    both = [order for order in first if "unknown" not in (first[order], second[order])]
+    assert all(first[order] == second[order] for order in both)
+    assert kind == "rejecting" or len(both) == len(wanted)
+    assert len(service.charges()) == len(service.tasks()) == len(wanted)
+    assert service.book()["violations"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -151,6 +152,16 @@ def test_a_failed_task_that_was_charged_is_never_ordered_again_by_itself(
     assert len(replaying.tasks()) == 1
     (told,) = start().run({**TEXT, "seed": 4})
     assert told["pictures"]
+
+
+def test_a_task_with_several_pictures_delivers_and_keeps_them_all(start: Start, replaying: Any) -> None:
+    replaying.fault("create", "results", count=3)
+    (told,) = start().run(TEXT)
+    (task,) = replaying.tasks()
+    expected = [hashlib.sha256(replaying.picture(task["id"], number)).hexdigest() for number in range(3)]
+    assert told["pictures"] == expected
+    (again,) = start().run(TEXT)
+    assert (again["pictures"], again["source"]) == (expected, "stored")
 
 
 # Scope: which orders answer for each other.

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -101,13 +102,15 @@ class Zygote:
         )
         theirs.close()
         self._workers: list[Worker] = []
+        self._lock = threading.Lock()
 
     def worker(self, home: Path, url: str, key: str, **settings: Any) -> Worker:
         """A new process with an engine for this state folder and service."""
         ours, theirs = socket.socketpair()
-        socket.send_fds(self._ours, [b"w"], [theirs.fileno()])
+        with self._lock:
+            socket.send_fds(self._ours, [b"w"], [theirs.fileno()])
+            worker = Worker(int(self._ours.recv(32)), ours)
         theirs.close()
-        worker = Worker(int(self._ours.recv(32)), ours)
         self._workers.append(worker)
         worker.tell(do="be", home=str(home), url=url, key=key, **settings)
         worker.heard()
