@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from . import images
 from .account import Account
 from .config import Config
-from .errors import Charged, LedgerError
+from .errors import Charged, LedgerError, detached
 from .jobs import Job, JobCancelled, Ticket
 from .ledger import Ledger, OrderRow
 from .ledger import State as Is
@@ -245,7 +245,7 @@ class Engine:
             return
         for ticket in walk.tickets:
             if error is not None:
-                ticket.done.set_exception(error)
+                ticket.done.set_exception(detached(error))
             else:
                 ticket.done.set_result(task.result())
         if error is not None and not walk.tickets:

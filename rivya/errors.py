@@ -119,6 +119,16 @@ class RivyaError(Exception):
         }
 
 
+def detached(error: BaseException) -> BaseException:
+    """A `RivyaError` without the frames that it came through; any other exception, which is a bug, as it is.
+
+    The locals of those frames hold signed URLs and prompts, which a traceback that shows locals would print.
+    """
+    if isinstance(error, RivyaError):
+        error.__cause__ = error.__context__ = error.__traceback__ = None
+    return error
+
+
 class ConfigurationError(RivyaError):
     """The key, the base URL or another setting is missing or cannot be used."""
 

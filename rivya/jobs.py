@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+from .errors import detached
 from .order import Finished, Progress
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class Job(Generic[T]):
         if task.cancelled():
             self.done.set_exception(JobCancelled())
         elif (error := task.exception()) is not None:
-            self.done.set_exception(error)
+            self.done.set_exception(detached(error))
         else:
             self.done.set_result(task.result())
 
