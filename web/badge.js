@@ -9,7 +9,7 @@ const DEFAULT_MODEL = "flux-kontext-pro";
 const LOOK = { fgColor: "#FFF", bgColor: "#8D6932" }; // of prices in ComfyUI
 
 const lastRun = new WeakMap();
-const shown = new WeakMap();
+const running = new Map();
 let cached = {};
 
 /** The Submit and Wait nodes that a node is or, as a subgraph, holds. */
@@ -44,15 +44,20 @@ export function watchRuns() {
     // ComfyUI may repeat the last output of a node that it did not run again.
     if (cached.prompt_id === detail.prompt_id && cached.nodes.includes(detail.node)) return;
     const cost = detail.output?.rivya?.[0];
-    const node = cost && nodeOf(detail.display_node ?? detail.node);
-    if (node) lastRun.set(node, cost);
+    if (cost) lastRun.set(nodeOf(detail.display_node ?? detail.node) ?? {}, cost);
     refresh();
   });
+  // Nodes 2.0 of frontend 1.32 shows no status text on a node whose seed control has run once: the badge tells it.
+  api.addEventListener("progress_text", ({ detail }) => {
+    if (window.LiteGraph.vueNodesMode) running.set(nodeOf(detail.nodeId), detail.text.split("\n", 2).join(" "));
+    refresh();
+  });
+  api.addEventListener("executing", () => running.clear() ?? refresh());
 }
 
 /** The node of an execution id such as "12:5": node 5 in the subgraph that node 12 shows. */
 function nodeOf(id) {
-  let [graph, node] = [app.rootGraph ?? app.graph, null];
+  let [graph, node] = [app.rootGraph ?? app.graph];
   for (const part of String(id).split(":")) {
     node = graph?.getNodeById(Number(part));
     graph = node?.subgraph;
@@ -63,15 +68,14 @@ function nodeOf(id) {
 /** The canvas draws badges anew in each frame; Nodes 2.0 only when it hears that something about the node changed. */
 function refresh() {
   for (const node of allGraphs(app.rootGraph ?? app.graph).flatMap((graph) => graph.nodes)) {
-    const now = badgeText(node);
-    if ((shown.get(node) ?? "") === now) continue;
-    shown.set(node, now);
+    if (!submits(node).length) continue;
     node.graph?.trigger("node:property:changed", { nodeId: node.id, property: "title", newValue: node.title });
     node.setDirtyCanvas(true, false);
   }
 }
 
-const badgeText = (node) => submits(node).map((each) => priceText(each) + runText(lastRun.get(each))).join(" + ");
+const badgeText = (node) =>
+  submits(node).map((each) => running.get(each) ?? priceText(each) + runText(lastRun.get(each))).join(" + ");
 const runText = (cost) => (cost ? ` ${text(cost.reused ? "lastRunReused" : "lastRun", cost)}` : "");
 
 function priceText(node) {

@@ -28,8 +28,7 @@ export function source(graph, input) {
     if (link.origin_id === FROM_OUTSIDE) {
       const outer = entered.pop() ?? onlyInstance(graph);
       if (!outer) return undefined;
-      input = outer.inputs[link.origin_slot];
-      graph = outer.graph;
+      [input, graph] = [outer.inputs[link.origin_slot], outer.graph];
       if (input?.link == null && input?.widget) {
         return { value: outer.widgets?.find((widget) => widget.name === input.widget.name)?.value };
       }

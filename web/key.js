@@ -24,10 +24,7 @@ export function keyRow() {
       await show();
       status.textContent += `\n${text("works", { credits })}`;
     },
-    remove: async () => {
-      await ask("DELETE", "/rivya/key");
-      await show();
-    },
+    remove: () => ask("DELETE", "/rivya/key").then(show),
   };
   const act = async (work) => {
     line.inert = true;

@@ -18,16 +18,14 @@ function keepSeedFixed(node) {
 
 app.registerExtension({
   name: "Rivya.Kontext",
-  settings: [
-    {
-      id: "Rivya.Key",
-      name: "API key",
-      category: ["Rivya", "Rivya account", "API key"],
-      tooltip: "Kept in a file that only you can read, on the computer that runs ComfyUI.",
-      // The row talks to a route of its own: ComfyUI's settings, which every page may read, never hold a key.
-      type: keyRow,
-    },
-  ],
+  settings: [{
+    id: "Rivya.Key",
+    name: "API key",
+    category: ["Rivya", "Rivya account", "API key"],
+    tooltip: "Kept in a file that only you can read, on the computer that runs ComfyUI.",
+    // The row talks to a route of its own: ComfyUI's settings, which every page may read, never hold a key.
+    type: keyRow,
+  }],
   async init() {
     await loadTexts();
     watchRuns();
