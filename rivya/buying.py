@@ -51,6 +51,13 @@ class Buying:
             RivyaError: no task; ``charged`` tells whether it may cost all the same.
         """
         order = self._run.order
+        if order is None and previous is not None and previous.state is Is.FORGOTTEN:
+            raise NotFoundError(
+                "This order was forgotten here, so it is not followed any more.",
+                hint="If it was carried out, its picture is in your history at rivya.ai.",
+                task_id=previous.task_id,
+                charged=Charged(previous.charged),
+            )
         if previous is not None and (order is None or _has_cost(previous)):
             raise failure_of(previous)
         if order is None:

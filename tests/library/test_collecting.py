@@ -162,3 +162,22 @@ def test_would_buy_names_what_is_neither_stored_nor_accepted(client: Client, ser
     wanted = [client.order(seed=seed) for seed in (1, 2, 3, 4, 5, 5)]
     bought = client.engine.would_buy(client.config, wanted).result(PATIENCE_S)
     assert [order.identity.seed for order in bought] == [3, 5]
+
+
+def test_a_forgotten_order_is_told_as_that_and_not_as_a_failure(client: Client, service: Any) -> None:
+    (task,) = left_running(client, service, 1)
+    client.run(client.order(seed=2))
+    walking = client.engine._walks
+    service.finish_tasks()
+    end = time.monotonic() + PATIENCE_S
+    while walking and time.monotonic() < end:
+        time.sleep(0.01)
+    for path in (client.config.home / "results").iterdir():
+        path.unlink()
+    assert client.ledger.forget(client.rows()[0].id)
+    (row,) = collectable(client, task)
+    error = client.engine.collect(client.config, row.fingerprint).done.exception(PATIENCE_S)
+    assert isinstance(error, NotFoundError)
+    assert "forgotten" in error.message
+    assert error.charged is Charged.YES
+    assert error.task_id == task
