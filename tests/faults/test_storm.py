@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from faults.client import READ_S
+from faults.client import READ_S, Client, QuickAccount
 from faults.zygote import Worker
+from rivya import engine
 
 STORM: tuple[dict[str, Any], ...] = (
     {"action": "cut_before"},
@@ -137,6 +138,7 @@ def test_two_processes_that_want_the_same_fifty_pictures_pay_for_fifty(
     assert [each["pictures"] for each in told[0]] == [each["pictures"] for each in told[1]]
     assert len({each["task_id"] for each in told[0]}) == 50
     assert len(replaying.charges()) == len(replaying.tasks()) == 50
+    assert len(replaying.requests("result")) == 50, "whoever waited takes what the other has stored"
 
 
 def test_when_one_of_two_is_killed_the_other_takes_its_orders_over_at_once(
@@ -155,6 +157,29 @@ def test_when_one_of_two_is_killed_the_other_takes_its_orders_over_at_once(
     assert time.monotonic() - killed < 15, "no lease has to run out"
     assert [each["source"] for each in told] == ["resumed"] * 10
     assert len(replaying.charges()) == len(replaying.tasks()) == 10
+
+
+def test_when_the_order_of_one_fails_the_other_hears_the_same_and_orders_nothing(
+    replaying: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two engines of one process are two holders, like those of two processes, and can be watched."""
+    monkeypatch.setattr(engine, "Account", QuickAccount)
+    replaying.fault("create", "fail_task", times=None)
+    replaying.fault("create", "latency", seconds=60, times=None)
+    clients = [Client(tmp_path / "state", replaying.url, replaying.key) for _ in range(2)]
+    (order,) = clients[0].orders([{"prompt": "a wish"}])
+    tickets = []
+    for client in clients:
+        (ticket,) = client.engine.order(client.config, [order])
+        tickets.append(ticket)
+        end = time.monotonic() + 30
+        while ticket.progress.state != "running":
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    replaying.finish_tasks()
+    errors = [ticket.done.exception(30) for ticket in tickets]
+    assert [type(error).__name__ for error in errors] == ["TaskFailedError"] * 2
+    assert len(replaying.tasks()) == 1
 
 
 @pytest.mark.parametrize("full_speed", [True, False])
