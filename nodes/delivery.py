@@ -40,7 +40,8 @@ class Delivery:
     def text(self) -> str:
         """The last status text of the run: what it cost and what was reused."""
         reused = f" · {self.reused} credits reused" if self.reused else ""
-        return f"{sum(len(batch) for batch in self.images)} pictures · {self.charged} credits charged{reused}"
+        count = sum(len(batch) for batch in self.images)
+        return f"{count} picture{'s' if count != 1 else ''} · {self.charged} credits charged{reused}"
 
 
 async def deliver(places: Sequence[Place]) -> Delivery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,10 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # argparse takes what stands before the first option for all the words there are.
         arguments.words += rest
     try:
-        return int(arguments.run(arguments))
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return status
     except RivyaError as error:
         print(error, file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever read our output has had enough (`| head`); nothing more may be written, at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         print(f"{error.filename or 'A file'}: {error.strerror}", file=sys.stderr)
         return 1
@@ -77,7 +84,9 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--aspect-ratio", choices=[kontext.AUTO, *kontext.ASPECT_RATIOS], default=kontext.AUTO
     )
-    parser.add_argument("--output-format", choices=kontext.OUTPUT_FORMATS, default="jpeg")
+    parser.add_argument(
+        "--output-format", choices=kontext.OUTPUT_FORMATS, help="default: by the ending of -o, else jpeg"
+    )
     parser.set_defaults(run=_edit)
 
 
@@ -94,7 +103,7 @@ def _edit(arguments: argparse.Namespace) -> int:
             variations=arguments.variations,
             model=arguments.model,
             aspect_ratio=arguments.aspect_ratio,
-            output_format=arguments.output_format,
+            output_format=arguments.output_format or _format_of(arguments.output),
             on_progress=moved,
         )
     stems = [source.stem for source in sources] or ["picture"]
@@ -133,6 +142,11 @@ def _sources(arguments: argparse.Namespace) -> tuple[list[Path], str]:
             f"{arguments.batch} holds no picture ({', '.join(PICTURES)}).", code="usage", charged=None
         )
     return found, prompt
+
+
+def _format_of(output: Path | None) -> str:
+    """The format to ask for: what the ending of the output file says, else the service's default."""
+    return "png" if output is not None and output.suffix.lower() == ".png" else "jpeg"
 
 
 def _save(result: Any, output: Path | None, stem: str, several: bool) -> Path:
@@ -198,6 +212,7 @@ def _credits(arguments: argparse.Namespace) -> int:
 
 def _forget(arguments: argparse.Namespace) -> int:
     from . import engine
+    from .ledger import State
 
     ledger = engine.shared().ledger(configuration.load())
     named = arguments.order
@@ -209,6 +224,11 @@ def _forget(arguments: argparse.Namespace) -> int:
     if len(found) != 1:
         print(f"{len(found)} orders match; give more of the order key, or the task id.", file=sys.stderr)
         return 1
+    if found[0].state is State.STORED:
+        print(
+            "This order is finished: its picture is kept, and the same graph brings it again for no credits."
+        )
+        return 0
     if not ledger.forget(found[0].id):
         print("Another program is at work on this order; try again when it has ended.", file=sys.stderr)
         return 1

@@ -162,8 +162,13 @@ def test_orders_are_listed_collected_and_forgotten(
     assert (tmp_path / "work" / "out" / f"{task}.jpg").read_bytes() == service.picture(task)
     assert "0 credits" in collected.stdout
     assert "Nothing to collect" in shell("collect").stdout
-    assert "Forgotten" in shell("forget", task).stdout
+    assert "finished" in shell("forget", task).stdout
     assert len(service.charges()) == 7
+
+
+def test_the_ending_of_the_output_file_decides_the_format(shell: Run, tmp_path: Path) -> None:
+    assert shell("edit", "--text", "a boat", "-o", "boat.png").returncode == 0
+    assert (tmp_path / "work" / "boat.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_empty_ledger_lists_nothing(shell: Run, tmp_path: Path) -> None:
