@@ -1,0 +1,82 @@
+"""The real frontend against the real ComfyUI and the sandbox, in both of its renderers."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .frontend import Frontend
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from support.comfy import RivyaComfyUI
+    from support.service import Watched
+
+RENDERERS = ("litegraph", "nodes2")
+
+
+@pytest.fixture(params=RENDERERS)
+def renderer(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def newcomer(comfy: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
+    """ComfyUI as one has it on the first day: its own example.png, and an account that has bought nothing yet."""
+    from support.comfy import comfyui_folder
+
+    shutil.copyfile(comfyui_folder() / "input" / "example.png", comfy.base / "input" / "example.png")
+    key = f"rvya_sk_{secrets.token_hex(16)}"
+    service.set_key(key, account=key)
+    service.set_credits(1000, account=key)
+    comfy.configure(api_key=key, base_url=service.url)
+    return comfy
+
+
+@pytest.fixture(scope="session")
+def _editors(browser: Browser) -> Iterator[Callable[..., Frontend]]:
+    """One page for each way of looking at a ComfyUI: loading the editor takes longer than most tests."""
+    opened: dict[tuple[str, str, str], Frontend] = {}
+
+    def editor(server: RivyaComfyUI, renderer: str, locale: str) -> Frontend:
+        known = (server.url, renderer, locale)
+        if known not in opened:
+            context = browser.new_context(viewport={"width": 1600, "height": 1000}, service_workers="block")
+            opened[known] = Frontend(context.new_page(), server, renderer, locale)
+            opened[known].open()
+        opened[known].start_over()
+        return opened[known]
+
+    yield editor
+    for frontend in opened.values():
+        frontend.page.context.close()
+
+
+@pytest.fixture
+def open_editor(
+    _editors: Callable[..., Frontend], newcomer: RivyaComfyUI
+) -> Iterator[Callable[..., Frontend]]:
+    """An editor with an empty graph: ``open_editor(renderer, locale="en", server=...)``. At the end, no console
+    error is ours."""
+    used: list[Frontend] = []
+
+    def opener(
+        renderer: str = "litegraph", locale: str = "en", server: RivyaComfyUI | None = None
+    ) -> Frontend:
+        used.append(_editors(server or newcomer, renderer, locale))
+        return used[-1]
+
+    yield opener
+    for frontend in used:
+        assert frontend.errors_of_ours() == []
+
+
+@pytest.fixture
+def frontend(open_editor: Callable[..., Frontend], renderer: str) -> Frontend:
+    """The editor in English, once in each renderer."""
+    return open_editor(renderer)

@@ -1,0 +1,224 @@
+"""ComfyUI's editor in the browser, as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devtools.comfyui import ROOT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+    from support.comfy import RivyaComfyUI
+
+TEMPLATES = ROOT / "example_workflows"
+SCREENSHOTS = ROOT / ".dev" / "screenshots"
+
+MAKE_PICTURES = bool(os.environ.get("RIVYA_MAKE_PICTURES"))
+"""Whether this run also writes the pictures of the README, the help pages and the templates anew."""
+
+_READY = """() => window.app?.extensionManager && window.app.graph && window.LiteGraph
+  && window.LiteGraph.registered_node_types['KSampler']
+  && !document.querySelector('.p-progressspinner')
+  && window.app.extensionManager.workflow?.activeWorkflow"""
+
+_BADGES = """(type) => {
+  const graphs = [app.graph, ...(app.graph.subgraphs?.values() ?? [])];
+  const node = graphs.flatMap((graph) => graph.nodes).find((node) => node.type === type);
+  return node.badges.map((badge) => (typeof badge === 'function' ? badge() : badge).text);
+}"""
+
+
+class Frontend:
+    """One page of the editor.
+
+    Attributes:
+        page: Playwright's page.
+        server: the ComfyUI behind it.
+        renderer: "litegraph" (the canvas) or "nodes2" (Nodes 2.0, in Vue).
+        errors: what the page wrote to its console as an error, and what its scripts threw.
+    """
+
+    def __init__(self, page: Page, server: RivyaComfyUI, renderer: str, locale: str) -> None:
+        self.page = page
+        self.server = server
+        self.renderer = renderer
+        self.errors: list[str] = []
+        self._settings = {
+            "Comfy.VueNodes.Enabled": renderer == "nodes2",
+            "Comfy.Locale": locale,
+            "Comfy.TutorialCompleted": True,
+            "Comfy.Minimap.Visible": False,
+            "Comfy.ConfirmClear": False,
+        }
+
+    def open(self) -> None:
+        """Load the page with these settings and wait until the editor stands."""
+        self._post("/settings", self._settings)
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.errors.append(f"{error} {error.stack}"))
+        self.page.goto(self.server.url, wait_until="domcontentloaded")
+        self.ready()
+        banner = self.page.get_by_role("button", name="Close")
+        if banner.count() == 1 and banner.is_visible():
+            banner.click()
+
+    def ready(self) -> None:
+        """Wait until the editor stands."""
+        self.page.wait_for_function(_READY, timeout=60_000)
+
+    def start_over(self) -> None:
+        """Close what is open, and clear the workflow."""
+        while self.page.locator(".p-dialog-close-button").count():
+            self.page.locator(".p-dialog-close-button").last.click()
+            self.page.wait_for_timeout(300)
+        self.page.evaluate(
+            """() => {
+              app.extensionManager.sidebarTab.activeSidebarTabId = null;
+              return app.extensionManager.command.execute('Comfy.ClearWorkflow');
+            }"""
+        )
+        self.page.wait_for_function("() => app.graph.nodes.length === 0")
+        self.errors.clear()
+
+    def _heard(self, message: Any) -> None:
+        if message.type == "error":
+            self.errors.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def errors_of_ours(self) -> list[str]:
+        """The errors that name this pack.
+
+        Two are the frontend's own affair: that hosts are not there, and that it asks for a help page in English under
+        a name of its own before it takes the one that is there.
+        """
+        foreign = re.compile(r"api\.comfy\.org|/docs/\w+/en\.md")
+        return [e for e in self.errors if "rivya" in e.lower() and not foreign.search(e)]
+
+    def _post(self, route: str, content: object) -> None:
+        request = urllib.request.Request(
+            self.server.url + route, json.dumps(content).encode(), {"Content-Type": "application/json"}
+        )
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).close()
+
+    # -- what a person does -----------------------------------------------------------------------------------------
+
+    def open_template(self, name: str) -> None:
+        """Open the template browser, choose this pack, click the template; wait until its graph is there."""
+        self.page.locator(".side-tool-bar-container .templates-tab-button").click()
+        self.page.get_by_text("rivya-nodes", exact=True).first.click()
+        self.page.get_by_test_id(f"template-workflow-{name}").click()
+        count = len(json.loads((TEMPLATES / f"{name}.json").read_text("utf-8"))["nodes"])
+        self.page.wait_for_function("(count) => app.graph.nodes.length === count", arg=count)
+        self.settle()
+
+    def load(self, graph: dict[str, Any]) -> None:
+        """Load a workflow in the frontend's own format, as drag and drop does."""
+        self.page.evaluate("(graph) => app.loadGraphData(graph)", graph)
+        self.settle()
+
+    def add(self, node_type: str, select: bool = False) -> None:
+        """Place a new node in the middle of the view."""
+        self.page.evaluate(
+            """([type, select]) => {
+              const node = LiteGraph.createNode(type);
+              const { scale, offset } = app.canvas.ds;
+              node.pos = [innerWidth / 2 / scale - offset[0] - 100, innerHeight / 2 / scale - offset[1] - 100];
+              app.graph.add(node);
+              if (select) app.canvas.selectItems([node]);
+            }""",
+            [node_type, select],
+        )
+        self.settle()
+
+    def run(self, timeout_s: float = 60.0) -> dict[str, Any]:
+        """Click Run and wait for the end; gives ComfyUI's entry of the history."""
+        known = set(self._history())
+        self.page.locator(".comfyui-queue-button button").first.click()
+        end = time.monotonic() + timeout_s
+        while not (fresh := [entry for id_, entry in self._history().items() if id_ not in known]):
+            assert time.monotonic() < end, f"the run did not end within {timeout_s} s"
+            self.page.wait_for_timeout(100)
+        assert len(fresh) == 1
+        self.settle()
+        return dict(fresh[0])
+
+    def _history(self) -> dict[str, Any]:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            self.server.url + "/history"
+        ) as answer:
+            return dict(json.load(answer))
+
+    def open_settings(self) -> Locator:
+        """Open Settings > Rivya; gives the row of the key."""
+        self.page.keyboard.press("Control+,")
+        self.page.get_by_role("option", name="Rivya", exact=True).click()
+        row = self.page.locator(".rivya-key")
+        row.wait_for()
+        return row
+
+    # -- what a person sees -----------------------------------------------------------------------------------------
+
+    def badges(self, node_type: str = "RivyaSubmitAndWait") -> list[str]:
+        """The texts of the badges of the first node of that type."""
+        return list(self.page.evaluate(_BADGES, node_type))
+
+    def api_form(self) -> dict[str, Any]:
+        """What Export (API) writes."""
+        return dict(self.page.evaluate("async () => (await app.graphToPrompt()).output"))
+
+    def settle(self) -> None:
+        """Let two frames be drawn."""
+        self.page.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+
+    def frame(self, around: str | None = None, scale: float | None = None) -> None:
+        """Bring the whole graph, or the first node of a type, into view."""
+        self.page.evaluate(
+            """([type, scale]) => {
+              const nodes = app.graph.nodes.filter((node) => !type || node.type === type);
+              const left = Math.min(...nodes.map((n) => n.pos[0])), top = Math.min(...nodes.map((n) => n.pos[1] - 60));
+              const right = Math.max(...nodes.map((n) => n.pos[0] + n.size[0]));
+              const bottom = Math.max(...nodes.map((n) => n.pos[1] + n.size[1]));
+              const [width, height] = [innerWidth - 140, innerHeight - 250];
+              const fit = scale ?? Math.min(width / (right - left), height / (bottom - top), 1.2);
+              app.canvas.ds.scale = fit;
+              app.canvas.ds.offset = [90 / fit - left, 210 / fit - top];
+              app.canvas.setDirty(true, true);
+            }""",
+            [around, scale],
+        )
+        self.settle()
+
+    def area(self, *types: str) -> dict[str, float]:
+        """The part of the page that holds the nodes of these types, all without any, with their titles and badges."""
+        return dict(
+            self.page.evaluate(
+                """(types) => {
+                  const nodes = app.graph.nodes.filter((node) => !types.length || types.includes(node.type));
+                  const { scale, offset } = app.canvas.ds, edge = 14;
+                  const origin = app.canvas.canvas.getBoundingClientRect();
+                  const x = (value) => origin.left + (value + offset[0]) * scale;
+                  const y = (value) => origin.top + (value + offset[1]) * scale;
+                  const left = x(Math.min(...nodes.map((n) => n.pos[0]))) - edge;
+                  const top = y(Math.min(...nodes.map((n) => n.pos[1] - 54))) - edge;
+                  const right = x(Math.max(...nodes.map((n) => n.pos[0] + n.size[0]))) + edge;
+                  const bottom = y(Math.max(...nodes.map((n) => n.pos[1] + n.size[1]))) + edge;
+                  return { x: left, y: top, width: right - left, height: bottom - top };
+                }""",
+                list(types),
+            )
+        )
+
+    def screenshot(self, name: str, **options: Any) -> Path:
+        """Keep a picture of the page, for people to look at."""
+        path = SCREENSHOTS / f"{name}-{self.renderer}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=str(path), **options)
+        return path

@@ -1,0 +1,105 @@
+"""The help pages: shown in the side panel, in the language of the interface, and complete."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.comfy import RivyaComfyUI
+
+from . import pictures
+from .frontend import MAKE_PICTURES, ROOT, TEMPLATES, Frontend
+from .test_templates import graph_of
+
+DOCS = ROOT / "web" / "docs"
+NODES = (
+    "RivyaUploadReference",
+    "RivyaKontextParams",
+    "RivyaSubmitAndWait",
+    "RivyaCollectTasks",
+    "RivyaCredits",
+)
+PAGES = [(node, language) for node in NODES for language in ("en", "zh-TW", "id")]
+
+
+def page_of(node: str, language: str) -> Path:
+    return DOCS / f"{node}.md" if language == "en" else DOCS / node / f"{language}.md"
+
+
+def names(node: str, info: dict[str, object]) -> set[str]:
+    """Every input, output, and the seed's control, by the names in ``/object_info``."""
+    about = info[node]
+    assert isinstance(about, dict)
+    inputs = {**about["input"].get("required", {}), **about["input"].get("optional", {})}
+    control = (
+        {"control_after_generate"}
+        if any("control_after_generate" in i[1] for i in inputs.values())
+        else set()
+    )
+    return {*inputs, *about["output_name"], *control}
+
+
+@pytest.mark.parametrize("node,language", PAGES)
+def test_a_help_page_names_every_input_and_output(node: str, language: str, comfyui: RivyaComfyUI) -> None:
+    text = page_of(node, language).read_text("utf-8")
+    missing = {name for name in names(node, comfyui.object_info(node)) if not re.search(rf"\b{name}\b", text)}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("node,language", PAGES)
+def test_every_picture_of_a_help_page_is_there(node: str, language: str) -> None:
+    found = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page_of(node, language).read_text("utf-8"))
+    assert found
+    # The frontend resolves them against docs/, in whatever folder the page itself lies.
+    assert [name for name in found if not (DOCS / name).is_file()] == []
+
+
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("locale,heading", [("en", "When something goes wrong"), ("zh-TW", "發生問題時")])
+def test_the_side_panel_shows_the_help_of_a_node(
+    node: str, locale: str, heading: str, renderer: str, open_editor: Callable[..., Frontend]
+) -> None:
+    editor = open_editor(renderer, locale)
+    editor.add(node, select=True)
+    editor.page.get_by_test_id("info-button").click()
+    shown = editor.page.locator(".node-help-content")
+    shown.get_by_role("heading", name=heading).wait_for()
+    picture = shown.locator("img").first
+    picture.wait_for()
+    editor.page.wait_for_function(
+        "(img) => img.complete && img.naturalWidth > 100", arg=picture.element_handle()
+    )
+    editor.screenshot(f"help-{node}-{locale}")
+
+
+def test_the_pictures_of_the_help_pages_and_the_readme_show_real_graphs(
+    open_editor: Callable[..., Frontend],
+) -> None:
+    editor = open_editor("litegraph")
+    editor.load(graph_of("edit_a_photo"))
+    editor.run()
+    editor.frame()
+    parts = {
+        "submit_and_wait": None,
+        "upload_reference": ("LoadImage", "RivyaUploadReference"),
+        "kontext_params": ("RivyaKontextParams", "RivyaSubmitAndWait"),
+    }
+    areas = {name: editor.area(*(types or ())) for name, types in parts.items()}
+    _keep(editor, areas)
+    if MAKE_PICTURES:
+        pictures.readme_picture(editor, "edit_a_photo", areas["submit_and_wait"])
+    editor.load(graph_of("collect_paid_pictures"))
+    editor.run()
+    editor.frame()
+    _keep(editor, {"credits": editor.area("RivyaCredits")})
+    assert {path.stem for path in TEMPLATES.glob("*.jpg")} == {path.stem for path in TEMPLATES.glob("*.json")}
+
+
+def _keep(editor: Frontend, areas: dict[str, dict[str, float]]) -> None:
+    for name, area in areas.items():
+        editor.screenshot(f"part-{name}", clip=area)
+        if MAKE_PICTURES:
+            pictures.help_picture(editor, name, area)

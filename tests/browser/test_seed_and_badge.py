@@ -1,0 +1,205 @@
+"""The seed control starts on fixed, and the badge says what a run costs."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from typing import Any
+
+import rivya
+from support.service import Watched
+
+from .frontend import Frontend
+from .test_templates import graph_of
+
+
+def widgets(frontend: Frontend, node_type: str = "RivyaSubmitAndWait") -> dict[str, Any]:
+    return dict(
+        frontend.page.evaluate(
+            """(type) => Object.fromEntries(app.graph.nodes.find((n) => n.type === type).widgets
+              .map((widget) => [widget.name, widget.value]))""",
+            node_type,
+        )
+    )
+
+
+def set_widget(frontend: Frontend, name: str, value: object, node_type: str = "RivyaSubmitAndWait") -> None:
+    frontend.page.evaluate(
+        """([type, name, value]) => {
+          const widget = app.graph.nodes.find((n) => n.type === type).widgets.find((w) => w.name === name);
+          widget.value = value; widget.callback?.(value); }""",
+        [node_type, name, value],
+    )
+    frontend.settle()
+
+
+def submit(graph: dict[str, Any]) -> dict[str, Any]:
+    return next(node for node in graph["nodes"] if node["type"] == "RivyaSubmitAndWait")
+
+
+def test_a_new_node_keeps_its_seed_and_a_saved_one_keeps_its_choice(frontend: Frontend) -> None:
+    frontend.add("RivyaSubmitAndWait")
+    assert widgets(frontend)["control_after_generate"] == "fixed"
+    for choice in ("randomize", "increment", "fixed"):
+        graph = graph_of("edit_a_photo")
+        submit(graph)["widgets_values"][2] = choice
+        frontend.load(graph)
+        assert widgets(frontend)["control_after_generate"] == choice
+
+
+def test_other_nodes_keep_the_seed_control_of_comfyui(frontend: Frontend) -> None:
+    frontend.add("KSampler")
+    assert widgets(frontend, "KSampler")["control_after_generate"] == "randomize"
+
+
+def test_a_new_node_is_saved_with_the_name_and_version_of_the_pack(frontend: Frontend) -> None:
+    frontend.add("RivyaCredits")
+    saved = frontend.page.evaluate("() => app.graph.serialize().nodes[0].properties")
+    assert (saved["cnr_id"], saved["ver"]) == ("rivya-nodes", rivya.__version__)
+
+
+def test_the_badge_follows_the_widgets_and_links_that_decide_the_price(frontend: Frontend) -> None:
+    frontend.load(graph_of("edit_a_photo"))
+    assert shown(frontend) == "4 credits"
+    set_widget(frontend, "variations", 3)
+    assert shown(frontend) == "12 credits"
+    set_widget(frontend, "model", "flux-kontext-max", "RivyaKontextParams")
+    assert shown(frontend) == "24 credits"
+    frontend.screenshot("badge-price")
+    disconnect(frontend, "params")
+    assert shown(frontend) == "12 credits"
+    disconnect(frontend, "reference")
+    assert shown(frontend) == "12 credits"
+
+
+def shown(frontend: Frontend) -> str:
+    """The badge as it can be read: from the page in Nodes 2.0, from what the canvas draws otherwise."""
+    text = frontend.badges()[-1]
+    if frontend.renderer == "nodes2":
+        frontend.page.get_by_text(text, exact=True).first.wait_for(timeout=5000)
+    return text
+
+
+def disconnect(frontend: Frontend, name: str) -> None:
+    frontend.page.evaluate(
+        """(name) => {
+          const node = app.graph.nodes.find((n) => n.type === 'RivyaSubmitAndWait');
+          node.disconnectInput(node.inputs.findIndex((input) => input.name === name));
+          // What ComfyUI does after each click.
+          app.extensionManager.workflow.activeWorkflow.changeTracker.checkState(); }""",
+        name,
+    )
+    frontend.settle()
+
+
+def test_a_batch_is_priced_per_reference(frontend: Frontend) -> None:
+    frontend.load(graph_of("a_batch_with_one_instruction"))
+    assert shown(frontend) == "4 credits × references"
+
+
+def test_a_muted_params_node_leaves_both_prices_open(frontend: Frontend) -> None:
+    graph = graph_of("edit_a_photo")
+    next(node for node in graph["nodes"] if node["type"] == "RivyaKontextParams")["mode"] = 2
+    frontend.load(graph)
+    assert shown(frontend) == "4-8 credits"
+
+
+def test_the_badge_looks_through_a_reroute(frontend: Frontend) -> None:
+    graph = copy.deepcopy(graph_of("edit_a_photo"))
+    params = next(node for node in graph["nodes"] if node["type"] == "RivyaKontextParams")
+    params["widgets_values"][0] = "flux-kontext-max"
+    link = next(link for link in graph["links"] if link[1] == params["id"])
+    reroute = {
+        "id": 99, "type": "Reroute", "pos": [740, 20], "size": [75, 26], "flags": {}, "order": 9, "mode": 0,
+        "inputs": [{"name": "", "type": "*", "link": link[0]}],
+        "outputs": [{"name": "", "type": "RIVYA_PARAMS", "links": [98]}],
+        "properties": {"showOutputText": False, "horizontal": False},
+    }  # fmt: skip
+    node = submit(graph)
+    slot = next(i for i, each in enumerate(node["inputs"]) if each["name"] == "params")
+    node["inputs"][slot]["link"] = 98
+    graph["links"] = [
+        [link[0], params["id"], 0, 99, 0, "*"] if each is link else each for each in graph["links"]
+    ] + [[98, 99, 0, node["id"], slot, "RIVYA_PARAMS"]]
+    graph["nodes"].append(reroute)
+    graph["last_node_id"], graph["last_link_id"] = 99, 98
+    frontend.load(graph)
+    assert shown(frontend) == "8 credits"
+
+
+def test_the_badge_tells_what_was_charged_and_then_what_was_reused(frontend: Frontend) -> None:
+    frontend.load(graph_of("edit_a_photo"))
+    frontend.run()
+    assert shown(frontend) == "4 credits (last run 4)"
+    frontend.run()
+    assert shown(frontend) == "4 credits (last run 0, 4 reused)"
+    set_widget(frontend, "variations", 2)
+    frontend.run()
+    assert shown(frontend) == "8 credits (last run 4, 4 reused)"
+    frontend.screenshot("badge-reused")
+
+
+def test_while_it_runs_one_sees_how_it_stands(frontend: Frontend, service: Watched) -> None:
+    service.fault("create", "latency", seconds=2.5)
+    frontend.load(graph_of("text_to_image"))
+    frontend.page.evaluate(
+        """() => {
+          window.seen = new Set();
+          window.watch = setInterval(() => {
+            const node = app.graph.nodes.find((n) => n.type === 'RivyaSubmitAndWait');
+            const [text] = node.widgets.filter((widget) => widget.name.startsWith('$$')).map((widget) => widget.value);
+            window.seen.add(LiteGraph.vueNodesMode ? node.badges.at(-1)().text : (text ?? ''));
+          }, 40);
+        }"""
+    )
+    frontend.run()
+    seen = frontend.page.evaluate("() => { clearInterval(window.watch); return [...window.seen] }")
+    assert len({text for text in seen if re.search(r"\d s\b", text)}) >= 2, seen
+    assert "credits" in seen[-1]
+
+
+def test_the_blueprint_is_one_box_that_shows_its_price_and_runs(frontend: Frontend) -> None:
+    page = frontend.page
+    page.mouse.dblclick(800, 500)
+    page.get_by_placeholder("Search").last.wait_for()
+    page.keyboard.type("Edit with Kontext")
+    page.get_by_text("Edit with Kontext").first.wait_for()
+    page.wait_for_timeout(500)
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => app.graph.nodes.some((node) => node.subgraph)")
+    page.evaluate(
+        """() => {
+          const box = app.graph.nodes.find((node) => node.subgraph);
+          const place = (type, x) => {
+            const node = LiteGraph.createNode(type);
+            app.graph.add(node);
+            node.pos = [box.pos[0] + x, box.pos[1]];
+            return node;
+          };
+          place('LoadImage', -400).connect(0, box, 0);
+          box.connect(0, place('SaveImage', 450), 0);
+          box.widgets.find((widget) => widget.name === 'prompt').value = 'Make it night';
+        }"""
+    )
+    assert [
+        i[0]
+        for i in page.evaluate("() => app.graph.nodes.find((n) => n.subgraph).inputs.map((i) => [i.name])")
+    ] == [*("image", "prompt", "seed")]
+    entry = frontend.run()
+    frontend.frame()
+    frontend.screenshot("blueprint")
+    assert entry["status"]["status_str"] == "success"
+    box = "() => { const b = app.graph.nodes.find((n) => n.subgraph).badges.at(-1); return b().text }"
+    assert page.evaluate(box) == "4 credits (last run 4)"
+
+
+def test_the_price_crosses_the_border_of_a_subgraph(open_editor: Callable[..., Frontend]) -> None:
+    editor = open_editor()
+    editor.load(graph_of("edit_a_photo"))
+    editor.page.evaluate(
+        """() => app.graph.convertToSubgraph(new Set(app.graph.nodes.filter((n) => n.type === 'RivyaSubmitAndWait')))"""
+    )
+    assert editor.badges()[-1] == "4 credits"
+    set_widget(editor, "model", "flux-kontext-max", "RivyaKontextParams")
+    assert editor.badges()[-1] == "8 credits"

@@ -1,0 +1,121 @@
+"""Every template: found in the template browser, loaded, run as it is, in both renderers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rivya
+from support.comfy import RivyaComfyUI, edit_graph
+from support.service import Watched
+
+from . import pictures
+from .frontend import MAKE_PICTURES, ROOT, TEMPLATES, Frontend
+
+NAMES = sorted(path.stem for path in TEMPLATES.glob("*.json"))
+
+# Nodes of ComfyUI 0.3.75 that the templates use besides ours.
+CORE = {
+    *("LoadImage", "SaveImage", "PreviewImage", "PreviewAny", "MarkdownNote"),
+    *("ImageBatch", "ImageFlip", "ImageGrid", "ImageStitch", "RebatchImages"),
+}
+
+# What the badge of the first Submit and Wait says before the run, and the credits that the run costs.
+PRICES = {
+    "edit_a_photo": ("4 credits", 4),
+    "text_to_image": ("4 credits", 4),
+    "four_variations_in_a_grid": ("16 credits", 16),
+    "a_batch_with_one_instruction": ("4 credits × references", 8),
+    "edit_in_steps": ("4 credits", 8),
+    "before_and_after": ("4 credits", 4),
+}
+
+
+def graph_of(name: str) -> dict[str, Any]:
+    return dict(json.loads((TEMPLATES / f"{name}.json").read_text("utf-8")))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "collect_paid_pictures"])
+def test_a_template_runs_as_it_is_and_costs_what_its_badge_says(
+    name: str, frontend: Frontend, service: Watched
+) -> None:
+    frontend.open_template(name)
+    price, credits = PRICES[name]
+    assert frontend.badges()[-1] == price
+    entry = frontend.run()
+    frontend.frame()
+    frontend.screenshot(f"template-{name}")
+    assert entry["status"]["status_str"] == "success"
+    assert sum(service.charges()) == credits
+    assert [picture for output in entry["outputs"].values() for picture in output.get("images", [])]
+    steps = 2 if name == "edit_in_steps" else 1
+    assert frontend.badges()[-1] == f"{price} (last run {credits // steps})"
+    if MAKE_PICTURES:
+        pictures.thumbnail(name, frontend, entry)
+
+
+def test_what_was_paid_for_and_not_delivered_is_collected_by_the_template(
+    frontend: Frontend, newcomer: RivyaComfyUI, service: Watched
+) -> None:
+    frontend.open_template("collect_paid_pictures")
+    assert frontend.run()["outputs"].keys() == {credits_node(frontend)}
+    prompt = newcomer.queue(edit_graph("example.png"))
+    while not service.tasks():
+        frontend.page.wait_for_timeout(50)
+    newcomer.interrupt(prompt)
+    assert newcomer.wait(prompt).interrupted
+    entry = frontend.run()
+    frontend.frame()
+    frontend.screenshot("template-collect_paid_pictures")
+    assert [picture for output in entry["outputs"].values() for picture in output.get("images", [])]
+    assert service.charges() == [4]
+    if MAKE_PICTURES:
+        pictures.thumbnail("collect_paid_pictures", frontend, entry)
+        if frontend.renderer == "litegraph":
+            pictures.help_picture(frontend, "collect_tasks", frontend.area("RivyaCollectTasks", "SaveImage"))
+
+
+def credits_node(frontend: Frontend) -> str:
+    return str(frontend.page.evaluate("() => app.graph.nodes.find((n) => n.type === 'RivyaCredits').id"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_api_form_of_a_template_runs_without_a_browser(
+    name: str, open_editor: Callable[..., Frontend], newcomer: RivyaComfyUI
+) -> None:
+    editor = open_editor()
+    editor.load(graph_of(name))
+    finished = newcomer.run(editor.api_form())
+    assert finished.succeeded, finished.explain()
+
+
+@pytest.mark.parametrize(
+    "path", [*TEMPLATES.glob("*.json"), *(ROOT / "subgraphs").glob("*.json")], ids=lambda p: p.stem
+)
+def test_a_template_holds_nothing_of_its_maker_and_can_be_found_by_the_manager(path: Path) -> None:
+    text = path.read_text("ascii" if path.parent.name == "subgraphs" else "utf-8")
+    assert not re.search(r"rvya_sk_|https?://|file:|[A-Z]:\\\\|\"/|/home/|/Users/|/tmp/", text)
+    graph = json.loads(text)
+    nodes = [
+        *graph["nodes"],
+        *(n for g in graph.get("definitions", {}).get("subgraphs", []) for n in g["nodes"]),
+    ]
+    ours = [node for node in nodes if node["type"].startswith("Rivya")]
+    assert ours
+    assert {(n["properties"]["cnr_id"], n["properties"]["ver"]) for n in ours} == {
+        ("rivya-nodes", rivya.__version__)
+    }
+    seeds = [node["widgets_values"][1:3] for node in ours if node["type"] == "RivyaSubmitAndWait"]
+    assert seeds == [[0, "fixed"]] * len(seeds)
+    others = {node["type"] for node in nodes if not node["type"].startswith("Rivya")}
+    assert others <= CORE | {g["id"] for g in graph.get("definitions", {}).get("subgraphs", [])}
+
+
+def test_every_template_explains_itself() -> None:
+    for name in NAMES:
+        assert any(node["type"] == "MarkdownNote" for node in graph_of(name)["nodes"])
