@@ -37,7 +37,7 @@ from rivya.transport import Timeouts, Transport
 
 READ_S = 0.8
 PATIENCE_S = 20.0
-SOON_S = 2.0
+SOON_S = 3.0
 """What takes no time, on a machine that does much else."""
 
 

@@ -191,7 +191,7 @@ def test_ctrl_c_ends_it_at_once_and_the_same_command_resumes(
     service.wait("create", count=7)
     service.wait("status", count=7)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=3)
+    _, errors = process.communicate(timeout=10)
     assert process.returncode == 130
     assert "resumes" in errors
     assert "Traceback" not in errors

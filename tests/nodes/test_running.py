@@ -104,7 +104,7 @@ def test_an_order_out_of_time_is_left_and_told_with_its_task_the_others_are_not(
     watch = running.Watch([quick, slow], 0.3, "Run again.")
     begun = time.monotonic()
     found = outcomes(watch)
-    assert 0.2 < time.monotonic() - begun < 2.0
+    assert 0.2 < time.monotonic() - begun < 10.0
     assert isinstance(found["slow"], RivyaTimeoutError)
     assert found["slow"].task_id == "task_1"
     assert found["slow"].charged is Charged.YES
