@@ -90,6 +90,8 @@ def plan(
     chosen = params if params is not None else KontextParams()
     if not isinstance(chosen, KontextParams):
         raise ValidationError("params does not come from Rivya Kontext Params.")
+    if reference is not None and not _are_references(reference):
+        raise ValidationError("reference does not come from Rivya Upload Reference.")
     chosen.validate()
     _whole_number("seed", seed, 0, kontext.MAX_SEED)
     _whole_number("variations", variations, 1, kontext.MAX_VARIATIONS)
@@ -234,6 +236,13 @@ def _inputs() -> list[io.Input]:
             tooltip="Your own trace id, up to 128 characters; shown by Rivya, part of no identity.",
         ),
     ]
+
+
+def _are_references(value: object) -> bool:
+    """A prompt in API form may hold anything where the frontend only draws links."""
+    from ..rivya.references import Reference
+
+    return isinstance(value, tuple) and bool(value) and all(isinstance(each, Reference) for each in value)
 
 
 def _whole_number(name: str, value: object, low: int, high: int) -> None:

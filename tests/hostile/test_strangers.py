@@ -186,6 +186,34 @@ def spent(before: Any, after: Any) -> int:
     return total(before) - total(after)
 
 
+FORGED = {
+    "a text": "abc",
+    "an object": {"url": "https://evil.example/a.png", "data": "AAAA", "identity": "x"},
+    "objects": [{"url": "https://evil.example/a.png"}],
+    "nothing": {},
+    "an empty list": [],
+    "a number": 5,
+}
+
+
+@pytest.mark.parametrize("socket", ["params", "reference"])
+@pytest.mark.parametrize("name", FORGED)
+def test_a_value_written_in_place_of_a_link_is_refused_before_anything_is_sent(
+    name: str, socket: str, strange: tuple[RivyaComfyUI, Any, Audit]
+) -> None:
+    """A prompt in API form may hold any value where the frontend only draws links."""
+    comfy, service, _ = strange
+    seen = len(service.requests())
+    try:
+        finished = comfy.run(with_input(edit_graph(None), "edit", socket, FORGED[name]), 60)
+    except (PromptRefused, urllib.error.HTTPError):
+        return
+    finally:
+        assert len(service.requests()) == seen
+    assert finished.error is not None
+    assert finished.error["exception_type"].endswith("ValidationError"), finished.error["exception_message"]
+
+
 @pytest.mark.parametrize("name", ["a nul", "half a character", "one megabyte"])
 def test_a_text_that_cannot_be_sent_is_refused_before_anything_is(
     name: str, strange: tuple[RivyaComfyUI, Any, Audit]
