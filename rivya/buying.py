@@ -25,7 +25,7 @@ from .errors import (
 from .ledger import OrderRow
 from .ledger import State as Is
 from .order import Order
-from .verdicts import accepted, failure_of, unknown_outcome
+from .verdicts import accepted, failure_of, ordered_with_another_key, unknown_outcome
 
 if TYPE_CHECKING:
     from .orders import OrderRun
@@ -62,12 +62,25 @@ class Buying:
             raise failure_of(previous)
         if order is None:
             raise NotFoundError("The ledger has no such order.")
+        await self._refuse_if_open_elsewhere()
         await self._run.take_place()
         row = await self._prepare(order, previous.attempt + 1 if previous is not None else 1)
         if row is None:
             self._run.give_place_back()
             return None
         return await self._buy(order, row)
+
+    async def _refuse_if_open_elsewhere(self) -> None:
+        """A rotated key must not buy again what the old one may have bought."""
+        account = self._account
+        other = await account.disk(
+            account.ledger.open_elsewhere,
+            account.config.base_url,
+            await account.scope(),
+            self._run.fingerprint,
+        )
+        if other is not None:
+            raise ordered_with_another_key(other)
 
     async def repeat(self, row: OrderRow) -> Task:
         """Send an order of unknown outcome again, as it was, for its task id."""

@@ -78,6 +78,22 @@ class Lookups:
         """The order with this task id: the stored one where several have it, else the newest."""
         return self._one(BY_TASK, task_id, scope)
 
+    def open_elsewhere(self, origin: str, scope: str, fingerprint: str) -> OrderRow | None:
+        """An order like this of open outcome, made with another key of this origin that may be the same account.
+
+        Where a scope has a task, reading it has shown whose it is. One without any can hold nothing but orders of
+        which no answer came.
+        """
+        return self._one(
+            "fingerprint = ? AND scope <> ? AND state IN ('prepared', 'unknown')"
+            " AND scope IN (SELECT scope FROM scopes WHERE origin = ?)"
+            " AND NOT EXISTS (SELECT 1 FROM orders AS o WHERE o.scope = orders.scope AND o.task_id IS NOT NULL)"
+            " ORDER BY id DESC LIMIT 1",
+            fingerprint,
+            scope,
+            origin,
+        )
+
     def uncollected(self, scope: str) -> list[OrderRow]:
         """What was accepted and never delivered, oldest first."""
         return self._many(f"{_UNCOLLECTED} AND scope = ? ORDER BY id", scope)

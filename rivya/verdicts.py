@@ -45,6 +45,20 @@ def unknown_outcome(row: OrderRow, error: RivyaError, window_s: float) -> RivyaE
     )
 
 
+def ordered_with_another_key(row: OrderRow) -> RivyaError:
+    """The error of an order that was sent with another key, perhaps of the same account, and never answered."""
+    return UnknownOutcomeError(
+        "This order was sent before with another API key, and whether Rivya took it is not known.",
+        hint="Set the earlier key and run again: that repeats the same request, which Rivya does not charge twice. "
+        "Otherwise look at your history at rivya.ai, and take another seed or forget the order "
+        f"(python -m rivya forget {row.key[:12]}) to buy the picture anew.",
+        request_id=row.request_id,
+        order_key=row.key,
+        charged=Charged.UNKNOWN,
+        delivery=Delivery.UNKNOWN,
+    )
+
+
 def accepted(error: RivyaError, task_id: str) -> RivyaError:
     """The error as that of an order that the service took: credits are reserved or charged."""
     error.task_id = task_id

@@ -213,6 +213,36 @@ def test_a_rotated_key_finds_what_the_old_one_paid_for(start: Start, replaying: 
     assert len(replaying.requests("upload")) == 1
 
 
+def test_a_rotated_key_does_not_buy_what_the_old_one_may_have_bought(start: Start, replaying: Any) -> None:
+    """With no task at all there is nothing by which the new key could be known as that of the same account."""
+    replaying.fault("create", "cut_after", times=None)
+    start().run(TEXT)
+    replaying.clear_faults()
+    replaying.set_key("rvya_sk_rotated")
+    (told,) = start(key="rvya_sk_rotated").run(TEXT)
+    assert (told["error"]["charged"], told["error"]["code"]) == ("unknown", "unknown_outcome")
+    assert "earlier key" in told["error"]["hint"]
+    assert len(replaying.tasks()) == 1
+    (other,) = start(key="rvya_sk_rotated").run({**TEXT, "seed": 4})
+    assert other["pictures"], "another order is not held up"
+    (told,) = start().run(TEXT)
+    assert told["pictures"]
+    assert len(replaying.charges()) == 2
+    (told,) = start(key="rvya_sk_rotated").run({**TEXT, "seed": 5})
+    assert told["pictures"]
+
+
+def test_what_was_forgotten_holds_no_other_key_up(start: Start, replaying: Any) -> None:
+    replaying.fault("create", "cut_before", times=None)
+    worker = start()
+    (told,) = worker.run(TEXT)
+    replaying.clear_faults()
+    assert worker.forget(told["error"]["order_key"])
+    replaying.set_key("rvya_sk_rotated")
+    (told,) = start(key="rvya_sk_rotated").run(TEXT)
+    assert told["pictures"]
+
+
 def test_a_key_rotated_twice_still_finds_it(start: Start, replaying: Any) -> None:
     start().run(TEXT)
     for key in ("rvya_sk_second", "rvya_sk_third"):
@@ -280,6 +310,17 @@ def test_a_picture_that_was_evicted_is_fetched_again_by_its_task(
     again = start().run(order)
     assert pictures(again) == pictures(first)
     assert again[0]["source"] == "resumed"
+    assert len(replaying.requests("create")) == 1
+
+
+def test_a_stored_picture_that_was_damaged_is_fetched_again_like_an_evicted_one(
+    start: Start, replaying: Any, tmp_path: Path
+) -> None:
+    first = start().run(TEXT)
+    (path,) = (tmp_path / "state" / "results").glob("*.jpg")
+    path.write_bytes(path.read_bytes()[::-1])
+    again = start().run(TEXT)
+    assert pictures(again) == pictures(first)
     assert len(replaying.requests("create")) == 1
 
 

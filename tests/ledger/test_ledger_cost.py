@@ -67,6 +67,7 @@ def test_no_statement_reads_a_whole_table(ledger: Ledger, prepare: Callable[...,
     ledger.orders(10)
     ledger.adopt("s", "task_3")
     ledger.find_scope("o", "k")
+    ledger.open_elsewhere("o", "s", "f")
     ledger.find_upload("s", "h")
     ledger.forget(row.id)
     connection.set_trace_callback(None)

@@ -280,6 +280,27 @@ def test_a_key_joins_a_scope_and_scopes_name_their_newest_task(ledger: Ledger, p
     assert ledger.scopes("https://rivya.ai") == [("s", "task_b"), ("t", None)]
 
 
+def test_an_open_order_of_another_key_is_found_unless_its_account_is_known(
+    ledger: Ledger, prepare: Prepare
+) -> None:
+    for key, scope in (("old", "old"), ("new", "new")):
+        ledger.join_scope("https://rivya.ai", key, scope)
+    ledger.join_scope("http://127.0.0.1:9", "old", "elsewhere")
+    row = prepare(ledger, scope="old")
+    prepare(ledger, scope="elsewhere")
+    found = ledger.open_elsewhere("https://rivya.ai", "new", "f")
+    assert found is not None
+    assert found.id == row.id
+    assert ledger.open_elsewhere("https://rivya.ai", "old", "f") is None
+    assert ledger.open_elsewhere("https://rivya.ai", "new", "g") is None
+    ledger.unknown(row.id, error=ERROR)
+    assert ledger.open_elsewhere("https://rivya.ai", "new", "f") is not None
+    submit(ledger, prepare(ledger, "g", scope="old"))
+    assert ledger.open_elsewhere("https://rivya.ai", "new", "f") is None, "its task tells whose it is"
+    assert ledger.forget(row.id)
+    assert ledger.open_elsewhere("https://rivya.ai", "new", "f") is None
+
+
 def test_uploads_are_remembered_by_account_and_content(ledger: Ledger) -> None:
     values = {"file_id": "file_1", "url": "https://up/1", "duration_token": None, "mime": "image/png"}
     saved = ledger.save_upload("s", "hash", **values, name="reference.png")
