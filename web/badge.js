@@ -18,7 +18,8 @@ const submits = (node) =>
 
 /** Show on a node what a run costs, and after a run what it did cost; follow the widgets that decide it. */
 export function addBadge(node) {
-  if (submits(node).length) node.badges.push(() => new window.LGraphBadge({ text: badgeText(node), ...LOOK }));
+  const Badge = window.LGraphBadge; // a global that a later frontend may do without
+  if (Badge && submits(node).length) node.badges.push(() => new Badge({ text: badgeText(node), ...LOOK }));
   for (const widget of node.subgraph ? [] : (node.widgets ?? [])) {
     if (!/^Rivya/.test(node.comfyClass) || !["model", "variations"].includes(widget.name)) continue;
     const before = widget.callback;

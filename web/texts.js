@@ -2,7 +2,6 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
 const language = () => app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
-
 let translations = {};
 
 /** Read what ComfyUI serves from locales/; the texts of this script are in the "rivya" part of main.json. */
