@@ -27,13 +27,13 @@ class Places:
     """A fair queue for the orders that may run at once; the bound moves, so it is asked anew each time."""
 
     def __init__(self, bound: Bound) -> None:
-        self._bound = bound
+        self.bound = bound
         self._taken = 0
         self._queue: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> Place:
         """Wait for a place. Whoever is cancelled while waiting leaves the queue."""
-        if not self._queue and self._taken < self._bound.places:
+        if not self._queue and self._taken < self.bound.places:
             self._taken += 1
             return Place(self)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -52,9 +52,18 @@ class Places:
         self._taken -= 1
         self.admit()
 
+    def allow(self, maximum: int) -> None:
+        """The user's own limit has changed; what was learned from 429 stays."""
+        if maximum == self.bound.maximum:
+            return
+        at_its_height = self.bound.limit >= self.bound.maximum
+        self.bound.maximum = maximum
+        self.bound.limit = float(maximum) if at_its_height else min(self.bound.limit, float(maximum))
+        self.admit()
+
     def admit(self) -> None:
         """Let in whoever fits: after a place was given back, or the bound has grown."""
-        while self._queue and self._taken < self._bound.places:
+        while self._queue and self._taken < self.bound.places:
             turn = self._queue.popleft()
             if not turn.done():
                 self._taken += 1
@@ -77,12 +86,11 @@ class Place:
 class Account:
     """Everything that belongs to one key at one base URL. Lives in the engine's loop."""
 
-    def __init__(self, config: Config, state: State, threads: Threads) -> None:
+    def __init__(self, config: Config, state: State, places: Places, threads: Threads) -> None:
         self.config = config
         self.state, self.ledger, self.store = state, state.ledger, state.store
         self.threads = threads
-        self.bound = Bound(maximum=config.max_concurrency)
-        self.places = Places(self.bound)
+        self.places, self.bound = places, places.bound
         self.transport = Transport(
             config.base_url, config.require_key(), allowed_networks=config.allowed_result_networks
         )

@@ -115,6 +115,8 @@ def _file(answer: Answer) -> UploadedFile:
     if not isinstance(data.get("url"), str):
         raise _lacks("url", answer)
     raw_id = data.get("id") or data.get("file_id")
+    if isinstance(raw_id, int) and not isinstance(raw_id, bool):
+        raw_id = str(raw_id)
     token = data.get("duration_token") or data.get("durationToken")
     return UploadedFile(
         id=answers.file_id(raw_id) if raw_id is not None else None,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from . import images
-from .account import Account
+from .account import Account, Places
 from .config import Config
 from .errors import Charged, LedgerError, detached
 from .jobs import Job, JobCancelled, Ticket
@@ -32,6 +32,7 @@ from .ledger import State as Is
 from .locks import Holder
 from .order import Finished, Order, State
 from .orders import OrderRun
+from .policy import Bound
 from .references import Reference, reference_from
 from .results import ResultStore
 from .threads import Threads
@@ -40,14 +41,24 @@ log = logging.getLogger("rivya")
 
 T = TypeVar("T")
 
+_Key = tuple[str, str, str, str]
+"""State folder, base URL, hash of the key, fingerprint: what makes two orders one walk."""
+
 
 class _Walk:
     """One order under way, and the tickets of those who wait for it. Lives in the engine's loop."""
 
     def __init__(self, run: OrderRun) -> None:
         self.run = run
-        self.tickets: set[Ticket] = set()
+        self.tickets: list[Ticket] = []
         self.task: asyncio.Task[Finished] | None = None
+
+    def finished_for(self, ticket: Ticket, finished: Finished) -> Finished:
+        """A new picture is new to the first who waited for it before it was bought; the others share it."""
+        buyer = next((each for each in self.tickets if not each.late), None)
+        return (
+            finished if finished.source != "new" or ticket is buyer else replace(finished, source="resumed")
+        )
 
 
 class Engine:
@@ -59,8 +70,9 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: Threads | None = None
         self._accounts: dict[Config, Account] = {}
+        self._places: dict[tuple[str, str], Places] = {}
         self._states: dict[Path, State] = {}
-        self._walks: dict[tuple[str, str, str], _Walk] = {}
+        self._walks: dict[_Key, _Walk] = {}
 
     # -- handing work over: from any thread -------------------------------------------------------------------------
 
@@ -173,9 +185,12 @@ class Engine:
 
     async def account(self, config: Config) -> Account:
         """The account of this configuration. For work that runs in the engine's loop."""
+        own = (config.base_url, config.key_hash)
+        places = self._places.setdefault(own, Places(Bound(maximum=config.max_concurrency)))
+        places.allow(config.max_concurrency)
         if config not in self._accounts:
             state = await self._pools().disk(self._state, config)
-            self._accounts.setdefault(config, Account(config, state, self._pools()))
+            self._accounts.setdefault(config, Account(config, state, places, self._pools()))
         return self._accounts[config]
 
     def _state(self, config: Config) -> State:
@@ -190,7 +205,7 @@ class Engine:
     # -- orders and those who wait for them -------------------------------------------------------------------------
 
     def _ticket(self, config: Config, fingerprint: str, order: Order | None) -> Ticket:
-        place = (config.base_url, config.key_hash, fingerprint)
+        place = (str(config.home), config.base_url, config.key_hash, fingerprint)
         loop = self._running_loop()
 
         def leave(ticket: Ticket) -> None:
@@ -200,7 +215,7 @@ class Engine:
         loop.call_soon_threadsafe(self._join, place, ticket, config, order, context=contextvars.Context())
         return ticket
 
-    def _join(self, place: tuple[str, str, str], ticket: Ticket, config: Config, order: Order | None) -> None:
+    def _join(self, place: _Key, ticket: Ticket, config: Config, order: Order | None) -> None:
         """Wait for the walk of this order that is under way, or begin one."""
         walk = self._walks.get(place)
         if walk is None:
@@ -210,14 +225,15 @@ class Engine:
             walk.task = asyncio.get_running_loop().create_task(walk.run.run())
             walk.task.add_done_callback(lambda task: self._end(place, walk, config, task))
         walk.run.rejoin(order)
-        walk.tickets.add(ticket)
+        ticket.late = walk.run.progress.task_id is not None
+        walk.tickets.append(ticket)
         ticket.watch = lambda: walk.run.progress
 
-    def _leave(self, place: tuple[str, str, str], ticket: Ticket) -> None:
+    def _leave(self, place: _Key, ticket: Ticket) -> None:
         walk = self._walks.get(place)
         if walk is None or ticket not in walk.tickets:
             return
-        walk.tickets.discard(ticket)
+        walk.tickets.remove(ticket)
         ticket.done.set_exception(JobCancelled())
         if walk.tickets:
             return
@@ -229,7 +245,7 @@ class Engine:
 
     def _end(
         self,
-        place: tuple[str, str, str],
+        place: _Key,
         walk: _Walk,
         config: Config,
         task: asyncio.Task[Finished],
@@ -247,7 +263,7 @@ class Engine:
             if error is not None:
                 ticket.done.set_exception(detached(error))
             else:
-                ticket.done.set_result(task.result())
+                ticket.done.set_result(walk.finished_for(ticket, task.result()))
         if error is not None and not walk.tickets:
             log.warning(
                 "order %s, in the background: %s", walk.run.fingerprint[:12], getattr(error, "message", error)

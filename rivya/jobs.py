@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from .errors import detached
@@ -61,18 +62,20 @@ class Job(Generic[T]):
 
 
 class Ticket:
-    """One who waits for one order; usable from any thread."""
+    """One who waits for one order; usable from any thread. ``late``: it had been accepted before this one came."""
 
     def __init__(self, fingerprint: str, leave: Callable[[Ticket], None]) -> None:
         self.fingerprint = fingerprint
         self.done: Future[Finished] = unstoppable()
         self.watch: Callable[[], Progress] = Progress
+        self.late = False
         self._leave = leave
 
     @property
     def progress(self) -> Progress:
         """Where the order stands now."""
-        return self.watch()
+        told = self.watch()
+        return replace(told, source="resumed") if self.late and told.source == "new" else told
 
     def leave(self) -> None:
         """Stop waiting. An order that was not submitted is dropped if nobody else waits; one that was goes on."""

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -311,3 +312,25 @@ def test_an_error_that_nobody_expected_reaches_all_who_wait(client: Client, serv
     service.finish_tasks()
     for ticket in tickets:
         assert isinstance(ticket.done.exception(PATIENCE_S), AttributeError)
+
+
+def test_whoever_joins_an_order_under_way_is_not_told_that_he_bought_it(client: Client, service: Any) -> None:
+    service.fault("create", "latency", seconds=0.3)
+    (buyer,) = client.tickets(client.order("one for two"))
+    service.wait("create")
+    (guest,) = client.tickets(client.order("one for two"))
+    assert buyer.result(PATIENCE_S).source == "new"
+    assert guest.result(PATIENCE_S).source == "resumed"
+    assert len(service.charges()) == 1
+
+
+def test_a_changed_limit_keeps_one_bound_for_the_account(client: Client, service: Any) -> None:
+    wider = replace(client.config, max_concurrency=20)
+
+    async def bound_of(config: Any) -> Any:
+        return (await client.engine.account(config)).bound
+
+    first = client.engine.start(lambda: bound_of(client.config)).result(PATIENCE_S)
+    second = client.engine.start(lambda: bound_of(wider)).result(PATIENCE_S)
+    assert second is first
+    assert first.places == 20
