@@ -103,3 +103,29 @@ def _keep(editor: Frontend, areas: dict[str, dict[str, float]]) -> None:
         editor.screenshot(f"part-{name}", clip=area)
         if MAKE_PICTURES:
             pictures.help_picture(editor, name, area)
+
+
+@pytest.mark.parametrize("language", ["zh-TW", "id"])
+def test_the_readmes_say_the_same_in_each_language(language: str) -> None:
+    english, other = ((ROOT / name).read_text("utf-8") for name in ("README.md", f"README.{language}.md"))
+
+    def shape(text: str) -> list[str]:
+        """Headings, table rows with their cells, list items, and the commands in code, without what is translated."""
+        kinds = [
+            (re.compile(r"#+ "), lambda line: line.split()[0]),
+            (re.compile(r"\| "), lambda line: f"row of {line.count('|')}"),
+            (re.compile(r"- "), lambda line: "item"),
+            (
+                re.compile(r"(python|git|cd|import|from|try|except|print) ?"),
+                lambda line: line.split("  #")[0],
+            ),
+        ]
+        return [write(line) for line in text.splitlines() for pattern, write in kinds if pattern.match(line)]
+
+    assert shape(other) == shape(english)
+
+
+def test_the_pictures_of_the_readmes_are_there() -> None:
+    for path in ROOT.glob("README*.md"):
+        for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", path.read_text("utf-8")):
+            assert (ROOT / name).is_file(), f"{path.name}: {name}"
