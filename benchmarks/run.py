@@ -38,8 +38,7 @@ class Bench:
 
     def edits(self) -> None:
         """One edit, eight, many, and again: ours beside core's, on an unthrottled and on a slow link."""
-        with edits.ours(self.comfyui, self.work) as side:
-            picture = edits.a_result(side)
+        picture = edits.a_result(self.work)
         if self.quick:
             # Both sides mostly wait, so they can do it together; the full form takes one after the other.
             with ThreadPoolExecutor(2) as both:
