@@ -396,6 +396,15 @@ async def test_a_redirect_with_an_endless_body_is_not_read() -> None:
             assert await client.download(f"{host.url}/start") == b"picture"
 
 
+async def test_a_host_that_drips_is_left_long_before_the_time_cap() -> None:
+    async with serving(endless(sized(b"", 10**6), b"x", 0.05)) as host, transport(host.url) as client:
+        began = time.monotonic()
+        error = await failure(client.download(host.url, time_cap_s=60))
+        assert isinstance(error, RivyaTimeoutError)
+        assert "too slowly" in error.message
+        assert time.monotonic() - began < 3
+
+
 async def test_a_drip_at_the_lowest_rate_ends_with_the_time_cap() -> None:
     """Enough bytes in each window, but more time than there is in all."""
     steady = endless(sized(b"", 10**6), b"x" * 500, 0.1)

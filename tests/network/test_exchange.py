@@ -298,6 +298,26 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_not_used_again() -
         assert host.opened == 3
 
 
+async def test_of_several_kept_connections_one_that_is_still_open_is_used() -> None:
+    """The one that was used last is taken first, but not if the other side has closed it."""
+    both, writers = asyncio.Event(), {}
+
+    async def together(request: Request, writer: asyncio.StreamWriter) -> None:
+        writers[request.connection] = writer
+        if len(writers) == 2:
+            both.set()
+        await both.wait()
+        await asyncio.sleep(0.1 * (request.connection - 1))  # the second connection is kept last
+        writer.write(reply())
+
+    async with serving(together) as host, transport(host.url) as client:
+        await asyncio.gather(*(client.exchange("GET", "/api/v1/credits") for _ in range(2)))
+        writers[2].close()
+        await asyncio.sleep(0.1)
+        await client.exchange("GET", "/api/v1/credits")
+        assert [request.connection for request in host.requests][2:] == [1]
+
+
 async def test_a_kept_connection_that_closes_under_the_request_proves_nothing() -> None:
     """The server closes exactly when the next request arrives: it may have been taken in."""
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import httpx
 import pytest
 
-from hostile.host import always, reply, reset, serving
+from hostile.host import Answer, always, reply, reset, serving
 from network.clients import KEY, everything_about, failure, transport
 from network.proxy import proxying
 from rivya.errors import Delivery, RivyaConnectionError, RivyaTimeoutError, UnusableAnswerError
@@ -108,6 +108,18 @@ async def test_a_tunnel_that_does_not_come_about_proves_that_nothing_was_deliver
             error = await failure(client.exchange("POST", "/api/v1/generations", body=b"{}"))
         assert error.delivery is Delivery.NEVER
         assert len(proxy.heads) == 1
+
+
+@pytest.mark.parametrize("answer", [reset(), always(b"", close=True)], ids=["reset", "closed"])
+async def test_what_breaks_inside_the_tunnel_after_the_request_left_proves_nothing(
+    answer: Answer, environment: pytest.MonkeyPatch
+) -> None:
+    async with serving(answer, certificate="server.pem") as host, proxying() as proxy:
+        environment.setenv("HTTPS_PROXY", proxy.url)
+        async with transport(f"https://api.example:{host.port}") as client:
+            error = await failure(client.exchange("POST", "/api/v1/generations", body=b"{}"))
+        assert error.delivery is Delivery.UNKNOWN
+        assert len(host.requests) == 1
 
 
 async def test_a_proxy_is_never_asked_for_this_machine(environment: pytest.MonkeyPatch) -> None:
