@@ -179,6 +179,7 @@ def test_a_process_that_is_killed_pays_once_and_delivers_when_its_graph_runs_aga
         told = start(home=home).run(*moment.wanted)
         assert_paid_once_and_delivered(replaying, told, len(moment.wanted))
         assert states(home) == [State.STORED] * len(moment.wanted)
+        assert len(list(home.glob("results/*.delivered"))) == len(moment.wanted), "they may be evicted now"
         assert not list(home.glob("results/.*.tmp")), "no temporary files are left"
         texts = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
         assert not any(EDIT["prompt"].encode() in text for text in texts), "and no prompt"
