@@ -61,7 +61,7 @@ ANSWERS: dict[str, Answer] = {
     "no end": endless(OK + b"\r\n", b" " * 65536),
     "a drip": endless(OK + b"Content-Length: 100000\r\n\r\n", b" ", 0.05),
     "headers without end": endless(OK, b"X-A: b\r\n" * 1000),
-    "'continue' without end": endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
+    "'continue' without end": endless(b"", b"HTTP/1.1 100 Continue\r\nX-A: " + b"x" * 1000 + b"\r\n\r\n"),
     "crumbs": endless(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 20000),
     "a lying length": always(OK + b"Content-Length: 1000\r\n\r\n{}", close=True),
     "a reset": reset(),
