@@ -220,12 +220,12 @@ class Ledger(Lookups):
 
     def delivered(self, order_ids: Iterable[int]) -> None:
         """These pictures reached the user; only the first time counts."""
-        now, ids = self._clock(), [(order_id,) for order_id in order_ids]
+        now = self._clock()
+        noted = [(now, order_id) for order_id in order_ids]
 
         def work(connection: Connection) -> None:
             connection.executemany(
-                f"UPDATE orders SET delivered_at = coalesce(delivered_at, {now!r}) WHERE id = ?",  # noqa: S608
-                ids,
+                "UPDATE orders SET delivered_at = coalesce(delivered_at, ?) WHERE id = ?", noted
             )
 
         self._database.write(work, durable=False)
