@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import re
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -512,3 +515,24 @@ async def test_a_cancelled_caller_does_not_disturb_the_others() -> None:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert [getattr(result, "status", None) for result in results] == [None, 200] * 3
+
+
+def test_a_lookup_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
+    program = """
+import asyncio, time
+from rivya.transport import Transport
+
+def hanging(host, port):
+    time.sleep(60)
+    return ["127.0.0.1"]
+
+async def main():
+    asking = asyncio.create_task(Transport("https://api.example", None, resolver=hanging).exchange("GET", "/x"))
+    await asyncio.sleep(0.2)
+    asking.cancel()
+    await asyncio.wait({asking})
+
+asyncio.run(main())
+"""
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=30)
