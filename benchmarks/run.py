@@ -39,35 +39,36 @@ class Bench:
     def edits(self) -> None:
         """One edit, eight, many, and again: ours beside core's, on an unthrottled and on a slow link."""
         picture = edits.a_result(self.work)
+        with (
+            edits.ours(self.comfyui, self.work) as side,
+            edits.core(self.comfyui, self.work, picture) as other,
+        ):
+            # Both sides mostly wait, so in the quick form they do it together; else one after the other.
+            with ThreadPoolExecutor(2 if self.quick else 1) as workers:
+                ours, core = workers.submit(self._ours, side), workers.submit(self._core, other)
+            self.found["ours"], self.found["core"] = ours.result(), core.result()
         if self.quick:
-            # Both sides mostly wait, so they can do it together; the full form takes one after the other.
-            with ThreadPoolExecutor(2) as both:
-                ours, core = both.submit(self._ours), both.submit(self._core, picture)
-                self.found["ours"], self.found["core"] = ours.result(), core.result()
             return
-        self.found["ours"], self.found["core"] = self._ours(), self._core(picture)
         with edits.ours(self.comfyui, self.work, SLOW_BITS_PER_S) as side:
             self.found["ours"]["single_slow"] = edits.single_edits(side, 6, seed=12)
-        with edits.core(self.comfyui, self.work, picture, SLOW_BITS_PER_S) as core_side:
-            self.found["core"]["single_slow"] = edits.single_edits(core_side, 6, seed=12)
+        with edits.core(self.comfyui, self.work, picture, SLOW_BITS_PER_S) as other:
+            self.found["core"]["single_slow"] = edits.single_edits(other, 6, seed=12)
 
-    def _ours(self) -> dict[str, Any]:
-        with edits.ours(self.comfyui, self.work) as side:
-            found = {
-                "single": edits.single_edits(side, 2 if self.quick else 12, seed=11),
-                "eight": edits.eight_edits(side, 21, "batch"),
-                "many": edits.many_edits(side, 2 if self.quick else 8, 8, bound=8, seed=31),
-                "second_run": edits.second_run(side),
-            }
-            if not self.quick:
-                found["eight_chains"] = edits.eight_edits(side, 21, "chains")
-            return {**found, "noticing": edits.noticing(side)}
+    def _ours(self, side: edits.Ours) -> dict[str, Any]:
+        found = {
+            "single": edits.single_edits(side, 2 if self.quick else 12, seed=11),
+            "eight": edits.eight_edits(side, 21, "batch"),
+            "many": edits.many_edits(side, 2 if self.quick else 8, 8, bound=8, seed=31),
+            "second_run": edits.second_run(side),
+        }
+        if not self.quick:
+            found["eight_chains"] = edits.eight_edits(side, 21, "chains")
+        return {**found, "noticing": edits.noticing(side)}
 
-    def _core(self, picture: bytes) -> dict[str, Any]:
-        with edits.core(self.comfyui, self.work, picture) as side:
-            found = {"single": edits.single_edits(side, 2 if self.quick else 12, seed=11)}
-            noticing = edits.noticing(side)
-            return {**found, "eight": edits.eight_edits(side, 21), "noticing": noticing}
+    def _core(self, side: edits.Core) -> dict[str, Any]:
+        found = {"single": edits.single_edits(side, 2 if self.quick else 12, seed=11)}
+        noticing = edits.noticing(side)
+        return {**found, "eight": edits.eight_edits(side, 21), "noticing": noticing}
 
     def cancel(self) -> None:
         """Cancel at random moments."""
