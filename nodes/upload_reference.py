@@ -45,7 +45,7 @@ class RivyaUploadReference(io.ComfyNode):
 
     @classmethod
     async def execute(cls, image: torch.Tensor, encoding: str = "auto") -> io.NodeOutput:
-        from ..rivya import engine
+        from ..rivya import engine, kontext
         from ..rivya.errors import ValidationError
         from . import tensors
 
@@ -56,6 +56,12 @@ class RivyaUploadReference(io.ComfyNode):
         config = await waiting.result(engine.shared().codec(host.load_config))
         config.require_key()
         frames = await waiting.result(engine.shared().codec(tensors.frames, image))
+        if len(frames) > kontext.MAX_ORDERS:
+            raise ValidationError(
+                f"image is a batch of {len(frames)} pictures; at most {kontext.MAX_ORDERS} can be ordered in one run.",
+                hint="Split the batch.",
+                code="too_many_orders",
+            )
         jobs = [engine.shared().reference(config, frame, encoding) for frame in frames]
         shown = -1
 

@@ -23,6 +23,10 @@ from .transport import Transport
 T = TypeVar("T")
 
 
+MAX_DOWNLOADS = 8
+"""Downloads in memory at once: many hosts that send as much as they may must not fill it."""
+
+
 class Places:
     """A fair queue for the orders that may run at once; the bound moves, so it is asked anew each time."""
 
@@ -97,6 +101,7 @@ class Account:
         self.retry = RetryPolicy(budget_s=config.retry_budget_s)
         self.api = Api(Caller(self.transport, self.retry, self.bound))
         self.references = References(self)
+        self.downloads = asyncio.Semaphore(MAX_DOWNLOADS)
         self._scope: str | None = None
         self._scope_lock = asyncio.Lock()
         self._paces: dict[tuple[str, str], tuple[float, Pace]] = {}

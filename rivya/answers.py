@@ -25,6 +25,9 @@ _ANSI = re.compile(
 _KEY = re.compile(r"(rvya_sk_)[A-Za-z0-9_\-]+")
 _BEARER = re.compile(r"(?i)(bearer\s+)[A-Za-z0-9._~+/=\-]{8,}")
 _URL_QUERY = re.compile(r"(?i)(https?:\\?/\\?/[^\s\"'<>?#]*)[?#][^\s\"'<>]*")
+_HOST_DIALOGS = re.compile(r"Unauthorized: Please login|Payment Required: Please add")
+"""Beginnings of texts for which ComfyUI's frontend opens its own login and top-up dialogs in place of the error."""
+
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 _URL_CHARACTERS = re.compile(r"[!-~]+", re.ASCII)
 
@@ -69,7 +72,8 @@ def clean_text(text: str, limit: int = 300) -> str:
     """Text from outside, made fit for a log, a terminal and a dialog: one line of at most ``limit`` characters.
 
     Escape sequences, control and invisible characters (bidi overrides among them) are dropped, angle brackets become
-    look-alikes so that nothing can be HTML, and API keys and the queries of URLs, which sign them, are cut out.
+    look-alikes so that nothing can be HTML, what would open dialogs of ComfyUI's own account is changed, and API keys
+    and the queries of URLs, which sign them, are cut out.
     """
     text = text[: 16 * limit + 1024]
     text = _ANSI.sub("", text)
@@ -78,6 +82,7 @@ def clean_text(text: str, limit: int = 300) -> str:
     text = _KEY.sub(r"\1…", text)
     text = _BEARER.sub(r"\1…", text)
     text = " ".join(text.split()).replace("<", "\u2039").replace(">", "\u203a")
+    text = _HOST_DIALOGS.sub(lambda found: found[0].lower(), text)
     return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
 
 

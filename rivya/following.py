@@ -30,6 +30,7 @@ from .errors import (
 from .ledger import OrderRow
 from .ledger import State as Is
 from .order import Finished
+from .transport import MAX_RESULT_BYTES
 from .verdicts import CHARGED_FAILURE_HINT, accepted
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ _PASSING = (RivyaConnectionError, RivyaTimeoutError, ServiceUnavailableError, Ra
 
 _GONE = (401, 403, 404, 410)
 """Answers of a result host that mean "this URL is over": the task is read again for a new one."""
+
+MAX_TASK_BYTES = 128 * 1024**2
+"""Most bytes of all pictures of one task together; a picture by itself is capped by the transport."""
 
 _URL_READINGS = 3
 _IMAGE_TRIES = 3
@@ -223,7 +227,11 @@ class Following:
         readings, unusable, failures = 1, 0, 0
         while True:
             try:
-                return [await self._download(url) for url in urls]
+                pictures: list[tuple[bytes, str]] = []
+                for url in urls:
+                    left = MAX_TASK_BYTES - sum(len(data) for data, _ in pictures)
+                    pictures.append(await self._download(url, min(left, MAX_RESULT_BYTES)))
+                return pictures
             except RivyaError as error:
                 unusable += isinstance(error, ImageError)
                 failures += 1
@@ -254,7 +262,8 @@ class Following:
         await self._note_urls(task, seconds)
         return task.urls
 
-    async def _download(self, url: str) -> tuple[bytes, str]:
+    async def _download(self, url: str, max_bytes: int) -> tuple[bytes, str]:
         """One picture, verified: its header and every pixel can be decoded."""
-        data = await self._account.transport.download(url)
-        return data, await self._account.threads.codec(decoding.verify, data)
+        async with self._account.downloads:
+            data = await self._account.transport.download(url, max_bytes=max_bytes)
+            return data, await self._account.threads.codec(decoding.verify, data)

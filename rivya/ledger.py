@@ -283,8 +283,12 @@ class Ledger(Lookups):
         self._database.write(work)
 
     def _erase(self) -> None:
-        """Once no order is open, no prompt may linger in the write-ahead log either."""
-        if not self._database.read("SELECT 1 FROM orders WHERE body IS NOT NULL LIMIT 1"):
+        """Once no order is under way, no prompt may linger in the write-ahead log either.
+
+        One of unknown outcome may stay so for good; it keeps its own body, not those of others.
+        """
+        under_way = "SELECT 1 FROM orders WHERE body IS NOT NULL AND state <> 'unknown' LIMIT 1"
+        if not self._database.read(under_way):
             self._database.truncate_log()
 
     def _own_id(self) -> str:

@@ -380,3 +380,11 @@ def test_a_bomb_is_taken_apart_in_steps_and_stops_at_the_cap() -> None:
             steps += 1
     assert steps >= 38
     assert len(body.so_far()) <= 10_000_000
+
+
+def test_a_text_of_the_service_opens_no_dialog_of_comfyui_s_own_account() -> None:
+    login = "Unauthorized: Please login first to use this node."
+    top_up = "Payment Required: Please add credits to your account to use this node."
+    for text in (login, top_up):
+        assert text not in answers.clean_text(f"Sorry. {text}")
+        assert text.lower() in answers.clean_text(f"Sorry. {text}").lower()
