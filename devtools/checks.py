@@ -16,6 +16,9 @@ from .report import StepFailed, say, step
 
 _TYPING = DEV / "typing"
 _PACKAGE = "rivya_nodes"
+# Three at once on two cores: much of the time is spent waiting. What fails beside two others, with real processes and a
+# real browser about, is tried once more; the closing line counts such reruns, so that they stay in sight.
+_TOGETHER = ("-n", "3", "--dist", "loadgroup", "--reruns", "1", "--durations", "10")
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _CHROMIUM_PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -38,7 +41,7 @@ def main(arguments: list[str]) -> int:
         ("ruff check", [str(PYTHON), "-m", "ruff", "check"], ROOT),
         ("ruff format --check", [str(PYTHON), "-m", "ruff", "format", "--check"], ROOT),
         ("mypy --strict on rivya and nodes", _mypy(), _TYPING),
-        ("pytest", [*pytest, "-n", "3", "--dist", "loadgroup", "--durations", "10"], ROOT),
+        ("pytest", [*pytest, *_TOGETHER], ROOT),
     ]
     failed = [name for name, command, cwd in checks if not _passes(name, command, cwd, env)]
     say(f"\nFailed: {', '.join(failed)}" if failed else "\nAll checks passed.")

@@ -110,8 +110,10 @@ class Watch:
                 and ticket.fingerprint not in self._previewed
             ):
                 self._previewed.add(ticket.fingerprint)
-                stored = ticket.done.result().result
-                self._previews.append(engine.shared().codec(_preview, stored))
+                finished = ticket.done.result()
+                # A stored picture is there at once; a preview would only hold up the picture itself.
+                if finished.source != "stored":
+                    self._previews.append(engine.shared().codec(_preview, finished.result))
         ready = [job for job in self._previews if job.done.done()]
         self._previews = [job for job in self._previews if not job.done.done()]
         shown = [job.done.result() for job in ready if job.done.exception() is None]

@@ -146,7 +146,8 @@ async def _run(
         )
         for index, order in enumerate(orders)
     ]
-    return output(await deliver(places), len(failures))
+    notice = engine.shared().ledger(config).notice
+    return output(await deliver(places), len(failures), [notice] if notice else [])
 
 
 async def _stay_under_the_cap(config: Config, unique: dict[str, Order]) -> None:

@@ -22,7 +22,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import images
 from .account import Account, Places
 from .config import Config
 from .errors import Charged, LedgerError, detached
@@ -33,7 +32,7 @@ from .locks import Holder
 from .order import Finished, Order, State
 from .orders import OrderRun
 from .policy import Bound
-from .references import Reference, reference_from
+from .references import Packed, Reference
 from .results import ResultStore
 from .threads import Threads
 
@@ -69,6 +68,7 @@ class Engine:
         self._states_lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: Threads | None = None
+        self._packed = Packed()
         self._accounts: dict[Config, Account] = {}
         self._places: dict[tuple[str, str], Places] = {}
         self._states: dict[Path, State] = {}
@@ -96,7 +96,7 @@ class Engine:
 
         async def work() -> Reference:
             account = await self.account(config)
-            reference = await account.threads.codec(_encode, load, encoding)
+            reference = await account.threads.codec(self._packed.reference, load, encoding)
             upload = await account.references.known_or_new(reference)
             return replace(reference, url=upload.url)
 
@@ -278,13 +278,6 @@ def _live_on(ready: Future[asyncio.AbstractEventLoop]) -> None:
         await asyncio.get_running_loop().create_future()
 
     asyncio.run(forever())
-
-
-def _encode(load: Callable[[], Any], encoding: str) -> Reference:
-    pixels = load()
-    encoded = images.encode(pixels, encoding)
-    height, width = pixels.shape[:2]
-    return reference_from(encoded, images.pixel_hash(pixels), width, height)
 
 
 def _would_cost(ledger: Ledger, store: ResultStore, scope: str, fingerprint: str) -> bool:

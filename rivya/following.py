@@ -30,6 +30,7 @@ from .errors import (
 from .ledger import OrderRow
 from .ledger import State as Is
 from .order import Finished
+from .pace import service_seconds
 from .transport import MAX_RESULT_BYTES
 from .verdicts import CHARGED_FAILURE_HINT, accepted
 
@@ -175,19 +176,9 @@ class Following:
         return error
 
     async def _succeeded(self, task: Task) -> Finished:
-        seconds = self._service_seconds(task, time.monotonic() - self._started)
+        seconds = service_seconds(time.monotonic() - self._started, self._last_running_s, task.service_s)
         await self._note_urls(task, seconds)
         return await self._fetch(task.urls, task.final_credits, seconds)
-
-    def _service_seconds(self, task: Task, noticed_s: float) -> float:
-        """How long the service took. The pace of polling is learned from it, so it must not hold our own lateness.
-
-        The service's own times where they make sense; else the middle between the last time it was seen running and
-        the first time it was seen done.
-        """
-        if task.service_s is not None and 0 <= task.service_s <= noticed_s + 2:
-            return max(task.service_s, 0.001)
-        return (self._last_running_s + noticed_s) / 2
 
     async def _note_urls(self, task: Task, seconds: float | None) -> None:
         if not task.urls:

@@ -96,7 +96,7 @@ class Lookups:
 
     def uncollected(self, scope: str) -> list[OrderRow]:
         """What was accepted and never delivered, oldest first."""
-        return self._many(f"{_UNCOLLECTED} AND scope = ? ORDER BY id", scope)
+        return self._many(f"{_UNCOLLECTED} AND +scope = ? ORDER BY id", scope)
 
     def orders(self, limit: int = 100) -> list[OrderRow]:
         """The newest orders of all scopes, newest first."""

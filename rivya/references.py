@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import threading
 import time
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from . import kontext
@@ -26,6 +29,10 @@ log = logging.getLogger("rivya")
 
 MAX_UPLOADS = 4
 """Uploads under way at once; they share one uplink, so that more would only make each of them slower."""
+
+
+PACKED_BYTES = 64 * 1024**2
+"""Most bytes of packed pictures that are kept in memory for the next run."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,32 @@ def reference_from(encoded: Encoded, pixel_hash: str, width: int, height: int) -
         encoding=encoded.encoding,
         notes=encoded.notes,
     )
+
+
+class Packed:
+    """The references packed last: a second run of a graph packs none of its pictures again. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, str], Reference] = OrderedDict()
+
+    def reference(self, load: Callable[[], Any], encoding: str) -> Reference:
+        """Hash the pixels that ``load`` gives, and pack them unless that was done lately. For a codec thread."""
+        from . import images
+
+        pixels = load()
+        key = (images.pixel_hash(pixels), encoding)
+        with self._lock:
+            known = self._kept.get(key)
+        if known is None:
+            height, width = pixels.shape[:2]
+            known = reference_from(images.encode(pixels, encoding), key[0], width, height)
+        with self._lock:
+            self._kept[key] = known
+            self._kept.move_to_end(key)
+            while sum(len(each.data) for each in self._kept.values()) > PACKED_BYTES and len(self._kept) > 1:
+                self._kept.popitem(last=False)
+        return known
 
 
 class References:
