@@ -60,17 +60,20 @@ class Frontend:
 
     def open(self) -> None:
         """Load the page with these settings and wait until the editor stands."""
-        self._post("/settings", self._settings)
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.errors.append(f"{error} {error.stack}"))
-        self.page.goto(self.server.url, wait_until="domcontentloaded")
-        self.ready()
+        self.reload()
         banner = self.page.get_by_role("button", name="Close")
         if banner.count() == 1 and banner.is_visible():
             banner.click()
 
-    def ready(self) -> None:
-        """Wait until the editor stands."""
+    def reload(self) -> None:
+        """Load the page anew, with its own settings: ComfyUI has one set of them for all pages."""
+        self._post("/settings", self._settings)
+        if self.page.url.startswith(self.server.url):
+            self.page.reload(wait_until="domcontentloaded")
+        else:
+            self.page.goto(self.server.url, wait_until="domcontentloaded")
         self.page.wait_for_function(_READY, timeout=60_000)
 
     def start_over(self) -> None:

@@ -43,12 +43,10 @@ def test_the_pack_adds_no_error_to_the_console(
 ) -> None:
     editor = open_editor(renderer)
     editor.add("RivyaSubmitAndWait")
-    editor.page.reload()
-    editor.ready()
+    editor.reload()
     with_pack = kinds(editor)
     bare = open_editor(renderer, server=start_comfyui(pack=None))
-    bare.page.reload()
-    bare.ready()
+    bare.reload()
     assert with_pack - kinds(bare) == set()
 
 

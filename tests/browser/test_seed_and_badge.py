@@ -153,7 +153,8 @@ def test_while_it_runs_one_sees_how_it_stands(frontend: Frontend, service: Watch
           }, 40);
         }"""
     )
-    frontend.run()
+    status = frontend.run()["status"]
+    assert status["status_str"] == "success", status
     seen = frontend.page.evaluate("() => { clearInterval(window.watch); return [...window.seen] }")
     assert len({text for text in seen if re.search(r"\d s\b", text)}) >= 2, seen
     assert "credits" in seen[-1]
