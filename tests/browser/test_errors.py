@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from support.comfy import RivyaComfyUI
+from support.comfy import RivyaComfyUI, new_seed
 from support.service import Watched
 
 from .frontend import Frontend
+from .test_seed_and_badge import submit
 from .test_templates import graph_of
 
 IMPATIENT = {"retry_budget_s": 0.5, "conflict_wait_s": 0.5}
@@ -43,7 +44,10 @@ def test_the_dialog_says_what_happened_what_it_cost_and_what_to_do(
         service.set_credits(0, account=newcomer_key(newcomer))
     else:
         service.fault("create", fault.pop("action"), **fault)
-    frontend.load(graph_of("text_to_image"))
+    graph = graph_of("text_to_image")
+    # What is left of unknown outcome here is refused to every other key: no other test may want the same picture.
+    submit(graph)["widgets_values"][1] = new_seed()
+    frontend.load(graph)
     frontend.run()
     dialog = frontend.page.locator(".comfy-error-report")
     dialog.wait_for()
@@ -57,7 +61,7 @@ def test_the_dialog_says_what_happened_what_it_cost_and_what_to_do(
 
 def test_a_blank_prompt_is_refused_before_anything_runs(frontend: Frontend, service: Watched) -> None:
     graph = graph_of("text_to_image")
-    next(node for node in graph["nodes"] if node["type"] == "RivyaSubmitAndWait")["widgets_values"][0] = "  "
+    submit(graph)["widgets_values"][0] = "  "
     frontend.load(graph)
     frontend.page.locator(".comfyui-queue-button button").first.click()
     dialog = frontend.page.locator(".comfy-error-report")
