@@ -19,6 +19,8 @@ _PACKAGE = "rivya_nodes"
 # Three at once on two cores: much of the time is spent waiting. What fails beside two others, with real processes and a
 # real browser about, is tried once more; the closing line counts such reruns, so that they stay in sight.
 _TOGETHER = ("-n", "3", "--dist", "loadgroup", "--reruns", "1", "--durations", "10")
+# Playwright leaves its event loop running in the thread of the tests, where no other test could start one.
+_ALONE = ("--reruns", "1", "--durations", "10")
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _CHROMIUM_PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -41,7 +43,8 @@ def main(arguments: list[str]) -> int:
         ("ruff check", [str(PYTHON), "-m", "ruff", "check"], ROOT),
         ("ruff format --check", [str(PYTHON), "-m", "ruff", "format", "--check"], ROOT),
         ("mypy --strict on rivya and nodes", _mypy(), _TYPING),
-        ("pytest", [*pytest, *_TOGETHER], ROOT),
+        ("pytest", [*pytest, "-m", "not browser", *_TOGETHER], ROOT),
+        ("pytest in a real browser", [*pytest, "-m", "browser", *_ALONE], ROOT),
     ]
     failed = [name for name, command, cwd in checks if not _passes(name, command, cwd, env)]
     say(f"\nFailed: {', '.join(failed)}" if failed else "\nAll checks passed.")
