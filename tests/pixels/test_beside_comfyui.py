@@ -27,7 +27,13 @@ from pathlib import Path
 folder, work = sys.argv[1:3]
 sys.path.insert(0, folder)
 sys.argv = ["main.py", "--cpu", "--base-directory", work, "--disable-metadata"]
-{patch}
+import torch
+try:
+    import torchvision
+except RuntimeError:
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 import comfy.options
 comfy.options.enable_args_parsing()
 import utils.install_util
@@ -38,12 +44,6 @@ for path in sorted(Path(work, "input").glob("*.*")):
 batch = Path(work, "batch.pt")
 if batch.exists():
     nodes.SaveImage().save_images(torch.load(batch), "saved")
-"""
-_PATCH = """
-import torch
-library = torch.library.Library("torchvision", "DEF")
-for name in ("nms", "qnms"):
-    library.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 """
 
 
@@ -57,14 +57,7 @@ def in_comfyui(
         (work / "input" / name).write_bytes(data)
     if batch is not None:
         torch.save(batch, work / "batch.pt")
-    try:
-        import torchvision  # noqa: F401
-
-        patch = ""
-    except RuntimeError:
-        patch = _PATCH
-    script = _RUN.replace("{patch}", patch)
-    command = [sys.executable, "-c", script, str(comfyui_folder()), str(work)]
+    command = [sys.executable, "-c", _RUN, str(comfyui_folder()), str(work)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, cwd=work)
     assert done.returncode == 0, done.stderr
     return {name: dict(np.load(work / f"{name}.npz")) for name in files}
