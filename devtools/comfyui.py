@@ -211,8 +211,19 @@ class ComfyUI:
             return bytes(answer.read())
 
     def forget_cached(self) -> None:
-        """Empty ComfyUI's memory of what nodes gave, as its button does; takes effect before the next prompt."""
+        """Empty ComfyUI's memory of what nodes gave, as its button does; takes effect before the next prompt.
+
+        ComfyUI looks at this wish between two prompts, or when it gets round to it: so a prompt that costs nothing is
+        run in between.
+        """
         self.call("/free", {"free_memory": True, "unload_models": True})
+        size = {"width": 16, "height": 16, "batch_size": 1, "color": 0}
+        self.run(
+            {
+                "empty": {"class_type": "EmptyImage", "inputs": size},
+                "look": {"class_type": "PreviewImage", "inputs": {"images": ["empty", 0]}},
+            }
+        )
 
     def stop(self) -> None:
         self.child.stop()
