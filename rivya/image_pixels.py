@@ -29,6 +29,7 @@ Band = tuple[slice, slice, Array]
 
 _BAND_BYTES = 1 << 19
 _BAND_PIXELS = 1 << 17
+_SMALL_PIXELS = 1 << 20
 _INFLATE_STEP = 1 << 16
 _OVERLAP_FROM_BYTES = 1 << 20
 
@@ -287,6 +288,10 @@ def _webp(data: bytes, header: Header) -> Iterator[Band]:
 def _bands_of(image: Image.Image) -> Iterator[Band]:
     """A decoded picture in bands of rows."""
     width, height = image.size
+    if width * height <= _SMALL_PIXELS:
+        # Cropping copies: what that saves in memory is not worth it here.
+        yield slice(None), slice(None), np.asarray(image).reshape(height, width, -1)
+        return
     rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height, rows):
         bottom = min(height, top + rows)

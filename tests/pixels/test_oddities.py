@@ -435,6 +435,14 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "image_polyglot",
         "another kind",
     ),
+    **{
+        f"a JPEG with a program between two end markers, {len(filling)} apart": (
+            lambda filling=filling: JPEG + b"\x7fELF\2\1\1" + filling + b"\xff\xd9",
+            "image_polyglot",
+            "another kind",
+        )
+        for filling in (b"", b"\0")
+    },
     "a JPEG with an archive behind it": (lambda: JPEG + zip_archive(), "image_polyglot", "another kind"),
     "a JPEG with an archive far behind it": (
         lambda: JPEG + bytes(9000) + zip_archive(),
