@@ -12,7 +12,6 @@ context variable of a caller leaks into the engine.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import os
 import threading
@@ -24,40 +23,21 @@ from typing import Any, TypeVar
 
 from .account import Account, Places
 from .config import Config
-from .errors import Charged, LedgerError, detached
-from .jobs import Job, JobCancelled, Ticket
+from .errors import Charged, LedgerError
+from .jobs import Job, Ticket
 from .ledger import Ledger, OrderRow
 from .ledger import State as Is
 from .locks import Holder
 from .order import Finished, Order, State
-from .orders import OrderRun
 from .policy import Bound
 from .references import Packed, Reference
 from .results import ResultStore
 from .threads import Threads
+from .walks import Walks
 
 log = logging.getLogger("rivya")
 
 T = TypeVar("T")
-
-_Key = tuple[str, str, str, str]
-"""State folder, base URL, hash of the key, fingerprint: what makes two orders one walk."""
-
-
-class _Walk:
-    """One order under way, and the tickets of those who wait for it. Lives in the engine's loop."""
-
-    def __init__(self, run: OrderRun) -> None:
-        self.run = run
-        self.tickets: list[Ticket] = []
-        self.task: asyncio.Task[Finished] | None = None
-
-    def finished_for(self, ticket: Ticket, finished: Finished) -> Finished:
-        """A new picture is new to the first who waited for it before it was bought; the others share it."""
-        buyer = next((each for each in self.tickets if not each.late), None)
-        return (
-            finished if finished.source != "new" or ticket is buyer else replace(finished, source="resumed")
-        )
 
 
 class Engine:
@@ -72,7 +52,7 @@ class Engine:
         self._accounts: dict[Config, Account] = {}
         self._places: dict[tuple[str, str], Places] = {}
         self._states: dict[Path, State] = {}
-        self._walks: dict[_Key, _Walk] = {}
+        self._walks = Walks(self._running_loop, self.account)
 
     # -- handing work over: from any thread -------------------------------------------------------------------------
 
@@ -82,11 +62,11 @@ class Engine:
 
     def order(self, config: Config, orders: Sequence[Order]) -> list[Ticket]:
         """Hand orders over, in this sequence; each gets a ticket. Equal ones share one walk and are paid once."""
-        return [self._ticket(config, order.fingerprint, order) for order in orders]
+        return [self._walks.ticket(config, order.fingerprint, order) for order in orders]
 
     def collect(self, config: Config, fingerprint: str) -> Ticket:
         """Bring an order that the ledger knows to its pictures. Never spends."""
-        return self._ticket(config, fingerprint, None)
+        return self._walks.ticket(config, fingerprint, None)
 
     def reference(self, config: Config, load: Callable[[], Any], encoding: str = "auto") -> Job[Reference]:
         """Encode a picture and upload it, unless the same bytes are up already.
@@ -201,73 +181,6 @@ class Engine:
                 store = ResultStore(config.home, config.result_store_bytes)
                 self._states[config.home] = State(holder, Ledger(config.home, holder), store)
             return self._states[config.home]
-
-    # -- orders and those who wait for them -------------------------------------------------------------------------
-
-    def _ticket(self, config: Config, fingerprint: str, order: Order | None) -> Ticket:
-        place = (str(config.home), config.base_url, config.key_hash, fingerprint)
-        loop = self._running_loop()
-
-        def leave(ticket: Ticket) -> None:
-            loop.call_soon_threadsafe(self._leave, place, ticket, context=contextvars.Context())
-
-        ticket = Ticket(fingerprint, leave)
-        loop.call_soon_threadsafe(self._join, place, ticket, config, order, context=contextvars.Context())
-        return ticket
-
-    def _join(self, place: _Key, ticket: Ticket, config: Config, order: Order | None) -> None:
-        """Wait for the walk of this order that is under way, or begin one."""
-        walk = self._walks.get(place)
-        if walk is None:
-            walk = self._walks[place] = _Walk(
-                OrderRun(order, ticket.fingerprint, lambda: self.account(config))
-            )
-            walk.task = asyncio.get_running_loop().create_task(walk.run.run())
-            walk.task.add_done_callback(lambda task: self._end(place, walk, config, task))
-        walk.run.rejoin(order)
-        ticket.late = walk.run.progress.task_id is not None
-        walk.tickets.append(ticket)
-        ticket.watch = lambda: walk.run.progress
-
-    def _leave(self, place: _Key, ticket: Ticket) -> None:
-        walk = self._walks.get(place)
-        if walk is None or ticket not in walk.tickets:
-            return
-        walk.tickets.remove(ticket)
-        ticket.done.set_exception(JobCancelled())
-        if walk.tickets:
-            return
-        if walk.run.abandon() and walk.task is not None:
-            # It stays listed until it has ended: the same order must not run twice, and whoever comes now waits.
-            walk.task.cancel()
-        else:
-            log.info("order %s goes on in the background", ticket.fingerprint[:12])
-
-    def _end(
-        self,
-        place: _Key,
-        walk: _Walk,
-        config: Config,
-        task: asyncio.Task[Finished],
-    ) -> None:
-        """Tell all who wait how it ended."""
-        if self._walks.get(place) is walk:
-            del self._walks[place]
-        error = None if task.cancelled() else task.exception()
-        if task.cancelled() or getattr(error, "code", None) == "cancelled":
-            # It gave up because nobody waited; whoever has come since starts anew.
-            for ticket in walk.tickets:
-                self._join(place, ticket, config, walk.run.order)
-            return
-        for ticket in walk.tickets:
-            if error is not None:
-                ticket.done.set_exception(detached(error))
-            else:
-                ticket.done.set_result(walk.finished_for(ticket, task.result()))
-        if error is not None and not walk.tickets:
-            log.warning(
-                "order %s, in the background: %s", walk.run.fingerprint[:12], getattr(error, "message", error)
-            )
 
 
 def _live_on(ready: Future[asyncio.AbstractEventLoop]) -> None:

@@ -167,7 +167,7 @@ def test_would_buy_names_what_is_neither_stored_nor_accepted(client: Client, ser
 def test_a_forgotten_order_is_told_as_that_and_not_as_a_failure(client: Client, service: Any) -> None:
     (task,) = left_running(client, service, 1)
     client.run(client.order(seed=2))
-    walking = client.engine._walks
+    walking = client.engine._walks.under_way
     service.finish_tasks()
     end = time.monotonic() + PATIENCE_S
     while walking and time.monotonic() < end:

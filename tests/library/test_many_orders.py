@@ -99,7 +99,7 @@ def test_whatever_becomes_of_orders_their_places_come_back(make: Callable[..., C
             ticket.leave()
     for ticket in tickets:
         ticket.done.exception(PATIENCE_S)
-    until(lambda: not client.engine._walks)
+    until(lambda: not client.engine._walks.under_way)
     assert client.account.places._taken == 0
     assert not client.account.places._queue
     assert all(row.holder is None for row in client.rows())
@@ -124,7 +124,7 @@ def test_eight_orders_under_way_are_left_at_once(make: Callable[..., Client], se
         assert isinstance(ticket.done.exception(SOON_S), JobCancelled)
     assert time.monotonic() - begun < SOON_S
     service.finish_tasks()
-    until(lambda: not client.engine._walks)
+    until(lambda: not client.engine._walks.under_way)
     assert len(service.tasks()) == 8
     assert {row.state for row in client.rows()} == {Is.STORED}
 
@@ -138,9 +138,11 @@ def test_leaving_a_queue_in_any_sequence_is_quiet(
     service.wait("status")
     until(lambda: len(client.account.places._queue) == 8)
     with caplog.at_level(logging.WARNING):
-        client.loop_call(lambda: [client.engine._leave(*_place_of(client, t)) for t in reversed(tickets)])
+        client.loop_call(
+            lambda: [client.engine._walks.leave(*_place_of(client, t)) for t in reversed(tickets)]
+        )
         service.finish_tasks()
-        until(lambda: not client.engine._walks)
+        until(lambda: not client.engine._walks.under_way)
     assert caplog.text == ""
     assert len(service.tasks()) == 1
 
@@ -162,7 +164,7 @@ def test_hundreds_of_orders_leave_neither_threads_nor_sockets_nor_tasks(
             ticket.leave()
         for ticket in tickets:
             ticket.done.exception(PATIENCE_S)
-        until(lambda: not client.engine._walks)
+        until(lambda: not client.engine._walks.under_way)
     after = _left(client)
     assert after["tasks"] <= before["tasks"]
     assert after["threads"] <= before["threads"] + 2
@@ -192,7 +194,7 @@ def test_nothing_is_said_to_asyncio_s_exception_handler(
             ticket.leave()
         for ticket in tickets:
             ticket.done.exception(PATIENCE_S)
-        until(lambda: not client.engine._walks)
+        until(lambda: not client.engine._walks.under_way)
         gc.collect()
         client.loop_call(gc.collect)
     assert [record for record in caplog.records if record.name == "asyncio"] == []

@@ -306,8 +306,8 @@ def test_an_error_that_nobody_expected_reaches_all_who_wait(client: Client, serv
     service.fault("create", "latency", seconds=60)
     tickets = client.tickets(client.order(), client.order())
     service.wait("status")
-    client.loop_call(lambda: client.engine._walks.copy())
-    (walk,) = client.engine._walks.values()
+    client.loop_call(lambda: client.engine._walks.under_way.copy())
+    (walk,) = client.engine._walks.under_way.values()
     walk.run.account.threads = None  # type: ignore[assignment]
     service.finish_tasks()
     for ticket in tickets:

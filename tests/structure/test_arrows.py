@@ -34,7 +34,8 @@ ABOVE = {
     "results": {"transport", "api", "images", "orders", "engine", "headless"},
     "images": {"transport", "api", "ledger", "results", "orders", "engine", "headless"},
     "api": {"ledger", "results", "images", "orders", "engine", "headless"},
-    "orders": {"engine", "headless"},
+    "orders": {"walks", "engine", "headless"},
+    "walks": {"engine", "headless"},
     "engine": {"headless", "__main__"},
 }
 
