@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from . import host, waiting
-from .submit_and_wait import output, outputs
+from .submit_and_wait import outputs
 from .v3 import CATEGORY, io
 
 if TYPE_CHECKING:
     from ..rivya.ledger import OrderRow
 
 MAX_TASKS = 64
-_TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_TASK_ID = r"[A-Za-z0-9_-]{1,128}"
 
 
 class RivyaCollectTasks(io.ComfyNode):
@@ -54,9 +54,8 @@ class RivyaCollectTasks(io.ComfyNode):
     @classmethod
     async def execute(cls, task_ids: str, timeout_s: int = 900) -> io.NodeOutput:
         from ..rivya import engine
-        from ..rivya.errors import RivyaError
-        from .delivery import Place, deliver
-        from .running import Watch, summary
+        from .delivery import Place, conclude
+        from .running import Watch
 
         named = parse_task_ids(task_ids)
         config = await waiting.result(engine.shared().codec(host.load_config))
@@ -68,9 +67,6 @@ class RivyaCollectTasks(io.ComfyNode):
         unique: dict[str, OrderRow] = {row.fingerprint: row for row in rows[:MAX_TASKS]}
         tickets = [engine.shared().collect(config, fingerprint) for fingerprint in unique]
         outcomes = await Watch(tickets, timeout_s, "Run again to collect them.").outcomes()
-        failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, RivyaError)}
-        if failures and (named or len(failures) == len(unique)):
-            raise summary(failures, len(unique), len(unique) - len(failures))
         places = [
             Place(
                 None,
@@ -83,7 +79,7 @@ class RivyaCollectTasks(io.ComfyNode):
         ]
         more = max(0, len(rows) - MAX_TASKS)
         notes = [f"{more} more are left: run again to collect them"] if more else []
-        return output(await deliver(places), len(failures), notes)
+        return await conclude(places, skip_failed=not named, notes=notes)
 
 
 def parse_task_ids(text: str) -> list[str]:
@@ -98,7 +94,7 @@ def parse_task_ids(text: str) -> list[str]:
         raise ValidationError("task_ids is not a text of at most 16,384 characters.")
     found = [word for word in dict.fromkeys(re.split(r"[\s,]+", text)) if word]
     for word in found:
-        if not _TASK_ID.fullmatch(word):
+        if not re.fullmatch(_TASK_ID, word):
             raise ValidationError(f"{ascii(word)[:60]} is not a task id.")
     if len(found) > MAX_TASKS:
         raise ValidationError(

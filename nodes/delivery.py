@@ -12,6 +12,8 @@ from ..rivya.errors import Charged, RivyaError, UnusableAnswerError
 from ..rivya.order import Finished
 from ..rivya.results import ResultGone
 from . import host, tensors, waiting
+from .running import summary
+from .v3 import io
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,29 @@ class Delivery:
         reused = f" · {self.reused} credits reused" if self.reused else ""
         count = sum(len(batch) for batch in self.images)
         return f"{count} picture{'s' if count != 1 else ''} · {self.charged} credits charged{reused}"
+
+
+async def conclude(places: Sequence[Place], *, skip_failed: bool, notes: Sequence[str] = ()) -> io.NodeOutput:
+    """The end of a run: the node's outputs, with the cost and ``notes`` on the node.
+
+    Raises:
+        RivyaError: for all orders that failed, unless ``skip_failed`` and there is a picture to deliver.
+    """
+    outcomes = {place.fingerprint: place.outcome for place in places}
+    failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, RivyaError)}
+    if failures and (not skip_failed or len(failures) == len(outcomes)):
+        host.say(f"{len(failures)} of {len(outcomes)} failed")
+        raise summary(failures, len(outcomes), len(outcomes) - len(failures))
+    delivery = await deliver(places)
+    failed = [f"{len(failures)} failed, see the report"] if failures else []
+    host.say("\n".join([delivery.text, *failed, *notes]))
+    return io.NodeOutput(
+        delivery.images,
+        delivery.masks,
+        delivery.task_ids,
+        delivery.report,
+        ui={"rivya": [{"charged": delivery.charged, "reused": delivery.reused}]},
+    )
 
 
 async def deliver(places: Sequence[Place]) -> Delivery:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..rivya import kontext
@@ -122,9 +121,8 @@ async def _run(
 ) -> io.NodeOutput:
     """Hand the orders over, wait, and deliver."""
     from ..rivya import engine
-    from ..rivya.errors import RivyaError
-    from .delivery import Place, deliver
-    from .running import Watch, summary
+    from .delivery import Place, conclude
+    from .running import Watch
 
     config: Config = await waiting.result(engine.shared().codec(host.load_config))
     config.require_key()
@@ -132,10 +130,6 @@ async def _run(
     tickets = engine.shared().order(config, list(unique.values()))
     remedy = f"Run again with seed {seed}, or use Rivya Collect Tasks, to get them for no more credits."
     outcomes = await Watch(tickets, timeout_s, remedy).outcomes()
-    failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, RivyaError)}
-    if failures and (not skip or len(failures) == len(unique)):
-        host.say(f"{len(failures)} of {len(unique)} failed")
-        raise summary(failures, len(unique), len(unique) - len(failures))
     places = [
         Place(
             reference=index // variations if order.reference is not None else None,
@@ -147,7 +141,7 @@ async def _run(
         for index, order in enumerate(orders)
     ]
     notice = engine.shared().ledger(config).notice
-    return output(await deliver(places), len(failures), [notice] if notice else [])
+    return await conclude(places, skip_failed=skip, notes=[notice] if notice else [])
 
 
 async def _stay_under_the_cap(config: Config, unique: dict[str, Order]) -> None:
@@ -159,19 +153,6 @@ async def _stay_under_the_cap(config: Config, unique: dict[str, Order]) -> None:
     bought = await waiting.result(engine.shared().would_buy(config, list(unique.values())))
     prices = {order.fingerprint: order.identity.params.credits for order in bought}
     limits.reserve_credits(host.executing()[0], config.max_credits_per_run, prices)
-
-
-def output(delivery: Any, failed: int = 0, notes: Sequence[str] = ()) -> io.NodeOutput:
-    """The node's outputs, with the cost on the node."""
-    failures = [f"{failed} failed, see the report"] if failed else []
-    host.say("\n".join([delivery.text, *failures, *notes]))
-    return io.NodeOutput(
-        delivery.images,
-        delivery.masks,
-        delivery.task_ids,
-        delivery.report,
-        ui={"rivya": [{"charged": delivery.charged, "reused": delivery.reused}]},
-    )
 
 
 def outputs() -> list[io.Output]:
