@@ -103,7 +103,7 @@ async def _read(
         f"the result at {host}", max_bytes, fields.get("content-encoding"), fields.get("content-length")
     )
     began, arrived = time.monotonic(), 0
-    async with aclosing(answer.chunks()) as chunks:  # type: ignore[type-var]
+    async with aclosing(answer.chunks()) as chunks:
         async for chunk in chunks:
             for _ in body.feed(chunk):
                 await asyncio.sleep(0)

@@ -8,8 +8,7 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import httpcore
@@ -95,12 +94,6 @@ current: ContextVar[Flight | None] = ContextVar("rivya_flight", default=None)
 """The exchange that the running task belongs to; also how log records of httpcore are known for ours."""
 
 
-@dataclass(frozen=True)
-class _Outcome(Generic[T]):
-    result: T | None
-    error: RivyaError | None = None
-
-
 async def fly(talk: Callable[[Flight], Awaitable[T]], total_s: float, whom: str) -> T:
     """Run one exchange with ``whom`` in a task of its own, which outlives this call by no more than an instant.
 
@@ -123,27 +116,28 @@ async def fly(talk: Callable[[Flight], Awaitable[T]], total_s: float, whom: str)
         await asyncio.wait({task}, timeout=_UNWIND_S)
         raise
     outcome = task.result()
-    if outcome.error is None:
-        return outcome.result  # type: ignore[return-value]
+    if not isinstance(outcome, RivyaError):
+        return outcome
     if late:
         raise RivyaTimeoutError(
             f"{whom} took longer than {total_s:.0f} s.",
             charged=None,
-            delivery=_delivery(flight, outcome.error),
+            delivery=_delivery(flight, outcome),
         )
-    raise outcome.error
+    raise outcome
 
 
-async def _outcome(flight: Flight, talk: Callable[[Flight], Awaitable[T]], whom: str) -> _Outcome[T]:
+async def _outcome(flight: Flight, talk: Callable[[Flight], Awaitable[T]], whom: str) -> T | RivyaError:
+    """What ``talk`` gives, or its error as a value."""
     current.set(flight)
     silence()
     try:
-        return _Outcome(await talk(flight))
+        return await talk(flight)
     except RivyaError as error:
         error.__context__ = error.__cause__ = None
-        return _Outcome(None, error.with_traceback(None))
+        return error.with_traceback(None)
     except Exception as error:
-        return _Outcome(None, _translated(error, flight, whom))
+        return _translated(error, flight, whom)
 
 
 def _delivery(flight: Flight, error: Exception) -> Delivery:
@@ -186,7 +180,8 @@ def _translated(error: Exception, flight: Flight, whom: str) -> RivyaError:
 
 def _reason(error: BaseException) -> str:
     """Why a connection did not come about, from the innermost cause that says so."""
-    text, cause, depth = "", error, 0
+    cause: BaseException | None = error
+    text, depth = "", 0
     while cause is not None and depth < 10:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return clean_text(f"its certificate is not valid ({cause.verify_message})", 160)
@@ -195,7 +190,7 @@ def _reason(error: BaseException) -> str:
             text = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
         elif not text and not isinstance(cause, OSError):
             text = str(cause)
-        cause, depth = cause.__cause__ or cause.__context__, depth + 1  # type: ignore[assignment]
+        cause, depth = cause.__cause__ or cause.__context__, depth + 1
     return clean_text(text or "no connection", 160)
 
 

@@ -9,7 +9,8 @@ httpcore's business, and so does setting it up, through a proxy or not.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import cast
 
 import anyio
 import httpcore
@@ -35,9 +36,10 @@ class Answer:
     def headers(self) -> Sequence[tuple[bytes, bytes]]:
         return self._response.headers
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body, piece by piece, as it comes."""
-        return self._response.aiter_stream()
+        # httpcore promises an iterator; what it gives is a generator, which can be closed.
+        return cast("AsyncGenerator[bytes, None]", self._response.aiter_stream())
 
     async def aclose(self) -> None:
         """Keep the connection where the answer was read to its end, close it otherwise."""

@@ -45,7 +45,7 @@ _SLOWEST_LINE = 125_000
 _SYSTEM_BUFFER_BYTES = 4 * 1024 * 1024
 """Most that the operating system takes off us before it has left the machine."""
 
-_PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+", re.ASCII)
+_PATH = r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+"
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Transport:
 
     def _url(self, path: str) -> httpx.URL:
         """The path at the base URL. What could lead anywhere else is refused before anything is sent."""
-        if len(path) > 1024 or not _PATH.fullmatch(path):
+        if len(path) > 1024 or not re.fullmatch(_PATH, path):
             raise ValidationError(
                 f"This path cannot be asked: {clean_text(path, 100)}", delivery=Delivery.NEVER
             )
@@ -253,7 +253,7 @@ async def _reply(answer: Answer, max_bytes: int, key: str | None) -> Reply:
         body = Body(
             "the answer of Rivya", max_bytes, headers.get("content-encoding"), headers.get("content-length")
         )
-        async with aclosing(answer.chunks()) as chunks:  # type: ignore[type-var]
+        async with aclosing(answer.chunks()) as chunks:
             async for chunk in chunks:
                 for _ in body.feed(chunk):
                     await asyncio.sleep(0)

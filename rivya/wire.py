@@ -191,22 +191,19 @@ async def in_thread(work: Callable[..., T], *args: Any) -> T:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
+    def settle(setter: Callable[[Any], None], outcome: Any) -> None:
+        if not future.done():
+            setter(outcome)
 
     def run() -> None:
-        result, error = None, None
+        setter: Callable[[Any], None] = future.set_result
+        outcome: Any
         try:
-            result = work(*args)
-        except BaseException as caught:
-            error = caught
+            outcome = work(*args)
+        except BaseException as error:
+            setter, outcome = future.set_exception, error
         try:
-            loop.call_soon_threadsafe(settle, result, error)
+            loop.call_soon_threadsafe(settle, setter, outcome)
         except RuntimeError:
             pass  # The loop was closed meanwhile: nobody waits.
 
