@@ -170,8 +170,8 @@ def plot(found: dict[str, Any], path: Path) -> None:
         panels[2].annotate(
             name, (polls, lag), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9
         )
-    panels[2].set(xlim=(0, 4), ylim=(0, None), xlabel="questions an order", ylabel="s")
-    panels[2].margins(y=0.25)
+    highest = max(lag for _, lag, _ in points.values())
+    panels[2].set(xlim=(0, 4), ylim=(0, 1.25 * highest), xlabel="questions an order", ylabel="s")
     panels[2].set_title("from the end to noticing it", fontsize=10)
     panels[1].set_xticks([0, 1], ["core's Kontext node", "Rivya"])
     handles, labels = panels[0].get_legend_handles_labels()

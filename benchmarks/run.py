@@ -56,7 +56,7 @@ class Bench:
 
     def _ours(self, side: edits.Ours) -> dict[str, Any]:
         found = {
-            "single": edits.single_edits(side, 2 if self.quick else 12, seed=11),
+            "single": edits.single_edits(side, 2 if self.quick else 20, seed=11),
             "eight": edits.eight_edits(side, 21, "batch"),
             "many": edits.many_edits(side, 2 if self.quick else 8, 8, bound=8, seed=31),
             "second_run": edits.second_run(side),
@@ -66,7 +66,7 @@ class Bench:
         return {**found, "noticing": edits.noticing(side)}
 
     def _core(self, side: edits.Core) -> dict[str, Any]:
-        found = {"single": edits.single_edits(side, 2 if self.quick else 12, seed=11)}
+        found = {"single": edits.single_edits(side, 2 if self.quick else 20, seed=11)}
         noticing = edits.noticing(side)
         return {**found, "eight": edits.eight_edits(side, 21), "noticing": noticing}
 

@@ -33,7 +33,7 @@ WINDOW = 64
 
 _ADVICE_FIRST_S, _ADVICE_STEP_S = 2.5, 5.0
 _ADVICE_SHARE = 0.97  # of the questions beyond the first one: room for what the distribution does not know
-_PRICES_S = tuple(0.45 * 1.25**i for i in range(16))
+_PRICES_S = tuple(0.36 * 1.25**i for i in range(17))
 _FIRST_GUESS_S = 7.0  # what an image edit takes, as long as nothing is known
 # Before the first finished order: each later than its like in the advice, so that they are never more.
 _OPENING_S = (5.6, 8.6, 12.8, 17.9)
