@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .desk import Desk
 
 
-class Handle:
+class Handle(ABC):
     """The desk of a running sandbox.
 
     Attributes:
@@ -35,9 +36,9 @@ class Handle:
         self.results_url = results_url
         self.key = key
 
+    @abstractmethod
     def call(self, operation: str, **arguments: Any) -> Any:
         """Carry out one operation of the desk; ValueError when it is refused."""
-        raise NotImplementedError
 
     def book(self) -> dict[str, Any]:
         """Accounts, tasks, uploads, entries, requests, violations and errors, as plain values."""

@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | ``service`` | one test | the sandbox (`support.service.Watched`): ``url``, ``key``, ``tasks()``, ``fault()`` ... |
 | ``comfy`` | one test | the shared ComfyUI (`support.comfy.RivyaComfyUI`), set up for ``service``, its memory emptied |
+| ``small_disk`` | one test | a disk of one megabyte, to be filled with `support.disk.fill` |
 | ``comfyui`` | the run of one worker | the ComfyUI process behind ``comfy`` |
 | ``start_comfyui`` | one test | starts ComfyUI processes of the test's own: ``start_comfyui(base=..., env={...})`` |
 | ``browser``, ``page`` | run, test | a Chromium, and an empty page of it that reports its errors |
@@ -12,6 +13,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +95,18 @@ def service(_sandbox: Any) -> Iterator[Watched]:
     yield watched
     _sandbox.clear_faults()
     assert not watched.violations()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs root")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @pytest.fixture(scope="session")

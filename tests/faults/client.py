@@ -1,6 +1,6 @@
 """The library as a worker uses it: everything real, only the waits are short.
 
-Timeouts, retry budget and pace of polling are values that the library takes; these are values of a test.
+Its waits are those of `support.quick`.
 """
 
 from __future__ import annotations
@@ -13,68 +13,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rivya import buying, engine, orders
-from rivya.account import Account
-from rivya.api import Api
-from rivya.calls import Caller
 from rivya.config import Config
 from rivya.errors import Charged, RivyaError, RivyaTimeoutError
-from rivya.jobs import Ticket
+from rivya.jobs import JobCancelled, Ticket
 from rivya.kontext import Identity, KontextParams
 from rivya.ledger import Ledger
 from rivya.order import Finished, Order
-from rivya.policy import RetryPolicy
 from rivya.secret import Secret
-from rivya.transport import Timeouts, Transport
+from support.quick import QuickAccount, picture
 
 READ_S = 0.6
 
 
-class QuickPace:
-    """Asks twenty times a second."""
-
-    def next_poll(self, *_: object, **__: object) -> float:
-        return 0.05
-
-    def expected_s(self) -> float:
-        return 0.05
-
-    def progress(self, elapsed_s: float) -> float:
-        return 0.5
-
-
-class QuickAccount(Account):
-    """An account with the waits of a test."""
+class FaultsAccount(QuickAccount):
+    """Patient enough for processes that are many at once."""
 
     read_s = READ_S
-
-    def __init__(self, config: Config, *rest: Any) -> None:
-        super().__init__(config, *rest)
-        self.transport = Transport(
-            config.base_url,
-            config.require_key(),
-            allowed_networks=config.allowed_result_networks,
-            timeouts=Timeouts(connect_s=2.0, read_s=self.read_s, write_s=2.0, total_s=60.0),
-        )
-        self.retry = RetryPolicy(base_s=0.02, cap_s=0.2, budget_s=config.retry_budget_s)
-        self.api = Api(Caller(self.transport, self.retry, self.bound))
-
-    async def pace(self, model: str, mode: str) -> Any:
-        return QuickPace()
+    total_s = 60.0
+    retry_cap_s = 0.2
+    poll_s = 0.05
 
 
 def quicken() -> None:
     """Let the engines of this process use quick accounts."""
-    engine.Account = QuickAccount  # type: ignore[misc]
+    engine.Account = FaultsAccount  # type: ignore[misc]
     buying._CONFLICT_PAUSE_S = 0.05
     orders._OTHERS_CHECK_S = 0.02
-
-
-def picture(number: int, size: tuple[int, int] = (24, 16)) -> np.ndarray[Any, Any]:
-    """A small picture of its own for every number: uint8, (height, width, 3)."""
-    return np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
 
 
 class Client:
@@ -82,7 +47,7 @@ class Client:
 
     def __init__(self, home: str | Path, url: str, key: str, **settings: Any) -> None:
         quick = {"retry_budget_s": 1.5, "conflict_wait_s": 0.4, "max_concurrency": 64}
-        QuickAccount.read_s = settings.pop("read_s", READ_S)
+        FaultsAccount.read_s = settings.pop("read_s", READ_S)
         if "busy_s" in settings:
             engine.Ledger = partial(Ledger, busy_s=settings.pop("busy_s"))  # type: ignore[misc, assignment]
         self.config = Config(home=Path(home), base_url=url, key=Secret(key), **{**quick, **settings})
@@ -175,7 +140,7 @@ def _outcome(ticket: Ticket) -> Finished | RivyaError | None:
         known = Charged.YES if progress.since is not None else Charged.UNKNOWN
         return RivyaTimeoutError("The picture was not ready.", task_id=progress.task_id, charged=known)
     error = ticket.done.exception()
-    if isinstance(error, engine.JobCancelled):
+    if isinstance(error, JobCancelled):
         return None
     if error is not None and not isinstance(error, RivyaError):
         raise error

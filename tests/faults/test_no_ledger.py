@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 
 from faults.zygote import Worker
 from rivya.ledger import FILE_NAME
+from support.disk import fill
 
 TEXT: dict[str, Any] = {"prompt": "a quiet harbour", "seed": 3}
 NEW: dict[str, Any] = {**TEXT, "seed": 4}
@@ -33,28 +33,6 @@ def refused(told: list[dict[str, Any]], service: Any, *words: str) -> None:
         assert error["hint"]
         assert all(word in error["message"] for word in words), error["message"]
     assert service.requests("create") == []
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting needs root")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while file.write(b"x" * 4096) == 4096:
-                pass
-        except OSError:
-            pass
-    return filler
 
 
 def test_a_full_disk_is_refused_before_anything_is_sent(

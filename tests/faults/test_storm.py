@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from faults.client import READ_S, Client, QuickAccount
+from faults.client import READ_S, Client, FaultsAccount
 from faults.zygote import Worker
 from rivya import engine
 
@@ -163,7 +163,7 @@ def test_when_the_order_of_one_fails_the_other_hears_the_same_and_orders_nothing
     replaying: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two engines of one process are two holders, like those of two processes, and can be watched."""
-    monkeypatch.setattr(engine, "Account", QuickAccount)
+    monkeypatch.setattr(engine, "Account", FaultsAccount)
     replaying.fault("create", "fail_task", times=None)
     replaying.fault("create", "latency", seconds=60, times=None)
     clients = [Client(tmp_path / "state", replaying.url, replaying.key) for _ in range(2)]

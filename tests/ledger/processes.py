@@ -28,18 +28,6 @@ def prepared(book, fingerprint="f", attempt=1, body=b"{}", scope="s"):
 OPEN_LEDGER = "book = ledger.Ledger(folder, locks.Holder(folder))\n"
 
 
-def fill(disk: Path) -> Path:
-    """Fill a small disk to the last block; the file that does it."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while file.write(b"x" * 4096) == 4096:
-                pass
-        except OSError:
-            pass
-    return filler
-
-
 class Program:
     """A running program. ``say`` in it is ``heard`` here, ``go`` here ends a ``wait`` there."""
 

@@ -11,10 +11,11 @@ from sqlite3 import OperationalError, connect
 
 import pytest
 
-from ledger.processes import Program, fill
+from ledger.processes import Program
 from rivya import database, schema
 from rivya.errors import Charged, LedgerError
 from rivya.ledger import FILE_NAME, Ledger, OrderRow, State
+from support.disk import fill
 
 Prepare = Callable[..., OrderRow]
 OpenLedger = Callable[..., Ledger]

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from library.client import READ_S
 from rivya.api import Api
 from rivya.calls import Caller
 from rivya.errors import RivyaError
 from rivya.policy import Bound, RetryPolicy
 from rivya.secret import Secret
 from rivya.transport import Timeouts, Transport
+from support.quick import QuickAccount
 
 T = TypeVar("T")
 BODY = b'{"model":"flux-kontext-pro","prompt":"a quiet harbour","params":{}}'
@@ -26,7 +26,7 @@ class Line:
 
     def __init__(self, service: Any, bound: Bound, **retry: float) -> None:
         key = Secret(service.key) if service.key else None
-        times = Timeouts(connect_s=2.0, read_s=READ_S, write_s=2.0, total_s=10.0)
+        times = Timeouts(connect_s=2.0, read_s=QuickAccount.read_s, write_s=2.0, total_s=10.0)
         self.transport = Transport(service.url, key, timeouts=times)
         self.bound = bound
         policy = RetryPolicy(**{"base_s": 0.02, "cap_s": 0.1, "budget_s": 3.0, **retry})

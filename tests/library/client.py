@@ -1,6 +1,6 @@
 """The library as these tests use it: a real engine on real sockets and files, only its waits are short.
 
-Time limits, retry budget and the pace of polling are values that the library takes; these are values of a test.
+Its waits are those of `support.quick`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,11 @@ from pathlib import Path
 from sqlite3 import connect
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from rivya import engine
 from rivya.account import Account
-from rivya.api import Api
-from rivya.calls import Caller
 from rivya.config import Config
 from rivya.errors import RivyaError
 from rivya.jobs import Ticket
@@ -29,47 +26,14 @@ from rivya.kontext import Identity, KontextParams
 from rivya.ledger import Ledger, OrderRow
 from rivya.locks import Holder
 from rivya.order import Finished, Order, State
-from rivya.policy import RetryPolicy
 from rivya.references import Reference
 from rivya.results import ResultStore
 from rivya.secret import Secret
-from rivya.transport import Timeouts, Transport
+from support.quick import picture
 
-READ_S = 0.8
 PATIENCE_S = 20.0
 SOON_S = 3.0
 """What takes no time, on a machine that does much else."""
-
-
-class QuickPace:
-    """Asks fifty times a second."""
-
-    def next_poll(self, *_: object, **__: object) -> float:
-        return 0.02
-
-    def expected_s(self) -> float:
-        return 0.02
-
-    def progress(self, elapsed_s: float) -> float:
-        return 0.5
-
-
-class QuickAccount(Account):
-    """An account with the waits of a test."""
-
-    def __init__(self, config: Config, *rest: Any) -> None:
-        super().__init__(config, *rest)
-        self.transport = Transport(
-            config.base_url,
-            config.require_key(),
-            allowed_networks=config.allowed_result_networks,
-            timeouts=Timeouts(connect_s=2.0, read_s=READ_S, write_s=2.0, total_s=10.0),
-        )
-        self.retry = RetryPolicy(base_s=0.02, cap_s=0.1, budget_s=config.retry_budget_s)
-        self.api = Api(Caller(self.transport, self.retry, self.bound))
-
-    async def pace(self, model: str, mode: str) -> Any:
-        return QuickPace()
 
 
 class Client:
@@ -104,7 +68,7 @@ class Client:
         return Order(identity, reference)
 
     def reference(self, number: int = 1, encoding: str = "auto") -> Reference:
-        return self.engine.reference(self.config, lambda: pixels(number), encoding).result(PATIENCE_S)
+        return self.engine.reference(self.config, lambda: picture(number), encoding).result(PATIENCE_S)
 
     def tickets(self, *orders: Order) -> list[Ticket]:
         return self.engine.order(self.config, orders)
@@ -147,15 +111,10 @@ def locked(home: Path) -> Iterator[None]:
         connection.close()
 
 
-def pixels(number: int, size: tuple[int, int] = (24, 16)) -> np.ndarray[Any, Any]:
-    """A small picture of its own for every number: uint8, (height, width, 3)."""
-    return np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-
-
 def png(number: int, size: tuple[int, int] = (24, 16)) -> bytes:
     """The same as a file."""
     file = BytesIO()
-    Image.fromarray(pixels(number, size)).save(file, "PNG")
+    Image.fromarray(picture(number, size)).save(file, "PNG")
     return file.getvalue()
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import sandbox
-from library.client import Client, QuickAccount
+from library.client import Client
 from rivya import buying, engine, orders
+from support.quick import QuickAccount
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rivya
-from library.client import Client, locked, pixels, png
+from library.client import Client, locked, png
 from rivya import engine, headless
 from rivya.errors import (
     Charged,
@@ -22,6 +22,7 @@ from rivya.errors import (
     RivyaTimeoutError,
     ValidationError,
 )
+from support.quick import picture
 
 
 @pytest.fixture
@@ -52,13 +53,13 @@ def test_a_picture_may_be_given_as_path_text_bytes_or_array(
 ) -> None:
     path = tmp_path / "photo.png"
     path.write_bytes(png(1))
-    given: dict[str, Any] = {"path": path, "text": str(path), "bytes": png(1), "array": pixels(1)}
+    given: dict[str, Any] = {"path": path, "text": str(path), "bytes": png(1), "array": picture(1)}
     assert rivya.edit("make it night", given[kind]).source == "new"
-    assert rivya.edit("make it night", pixels(1)).source == "stored"
+    assert rivya.edit("make it night", picture(1)).source == "stored"
 
 
 def test_a_grey_array_of_two_dimensions_is_a_picture_too(program: Client) -> None:
-    assert rivya.edit("make it night", pixels(1)[:, :, 0]).source == "new"
+    assert rivya.edit("make it night", picture(1)[:, :, 0]).source == "new"
 
 
 def test_without_a_picture_one_is_made_from_the_prompt(program: Client, service: Any) -> None:
@@ -85,7 +86,7 @@ def test_several_pictures_and_variations_come_picture_major_and_failures_as_valu
     service.fault("create", "fail_task", after=1)
     calls: list[tuple[int, int]] = []
     results = headless.edit_all(
-        "make it night", [pixels(1), pixels(2)], variations=2, on_progress=lambda *call: calls.append(call)
+        "make it night", [picture(1), picture(2)], variations=2, on_progress=lambda *call: calls.append(call)
     )
     assert len(results) == 4
     failed = [result for result in results if isinstance(result, RivyaError)]
@@ -103,7 +104,7 @@ def test_several_pictures_and_variations_come_picture_major_and_failures_as_valu
 
 
 def test_the_same_picture_twice_is_paid_once_and_given_twice(program: Client, service: Any) -> None:
-    first, second = headless.edit_all("make it night", [pixels(1), pixels(1)])
+    first, second = headless.edit_all("make it night", [picture(1), picture(1)])
     assert isinstance(first, headless.Edited)
     assert isinstance(second, headless.Edited)
     assert first.data == second.data
@@ -181,7 +182,7 @@ def test_without_a_key_nothing_is_sent(
 def test_what_is_outside_of_the_table_is_refused_before_anything_is_sent(
     program: Client, service: Any, options: dict[str, Any]
 ) -> None:
-    call: dict[str, Any] = {"prompt": "make it night", "image": pixels(1), **options}
+    call: dict[str, Any] = {"prompt": "make it night", "image": picture(1), **options}
     with pytest.raises(RivyaError):
         rivya.edit(**call)
     assert service.requests() == []
@@ -208,7 +209,7 @@ def test_the_cap_of_credits_counts_only_what_is_new(
 
 
 def test_one_picture_that_cannot_be_read_does_not_stop_the_others(program: Client, service: Any) -> None:
-    good, bad = headless.edit_all("make it night", [pixels(1), b"this is no picture"])
+    good, bad = headless.edit_all("make it night", [picture(1), b"this is no picture"])
     assert isinstance(good, headless.Edited)
     assert isinstance(bad, RivyaError)
     assert bad.charged is Charged.NO

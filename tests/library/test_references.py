@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from library.client import PATIENCE_S, SOON_S, Client, pixels
+from library.client import PATIENCE_S, SOON_S, Client
 from rivya.errors import Charged, ServiceUnavailableError, ValidationError
 from rivya.images import pixel_hash
 from rivya.ledger import State as Is
+from support.quick import picture
 
 
 def age(client: Client, seconds: float) -> None:
@@ -33,14 +34,14 @@ def test_an_upload_says_what_it_is_and_for_which_model(client: Client, service: 
     assert upload["name"] == reference.name
     assert upload["sha256"] == reference.content_hash
     assert upload["url"] == reference.url
-    assert reference.identity == pixel_hash(pixels(1))
+    assert reference.identity == pixel_hash(picture(1))
 
 
 def test_the_same_pixels_go_up_once_also_at_the_same_time_and_after_a_restart(
     make: Callable[..., Client], service: Any
 ) -> None:
     client = make()
-    jobs = [client.engine.reference(client.config, lambda: pixels(1)) for _ in range(5)]
+    jobs = [client.engine.reference(client.config, lambda: picture(1)) for _ in range(5)]
     assert len({job.result(PATIENCE_S).url for job in jobs}) == 1
     again = make()
     assert again.reference().url == jobs[0].result().url
@@ -197,7 +198,7 @@ def test_an_upload_is_repeated_after_trouble(client: Client, service: Any) -> No
 
 def test_at_most_four_uploads_are_under_way_at_once(client: Client, service: Any) -> None:
     service.fault("upload", "stall", when="before", seconds=20, times=None)
-    jobs = [client.engine.reference(client.config, lambda n=n: pixels(n)) for n in range(8)]
+    jobs = [client.engine.reference(client.config, lambda n=n: picture(n)) for n in range(8)]
     service.wait("upload", stage="received", count=4)
     client.loop_call(lambda: None)
     assert len(service.requests("upload")) == 4
@@ -207,7 +208,7 @@ def test_at_most_four_uploads_are_under_way_at_once(client: Client, service: Any
 
 def test_a_cancelled_upload_ends_at_once_and_holds_up_nobody_else(client: Client, service: Any) -> None:
     service.fault("upload", "stall", when="before", seconds=20)
-    job = client.engine.reference(client.config, lambda: pixels(1))
+    job = client.engine.reference(client.config, lambda: picture(1))
     service.wait("upload", stage="received")
     job.cancel()
     assert job.done.exception(SOON_S) is not None
@@ -227,7 +228,7 @@ def test_pixels_are_read_and_encoded_outside_of_the_engine_s_loop(client: Client
 
     def load() -> Any:
         threads.append(threading.current_thread().name)
-        return pixels(1)
+        return picture(1)
 
     client.engine.reference(client.config, load).result(PATIENCE_S)
     assert threads

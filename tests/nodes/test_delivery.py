@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 import sandbox
-from library.client import PATIENCE_S, Client, QuickAccount
+from library.client import PATIENCE_S, Client
 from library.pack import delivery
 from rivya import engine
 from rivya.errors import Charged, RivyaError, TaskFailedError
 from rivya.order import Finished
+from support.quick import QuickAccount
 
 
 @pytest.fixture

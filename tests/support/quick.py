@@ -1,0 +1,61 @@
+"""The library with the waits of a test: everything real, only time limits, retries and pace are short.
+
+They are values that the library takes; these are values of a test.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rivya.account import Account
+from rivya.api import Api
+from rivya.calls import Caller
+from rivya.config import Config
+from rivya.policy import RetryPolicy
+from rivya.transport import Timeouts, Transport
+
+
+class QuickPace:
+    """Asks every ``poll_s`` seconds."""
+
+    def __init__(self, poll_s: float) -> None:
+        self._poll_s = poll_s
+
+    def next_poll(self, *_: object, **__: object) -> float:
+        return self._poll_s
+
+    def expected_s(self) -> float:
+        return self._poll_s
+
+    def progress(self, elapsed_s: float) -> float:
+        return 0.5
+
+
+class QuickAccount(Account):
+    """An account with the waits of a test, in seconds."""
+
+    read_s = 0.8
+    total_s = 10.0
+    retry_cap_s = 0.1
+    poll_s = 0.02
+
+    def __init__(self, config: Config, *rest: Any) -> None:
+        super().__init__(config, *rest)
+        self.transport = Transport(
+            config.base_url,
+            config.require_key(),
+            allowed_networks=config.allowed_result_networks,
+            timeouts=Timeouts(connect_s=2.0, read_s=self.read_s, write_s=2.0, total_s=self.total_s),
+        )
+        self.retry = RetryPolicy(base_s=0.02, cap_s=self.retry_cap_s, budget_s=config.retry_budget_s)
+        self.api = Api(Caller(self.transport, self.retry, self.bound))
+
+    async def pace(self, model: str, mode: str) -> Any:
+        return QuickPace(self.poll_s)
+
+
+def picture(number: int, size: tuple[int, int] = (24, 16)) -> np.ndarray[Any, Any]:
+    """A small picture of its own for every number: uint8, (height, width, 3)."""
+    return np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
