@@ -68,8 +68,8 @@ _PRIVATE = ("this machine", "a private network")
 _LOCAL_ENDINGS = (
     "localhost", "local", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "home.arpa",
 )  # fmt: skip
-_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*\.?", re.ASCII)
-_NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)", re.ASCII)
+_NAME = r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*\.?"
+_NUMBER = r"(0x[0-9a-f]*|[0-9]+)"
 
 
 class Guard:
@@ -97,10 +97,10 @@ class Guard:
                 raise _refused(host, "is not a plain IPv6 address")
             self.check_address(host, str(address))
             return
-        if not _NAME.fullmatch(name):
+        if not re.fullmatch(_NAME, name):
             raise _refused(host, "is not a host name")
         labels = name.rstrip(".").split(".")
-        if _NUMBER.fullmatch(labels[-1]):
+        if re.fullmatch(_NUMBER, labels[-1]):
             # Short, octal, decimal and hexadecimal forms are read differently by different programs.
             address = _literal(name)
             if address is None:

@@ -18,18 +18,18 @@ MAX_NUMBER_LENGTH = 40
 MAX_URL_LENGTH = 8192
 MAX_QUOTE = 200
 
-_ANSI = re.compile(
+_ANSI = (
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # operating system commands, such as window titles and links
     r"|[\x1b\x9b]\[?[0-?]*[ -/]*[@-~]"
 )
-_KEY = re.compile(r"(rvya_sk_)[A-Za-z0-9_\-]+")
-_BEARER = re.compile(r"(?i)(bearer\s+)[A-Za-z0-9._~+/=\-]{8,}")
-_URL_QUERY = re.compile(r"(?i)(https?:\\?/\\?/[^\s\"'<>?#]*)[?#][^\s\"'<>]*")
-_HOST_DIALOGS = re.compile(r"Unauthorized: Please login|Payment Required: Please add")
+_KEY = r"(rvya_sk_)[A-Za-z0-9_\-]+"
+_BEARER = r"(?i)(bearer\s+)[A-Za-z0-9._~+/=\-]{8,}"
+_URL_QUERY = r"(?i)(https?:\\?/\\?/[^\s\"'<>?#]*)[?#][^\s\"'<>]*"
+_HOST_DIALOGS = r"Unauthorized: Please login|Payment Required: Please add"
 """Beginnings of texts for which ComfyUI's frontend opens its own login and top-up dialogs in place of the error."""
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
-_URL_CHARACTERS = re.compile(r"[!-~]+", re.ASCII)
+_ID = r"[A-Za-z0-9_-]{1,128}"
+_URL_CHARACTERS = r"[!-~]+"
 
 
 def parse_object(body: bytes, what: str) -> dict[str, Any]:
@@ -76,13 +76,13 @@ def clean_text(text: str, limit: int = 300) -> str:
     and the queries of URLs, which sign them, are cut out.
     """
     text = text[: 16 * limit + 1024]
-    text = _ANSI.sub("", text)
+    text = re.sub(_ANSI, "", text)
     text = "".join(_shown(c) for c in text)
-    text = _URL_QUERY.sub(r"\1?…", text)
-    text = _KEY.sub(r"\1…", text)
-    text = _BEARER.sub(r"\1…", text)
+    text = re.sub(_URL_QUERY, r"\1?…", text)
+    text = re.sub(_KEY, r"\1…", text)
+    text = re.sub(_BEARER, r"\1…", text)
     text = " ".join(text.split()).replace("<", "\u2039").replace(">", "\u203a")
-    text = _HOST_DIALOGS.sub(lambda found: found[0].lower(), text)
+    text = re.sub(_HOST_DIALOGS, lambda found: found[0].lower(), text)
     return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
 
 
@@ -98,7 +98,7 @@ def file_id(value: object) -> str:
 
 def http_url(value: object) -> str:
     """An absolute http or https URL of at most 8192 printable ASCII characters, without user or password."""
-    if not isinstance(value, str) or len(value) > MAX_URL_LENGTH or not _URL_CHARACTERS.fullmatch(value):
+    if not isinstance(value, str) or len(value) > MAX_URL_LENGTH or not re.fullmatch(_URL_CHARACTERS, value):
         raise _malformed("URL", value)
     try:
         parts = urlsplit(value)
@@ -191,7 +191,7 @@ def _shown(character: str) -> str:
 
 
 def _identifier(value: object, name: str) -> str:
-    if not isinstance(value, str) or not _ID.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(_ID, value):
         raise _malformed(name, value)
     return value
 

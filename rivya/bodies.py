@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from io import BytesIO
+from zlib import MAX_WBITS, decompressobj
+from zlib import error as zlib_error
 
 from .errors import Delivery, UnusableAnswerError
 
@@ -12,7 +13,7 @@ _STEP_BYTES = 256 * 1024
 _FREE_PIECES = 4096
 _SMALLEST_PIECE = 64
 _PIECES_IN_A_ROW = 64
-_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_GZIP_OR_ZLIB = 32 + MAX_WBITS
 
 
 class Body:
@@ -37,7 +38,7 @@ class Body:
         name = (encoding or "identity").strip().lower()
         if name not in ("identity", "", "gzip", "x-gzip", "deflate"):
             raise self._refused("comes in an encoding that was not asked for", "unusable_encoding")
-        self._inflater = zlib.decompressobj(_GZIP_OR_ZLIB) if name not in ("identity", "") else None
+        self._inflater = decompressobj(_GZIP_OR_ZLIB) if name not in ("identity", "") else None
         if length is not None and length.isdecimal() and int(length[:20]) > cap:
             raise self._too_large()
 
@@ -63,7 +64,7 @@ class Body:
             room = min(_STEP_BYTES, self._cap - self._size + 1)
             try:
                 self._keep(self._inflater.decompress(chunk, room))
-            except zlib.error:
+            except zlib_error:
                 raise self._refused("is damaged: it cannot be decompressed", "unusable_encoding") from None
             chunk = self._inflater.unconsumed_tail
             yield

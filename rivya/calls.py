@@ -149,9 +149,9 @@ def _service_error(reply: Reply, request_id: str | None, now: datetime) -> Rivya
         body = answers.parse_object(reply.body, "the error answer")
         error = body.get("error")
         if isinstance(error, dict):
-            code = _word(error.get("code"))
+            code = _short_text(error.get("code"))
             message = answers.clean_text(str(error.get("message") or ""))
-            request_id = _word(error.get("requestId")) or request_id
+            request_id = _short_text(error.get("requestId")) or request_id
     except UnusableAnswerError:
         # A proxy's HTML page, say: the status alone decides.
         message = ""
@@ -168,7 +168,7 @@ def _service_error(reply: Reply, request_id: str | None, now: datetime) -> Rivya
     )
 
 
-def _word(value: object) -> str | None:
+def _short_text(value: object) -> str | None:
     return answers.clean_text(value, 128) if isinstance(value, str) and value else None
 
 

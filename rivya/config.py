@@ -143,7 +143,7 @@ def normalise_base_url(text: object) -> str:
     except ValueError:
         raise ConfigurationError("The Rivya base URL cannot be read.", hint=_BASE_URL_HINT) from None
     plain = parts.scheme == "http" and is_loopback_name(host)
-    if not _HOST.fullmatch(host) or not (parts.scheme == "https" or plain):
+    if not re.fullmatch(_HOST, host) or not (parts.scheme == "https" or plain):
         raise ConfigurationError(
             "The Rivya base URL is neither https nor http on this machine.", hint=_BASE_URL_HINT
         )
@@ -156,7 +156,7 @@ def normalise_base_url(text: object) -> str:
     return f"{parts.scheme}://{shown}" + ("" if port in (None, default_port) else f":{port}")
 
 
-_HOST = re.compile(r"[a-z0-9._:-]+", re.ASCII)
+_HOST = r"[a-z0-9._:-]+"
 _BASE_URL_HINT = f"Correct {ENV_BASE_URL} or base_url in config.json; without both it is {DEFAULT_BASE_URL}."
 
 

@@ -23,7 +23,7 @@ _MAX_SCANNED_PIXELS = 2_000_000_000
 _EOI = b"\xff\xd9"
 _EOI_PAIR = int.from_bytes(_EOI, "little")
 _SOS = b"\xff\xda"
-_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+_MARKER = rb"\xff+([\x01-\xcf\xd8-\xfe])"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
@@ -114,19 +114,19 @@ def _jpeg_end(data: bytes, at: int, plain: bool) -> tuple[int, bool, int]:
     """
     if data.endswith(_EOI, at) and _end_markers(data, at) == 1:
         return len(data), True, 1 if plain else 1 + data.count(_SOS, at)
-    scans = 1
+    scans, view = 1, memoryview(data)
     for _ in range(MAX_PARTS):
-        found = _MARKER.search(data, at)
+        found = re.search(_MARKER, view[at:])
         if found is None:
             # Half an end marker belongs to the marker, not to the samples.
             return len(data.rstrip(b"\xff")), False, scans
         marker = found.group(1)[0]
         if marker == 0xD9:
-            return found.end(), True, scans
+            return at + found.end(), True, scans
         if marker == 0xD8:
             raise damaged("another picture begins inside it")
         scans += marker == 0xDA
-        at = found.end()
+        at += found.end()
         if marker != 0x01:
             at += struct.unpack_from(">H", data, at)[0]
     raise damaged("it has too many parts")

@@ -36,14 +36,12 @@ _OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
     (b"\x7fELF", "a program"),
 )
 _SPACE = b"\xef\xbb\xbf \t\r\n\f"
-_HTML = re.compile(rb"<(!doctype html|html|head|body|script|title)\b", re.IGNORECASE)
-_SVG = re.compile(rb"<svg[\s>]", re.IGNORECASE)
+_HTML = rb"(?i)<(!doctype html|html|head|body|script|title)\b"
+_SVG = rb"(?i)<svg[\s>]"
 
 # What makes a picture a second kind of file. Text formats are looked for where their readers look.
-_FOREIGN_TEXT = re.compile(rb"%PDF-|<!doctype html|<html[\s>]|<script[\s>]|<svg\s|<\?php\s", re.IGNORECASE)
-_FOREIGN_START = re.compile(
-    rb"\s*(?:PK\x03\x04|PK\x05\x06|Rar!\x1a\x07|7z\xbc\xaf\x27\x1c|\x1f\x8b\x08|\x7fELF|MZ)"
-)
+_FOREIGN_TEXT = rb"(?i)%PDF-|<!doctype html|<html[\s>]|<script[\s>]|<svg\s|<\?php\s"
+_FOREIGN_START = rb"\s*(?:PK\x03\x04|PK\x05\x06|Rar!\x1a\x07|7z\xbc\xaf\x27\x1c|\x1f\x8b\x08|\x7fELF|MZ)"
 _FOREIGN_REACH = 1024
 _ZIP_END = b"PK\5\6"
 _ZIP_END_SIZE = 22
@@ -112,9 +110,9 @@ def refuse_polyglot(data: bytes, end: int) -> None:
     """
     tail = data[end : end + _FOREIGN_REACH]
     foreign = (
-        _FOREIGN_TEXT.search(data, 0, _FOREIGN_REACH)
-        or _FOREIGN_TEXT.search(tail)
-        or _FOREIGN_START.match(tail)
+        re.search(_FOREIGN_TEXT, data[:_FOREIGN_REACH])
+        or re.search(_FOREIGN_TEXT, tail)
+        or re.match(_FOREIGN_START, tail)
         or _ends_as_zip(data)
     )
     if foreign:
@@ -140,10 +138,10 @@ def _name_of(data: bytes) -> str:
     head = data[:4096].lstrip(_SPACE)
     if not head:
         return "white space"
-    if _SVG.search(head):
+    if re.search(_SVG, head):
         return "an SVG"
     if head.startswith(b"<"):
-        return "an HTML page" if _HTML.search(head) else "an XML document"
+        return "an HTML page" if re.search(_HTML, head) else "an XML document"
     if head[:1] in b"{[":
         return "JSON"
     if PNG_SIGNATURE.startswith(data[:8]) or b"\xff\xd8\xff".startswith(data[:3]):

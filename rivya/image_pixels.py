@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import struct
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from io import BytesIO
 from typing import Any
+from zlib import compressobj, decompressobj
+from zlib import error as zlib_error
 
 import numpy as np
 from PIL import Image, WebPImagePlugin
@@ -98,7 +99,7 @@ def _unfilter(filtered: bytes, above: bytes, step: int) -> Array:
     Returns:
         uint8 (rows, bytes a row).
     """
-    packer = zlib.compressobj(0)
+    packer = compressobj(0)
     stream = packer.compress(b"\0" + above) + packer.compress(filtered) + packer.flush()
     size = len(above) // step, 1 + len(filtered) // (1 + len(above))
     mode = _MODES[step]
@@ -158,7 +159,7 @@ class _Inflater:
 
     def __init__(self, data: bytes, payload: Sequence[tuple[int, int]]) -> None:
         self._input = self._pieces(memoryview(data), payload)
-        self._stream = zlib.decompressobj()
+        self._stream = decompressobj()
 
     @staticmethod
     def _pieces(view: memoryview, payload: Sequence[tuple[int, int]]) -> Iterator[memoryview]:
@@ -179,7 +180,7 @@ class _Inflater:
                 raise truncated()
             try:
                 part = self._stream.decompress(piece, size)
-            except zlib.error as error:
+            except zlib_error as error:
                 raise damaged("its compressed samples cannot be read") from error
             parts.append(part)
             size -= len(part)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-import zlib
+from zlib import crc32, decompressobj
+from zlib import error as zlib_error
 
 from .image_header import (
     ANIMATED,
@@ -65,7 +66,7 @@ def _check_chunk(body: memoryview, kind: bytes, crc: bytes, notes: Notes) -> Non
         if not kind[0] & 0x20:
             raise unusable(f"The PNG needs an extension that is not known ({kind!r}).", "image_unsupported")
         return
-    if zlib.crc32(body) != int.from_bytes(crc, "big"):
+    if crc32(body) != int.from_bytes(crc, "big"):
         raise damaged(f"the checksum of its {kind.decode()} part is wrong")
 
 
@@ -114,11 +115,11 @@ def _png_profile(chunk: bytes | None, notes: Notes) -> bytes | None:
         return None
     try:
         name, rest = chunk.split(b"\0", 1)
-        inflater = zlib.decompressobj()
+        inflater = decompressobj()
         profile = inflater.decompress(rest[1:], MAX_PROFILE_BYTES)
         if rest[:1] == b"\0" and name and inflater.eof:
             return profile
-    except (ValueError, zlib.error):
+    except (ValueError, zlib_error):
         pass
     notes.warnings.append(BROKEN_PROFILE)
     return None

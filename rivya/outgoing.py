@@ -10,10 +10,10 @@ from itertools import count
 from .answers import clean_text
 from .errors import Delivery, ValidationError
 
-_MIME = re.compile(r"[a-z]{1,32}/[a-z0-9.+-]{1,64}", re.ASCII)
+_MIME = r"[a-z]{1,32}/[a-z0-9.+-]{1,64}"
 _CHUNK_BYTES = 64 * 1024
-_HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}", re.ASCII)
-_HEADER_VALUE = re.compile(r"[ -~]{0,1024}", re.ASCII)
+_HEADER_NAME = r"[A-Za-z][A-Za-z0-9-]{0,63}"
+_HEADER_VALUE = r"[ -~]{0,1024}"
 _OWN_HEADERS = frozenset(
     {
         "host",
@@ -25,7 +25,7 @@ _OWN_HEADERS = frozenset(
         "accept-encoding",
     }
 )
-_FIELD = re.compile(r"[a-z_]{1,64}", re.ASCII)
+_FIELD = r"[a-z_]{1,64}"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def encode(form: Form) -> tuple[str, bytes]:
     Raises:
         ValidationError: a MIME type or field name of no usable form, or text that cannot be UTF-8.
     """
-    if not _MIME.fullmatch(form.mime) or not all(_FIELD.fullmatch(name) for name, _ in form.fields):
+    if not re.fullmatch(_MIME, form.mime) or not all(re.fullmatch(_FIELD, name) for name, _ in form.fields):
         raise _refused("The upload has a MIME type or a field name that cannot be sent.")
     try:
         filename = _escaped(form.filename).encode("utf-8")
@@ -78,9 +78,9 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The caller's headers, if none of them could be more than it seems or stand for one of ours."""
     for name, value in headers.items():
         if (
-            not _HEADER_NAME.fullmatch(name)
+            not re.fullmatch(_HEADER_NAME, name)
             or name.lower() in _OWN_HEADERS
-            or not _HEADER_VALUE.fullmatch(value)
+            or not re.fullmatch(_HEADER_VALUE, value)
         ):
             raise ValidationError(
                 f"The header {clean_text(name, 60)} has a value that cannot be sent.", delivery=Delivery.NEVER

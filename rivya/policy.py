@@ -16,7 +16,7 @@ from math import isfinite
 
 from .errors import Delivery
 
-_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
+_SECONDS = r"[0-9]{1,12}(\.[0-9]{1,9})?"
 _LONGEST_DATE = 64
 
 
@@ -33,7 +33,7 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     text = (value or "").strip()
     if not text or len(text) > _LONGEST_DATE:
         return None
-    if _SECONDS.fullmatch(text):
+    if re.fullmatch(_SECONDS, text):
         return float(text)
     try:
         when = parsedate_to_datetime(text)

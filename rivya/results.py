@@ -33,8 +33,8 @@ logger = logging.getLogger("rivya")
 DEFAULT_CAP_BYTES = 2 << 30
 _MANIFEST, _MARKER = ".json", ".delivered"
 _MAX_MANIFEST = 1 << 20
-_EXTENSION = re.compile(r"[a-z0-9]{1,8}")
-_OURS = re.compile(r"([0-9a-f]{40})(\.[0-9]+\.[a-z0-9]{1,8}|\.json|\.delivered)")
+_EXTENSION = r"[a-z0-9]{1,8}"
+_OURS = r"([0-9a-f]{40})(\.[0-9]+\.[a-z0-9]{1,8}|\.json|\.delivered)"
 _NEVER = float("inf")
 _LOCK_WAIT_S = 30.0
 
@@ -196,7 +196,7 @@ class ResultStore:
         """Every whole result with its size and time of delivery, and the files that belong to none."""
         by_name: dict[str, list[os.DirEntry[str]]] = {}
         for entry in os.scandir(self._folder):
-            match = _OURS.fullmatch(entry.name)
+            match = re.fullmatch(_OURS, entry.name)
             if match and entry.is_file(follow_symlinks=False):
                 by_name.setdefault(match[1], []).append(entry)
         kept: list[_Held] = []
@@ -271,12 +271,12 @@ def _digest(data: bytes) -> str:
 
 
 def _extension(extension: str) -> str:
-    return extension if _EXTENSION.fullmatch(extension) else "bin"
+    return extension if re.fullmatch(_EXTENSION, extension) else "bin"
 
 
 def _plain(name: object) -> str:
     """A picture's name out of a manifest; anything that could lead elsewhere is refused with ValueError."""
-    if not isinstance(name, str) or not _OURS.fullmatch(name):
+    if not isinstance(name, str) or not re.fullmatch(_OURS, name):
         raise ValueError("not a name of this store")
     return name
 
