@@ -87,9 +87,8 @@ class KontextParams:
         _one_of("model", self.model, tuple(MODELS))
         _one_of("aspect_ratio", self.aspect_ratio, (AUTO, *ASPECT_RATIOS))
         _one_of("output_format", self.output_format, OUTPUT_FORMATS)
-        for name in ("enable_translation", "prompt_upsampling"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValidationError(f"{name} is {_shown(getattr(self, name))}; it must be true or false.")
+        _true_or_false("enable_translation", self.enable_translation)
+        _true_or_false("prompt_upsampling", self.prompt_upsampling)
         tolerance = self.safety_tolerance
         if not isinstance(tolerance, int) or isinstance(tolerance, bool):
             raise ValidationError(f"safety_tolerance is {_shown(tolerance)}; it must be a whole number.")
@@ -226,6 +225,11 @@ def reference_item(*, url: str, name: str, mime: str, duration_token: str | None
 
 def _wire_bool(value: bool) -> str:
     return "true" if value else "false"
+
+
+def _true_or_false(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ValidationError(f"{name} is {_shown(value)}; it must be true or false.")
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
