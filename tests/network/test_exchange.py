@@ -362,6 +362,7 @@ async def test_an_upload_gets_the_time_that_a_slow_line_needs() -> None:
             left -= len(await reader.read(1024 * 1024))
             await asyncio.sleep(0.1)
         writer.write(reply())
+        writer.close()  # Python 3.12's server waits for that when it ends
 
     server = await asyncio.start_server(slow_reader, "127.0.0.1", 0, limit=2**17)
     port = server.sockets[0].getsockname()[1]
