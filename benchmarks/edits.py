@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -188,7 +187,6 @@ def second_run(side: Ours) -> dict[str, Any]:
     graph = comfy.batch_graph(comfy.photographs(side.comfyui.base / "input", 8, SIDE))
     side.run(graph)
     side.comfyui.forget_cached()
-    time.sleep(1)  # ComfyUI does it when it gets round to it
     before, cpu = len(side.service.requests()), _cpu_s(side)
     again = side.run(graph)
     if (again.message("execution_cached") or {}).get("nodes"):
