@@ -63,7 +63,7 @@ class Following:
         self._task = task
         self._task_id = task.id if task is not None else row.task_id or ""
         self._started = time.monotonic()
-        self._last_running_s = 0.0
+        self._last_running_s: float | None = None
         self._reserved = task.reserved_credits if task is not None else row.reserved_credits
         # A task that has ended by the time it is accepted is an old one, replayed by the service.
         if task is not None and task.status in ("succeeded", "failed"):
@@ -109,8 +109,8 @@ class Following:
         task = self._task or await self._poll()
         while task.status not in ("succeeded", "failed"):
             slowdown = account.bound.maximum / account.bound.limit
-            self._last_running_s = time.monotonic() - self._started
-            wait_s = pace.next_poll(self._last_running_s, polls, random, task.hint_s, slowdown)
+            elapsed_s = self._last_running_s = time.monotonic() - self._started
+            wait_s = pace.next_poll(elapsed_s, polls, random, task.hint_s, slowdown)
             await run.pause(wait_s)
             task = await self._poll()
             polls += 1

@@ -47,8 +47,8 @@ _PATIENT_POLLS = 20
 _TELLING_S = 0.25
 
 
-def service_seconds(noticed_s: float, running_s: float, told_s: float | None = None) -> float:
-    """How long an order really took: the figure to learn from.
+def service_seconds(noticed_s: float, running_s: float | None, told_s: float | None = None) -> float | None:
+    """How long an order really took: the figure to learn from; None where nobody can tell.
 
     What we see is only that it still ran at one question and had ended at the next. Taking the latter would
     never show that the service became faster, since the end is always found where we looked for it. So the
@@ -56,11 +56,15 @@ def service_seconds(noticed_s: float, running_s: float, told_s: float | None = N
 
     Args:
         noticed_s: seconds from acceptance to the answer that said it had ended.
-        running_s: seconds from acceptance to the last question whose answer said it still ran; 0 if none.
+        running_s: seconds from acceptance to the last moment at which it is known to have run. None for an
+            order that had ended when it was first asked for, hours later perhaps: only the service can tell.
         told_s: the service's ``updated_at`` minus ``created_at``, if both came. Where it is about when we
             asked, it may be the time of our own question, and is not believed.
     """
     noticed = max(noticed_s, 0.0)
+    if running_s is None:
+        known = told_s is not None and isfinite(told_s) and 0 < told_s <= noticed - _TELLING_S
+        return told_s if known else None
     running = min(max(running_s, 0.0), noticed) if isfinite(running_s) else 0.0
     if told_s is not None and isfinite(told_s) and running - _TELLING_S <= told_s <= noticed - _TELLING_S:
         return max(told_s, 0.001)

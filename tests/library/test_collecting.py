@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from sqlite3 import connect
 from typing import Any
 
 import pytest
@@ -181,3 +182,22 @@ def test_a_forgotten_order_is_told_as_that_and_not_as_a_failure(client: Client, 
     assert "forgotten" in error.message
     assert error.charged is Charged.YES
     assert error.task_id == task
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_how_long_an_order_took_that_had_ended_before_we_came_back_is_only_what_the_service_says(
+    client: Client, service: Any, told: bool
+) -> None:
+    service.fault("create", "latency", seconds=60)
+    service.fault("status", "status", status=403)
+    client.failure(client.order())
+    with connect(client.config.home / "ledger.sqlite3") as ledger:
+        ledger.execute("UPDATE orders SET submitted_at = submitted_at - 7200")
+    times = {"created_at": "2026-05-10T00:00:00.000Z", "updated_at": "2026-05-10T00:00:09.000Z"}
+    service.fault("status", "patch", **({"values": times} if told else {"drop": list(times)}))
+    service.finish_tasks()
+    (finished,) = client.run(client.order())
+    assert finished.source == "resumed"
+    assert finished.about["seconds"] == (9.0 if told else None)
+    (row,) = client.rows()
+    assert client.ledger.durations(row.scope, row.model, row.mode) == ([9.0] if told else [])

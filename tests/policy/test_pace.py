@@ -132,6 +132,13 @@ def test_else_the_end_is_taken_to_lie_before_we_noticed_it(told: float | None) -
     assert 8.0 <= service_seconds(9.5, 8.0, told) <= 8.75
 
 
+def test_of_an_order_that_had_ended_when_it_was_first_asked_for_only_the_service_can_tell() -> None:
+    assert service_seconds(7200.0, None, 8.9) == 8.9
+    for told in (None, nan, inf, 0.0, 7199.9, 8000.0):
+        assert service_seconds(7200.0, None, told) is None
+    assert service_seconds(0.01, None, 8.9) is None
+
+
 @given(noticed=st.floats(0, 1e5), running=ANY_FLOATS, told=st.none() | ANY_FLOATS)
 def test_a_duration_is_positive_and_not_beyond_the_moment_of_noticing(
     noticed: float, running: float, told: float | None
