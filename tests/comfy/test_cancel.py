@@ -86,6 +86,17 @@ def test_cancel_answers_at_once_and_running_again_pays_nothing_twice(
     assert_quiet(comfy)
 
 
+def test_cancel_answers_while_a_large_picture_is_packed(comfy: RivyaComfyUI, service: Watched) -> None:
+    graph = edit_graph(comfy.put_image(random_picture(3000, 2400)))
+    with comfy.listen() as heard:
+        prompt_id = comfy.queue(graph)
+        heard.wait_for("executing", lambda message: message["node"] == "reference")
+        assert cancel(comfy, prompt_id) < SLACK_S
+    assert comfy.run(free_graph(), 5).succeeded
+    assert service.requests() == []
+    assert_quiet(comfy)
+
+
 def test_a_cancelled_batch_of_eight_is_collected_in_the_background(
     comfy: RivyaComfyUI, service: Watched
 ) -> None:
