@@ -102,6 +102,8 @@ class Account:
         self.api = Api(Caller(self.transport, self.retry, self.bound))
         self.references = References(self)
         self.downloads = asyncio.Semaphore(MAX_DOWNLOADS)
+        self.unknown_tasks: set[str] = set()
+        """Tasks that the service did not know when it was asked in this process."""
         self._scope: str | None = None
         self._scope_lock = asyncio.Lock()
         self._paces: dict[tuple[str, str], tuple[float, Pace]] = {}
@@ -137,9 +139,10 @@ class Account:
     async def _find_scope(self) -> str:
         origin, key_hash = self.config.base_url, self.config.key_hash
         known = await self.disk(self.ledger.find_scope, origin, key_hash)
-        if known is not None:
+        if known is not None and not await self.disk(self.ledger.is_empty, known):
             return known
-        scope = self.own_scope
+        # A key that has ordered nothing may have come before another one of its account that has.
+        scope = known or self.own_scope
         for candidate, newest_task in await self.disk(self.ledger.scopes, origin):
             if newest_task is not None and await self._can_read(newest_task):
                 scope = candidate

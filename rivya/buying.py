@@ -17,6 +17,7 @@ from .errors import (
     Charged,
     ConflictError,
     Delivery,
+    GivenUpError,
     LedgerError,
     NotFoundError,
     RivyaError,
@@ -198,7 +199,7 @@ class Buying:
         patience = _Patience(0.0 if _waited_before(row) else account.config.conflict_wait_s)
         while True:
             if not self._run.wanted:
-                raise RivyaError("The run was cancelled.", code="cancelled", charged=_charged(uncertain))
+                raise GivenUpError("The run was cancelled.", charged=_charged(uncertain))
             try:
                 task = await account.api.create_generation(
                     row.body, row.key, wanted=lambda: self._run.wanted, on_trouble=self._run.show_trouble

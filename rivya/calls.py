@@ -15,7 +15,7 @@ from random import random
 from typing import Any, TypeVar
 
 from . import answers
-from .errors import HINTS, Delivery, RivyaError, UnusableAnswerError, error_class
+from .errors import HINTS, Delivery, GivenUpError, RivyaError, UnusableAnswerError, error_class
 from .policy import Bound, RetryPolicy, parse_retry_after
 from .transport import Form, Reply, Transport
 
@@ -135,9 +135,8 @@ class Caller:
 
 
 def _given_up(uncertain: bool) -> RivyaError:
-    return RivyaError(
+    return GivenUpError(
         "The run was cancelled.",
-        code="cancelled",
         delivery=Delivery.UNKNOWN if uncertain else Delivery.NEVER,
     )
 

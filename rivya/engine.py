@@ -121,7 +121,8 @@ class Engine:
         return self.start(work)
 
     def collectable(self, config: Config, task_ids: Sequence[str] = ()) -> Job[list[OrderRow]]:
-        """The orders of these tasks; without any, all that were accepted and never delivered, oldest first.
+        """The orders of these tasks; without any, all that were accepted and never delivered, oldest first,
+        those last that the service does not know any more.
 
         A task that this ledger never saw is looked up at the service and adopted; `NotFoundError` where the service
         does not know it either.
@@ -131,7 +132,9 @@ class Engine:
             account = await self.account(config)
             scope = await account.scope()
             if not task_ids:
-                return await account.disk(account.ledger.uncollected, scope)
+                open_rows = await account.disk(account.ledger.uncollected, scope)
+                # What cannot be had must not stand in the way of what can.
+                return sorted(open_rows, key=lambda row: row.task_id in account.unknown_tasks)
             rows = []
             for task_id in dict.fromkeys(task_ids):
                 row = await account.disk(account.ledger.by_task, scope, task_id)

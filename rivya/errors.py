@@ -230,6 +230,12 @@ class UnknownOutcomeError(ConflictError):
     default_code = "unknown_outcome"
 
 
+class GivenUpError(RivyaError):
+    """Nobody waited for the order any more, so its run ended. Known by its class: codes come from the service."""
+
+    default_code = "cancelled"
+
+
 class UnusableAnswerError(RivyaError):
     """The service, or the host of a result, answered with something that cannot be used."""
 

@@ -76,6 +76,8 @@ class Following:
             TaskFailedError: the task failed at the service; the ledger knows it.
             RivyaError: this run cannot go on; the order stays collectable.
         """
+        if self._run.progress.since is None:
+            self._run.show(since=time.monotonic())
         try:
             if self._task is None and self._row.state is Is.SUCCEEDED and self._row.result_urls:
                 self._run.give_place_back()
@@ -126,6 +128,7 @@ class Following:
                 return task
             except RivyaError as error:
                 if isinstance(error, NotFoundError):
+                    self._account.unknown_tasks.add(self._task_id)
                     error.message = (
                         "Rivya does not know this task (any more), or it belongs to another account."
                     )

@@ -62,10 +62,16 @@ class Job(Generic[T]):
 
 
 class Ticket:
-    """One who waits for one order; usable from any thread. ``late``: it had been accepted before this one came."""
+    """One who waits for one order; usable from any thread.
 
-    def __init__(self, fingerprint: str, leave: Callable[[Ticket], None]) -> None:
+    Attributes:
+        buys: whether the order may be sent for this one; else it only collects.
+        late: the order had been accepted before this one came.
+    """
+
+    def __init__(self, fingerprint: str, leave: Callable[[Ticket], None], *, buys: bool = True) -> None:
         self.fingerprint = fingerprint
+        self.buys = buys
         self.done: Future[Finished] = unstoppable()
         self.watch: Callable[[], Progress] = Progress
         self.late = False

@@ -46,6 +46,10 @@ class Lookups:
         )
         return rows[0]["scope"] if rows else None
 
+    def is_empty(self, scope: str) -> bool:
+        """Whether no order was ever made in this scope."""
+        return not self._database.read("SELECT 1 FROM orders WHERE scope = ? LIMIT 1", (scope,))
+
     def scopes(self, origin: str) -> list[tuple[str, str | None]]:
         """The scopes of this origin, latest joined first, each with its newest task id."""
         rows = self._database.read(

@@ -76,7 +76,8 @@ class OrderRun:
         """Somebody waits (again), perhaps with the order where the walk began as a mere collection."""
         if not self.wanted:
             self._nudge.set()
-        self.wanted = True
+        # One who only collects does not make it wanted again: what was given up is not sent for him.
+        self.wanted = self.wanted or order is not None or self.order is None
         self.order = self.order or order
 
     async def pause(self, seconds: float) -> None:

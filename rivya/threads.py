@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from functools import partial
+from threading import Event
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter
@@ -26,8 +27,25 @@ class Threads:
         self._disk = CapacityLimiter(4)
 
     async def codec(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Run a codec or a hash. A cancelled caller does not wait for it; its result is then thrown away."""
-        return await run_sync(partial(work, *args, **options), abandon_on_cancel=True, limiter=self._codecs)
+        """Run a codec or a hash. A cancelled caller does not wait for it; its result is then thrown away.
+
+        What has begun keeps its place in the pool until it ends: whoever cancels and starts again and again must not
+        pile up threads.
+        """
+        begun = Event()
+
+        def run() -> T:
+            begun.set()
+            return work(*args, **options)
+
+        running = asyncio.ensure_future(run_sync(run, limiter=self._codecs))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            running.add_done_callback(_look_away)
+            if not begun.is_set():
+                running.cancel()
+            raise
 
     async def disk(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
         """Run something on the ledger, the result store or the disk.
@@ -42,3 +60,9 @@ class Threads:
             if not running.cancelled():
                 running.exception()  # seen: the caller has gone
             raise
+
+
+def _look_away(ended: asyncio.Future[Any]) -> None:
+    """Nobody waits for this end any more, so asyncio need not report its error."""
+    if not ended.cancelled():
+        ended.exception()

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from .account import Account
 from .config import Config
-from .errors import detached
+from .errors import GivenUpError, detached
 from .jobs import JobCancelled, Ticket
 from .order import Finished, Order
 from .orders import OrderRun
@@ -64,7 +64,7 @@ class Walks:
         def leave(ticket: Ticket) -> None:
             loop.call_soon_threadsafe(self.leave, place, ticket, context=contextvars.Context())
 
-        ticket = Ticket(fingerprint, leave)
+        ticket = Ticket(fingerprint, leave, buys=order is not None)
         loop.call_soon_threadsafe(self._join, place, ticket, config, order, context=contextvars.Context())
         return ticket
 
@@ -89,12 +89,13 @@ class Walks:
             return
         walk.tickets.remove(ticket)
         ticket.done.set_exception(JobCancelled())
-        if walk.tickets:
+        if any(each.buys for each in walk.tickets) or (walk.tickets and not ticket.buys):
             return
+        # Nobody is left, or only those who collect: for them alone nothing is bought.
         if walk.run.abandon() and walk.task is not None:
             # It stays listed until it has ended: the same order must not run twice, and whoever comes now waits.
             walk.task.cancel()
-        else:
+        elif not walk.tickets:
             log.info("order %s goes on in the background", ticket.fingerprint[:12])
 
     def _end(self, place: _Key, walk: Walk, config: Config, task: asyncio.Task[Finished]) -> None:
@@ -102,10 +103,10 @@ class Walks:
         if self.under_way.get(place) is walk:
             del self.under_way[place]
         error = None if task.cancelled() else task.exception()
-        if task.cancelled() or getattr(error, "code", None) == "cancelled":
+        if task.cancelled() or isinstance(error, GivenUpError):
             # It gave up because nobody waited; whoever has come since starts anew.
             for ticket in walk.tickets:
-                self._join(place, ticket, config, walk.run.order)
+                self._join(place, ticket, config, walk.run.order if ticket.buys else None)
             return
         for ticket in walk.tickets:
             if error is not None:

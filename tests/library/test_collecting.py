@@ -201,3 +201,19 @@ def test_how_long_an_order_took_that_had_ended_before_we_came_back_is_only_what_
     assert finished.about["seconds"] == (9.0 if told else None)
     (row,) = client.rows()
     assert client.ledger.durations(row.scope, row.model, row.mode) == ([9.0] if told else [])
+
+
+def test_what_the_service_does_not_know_any_more_stands_behind_what_it_has(
+    make: Callable[..., Client], service: Any
+) -> None:
+    client = make()
+    client.run(*[client.order("old", seed=seed) for seed in range(3)])
+    service.drop_tasks()
+    for path in (client.config.home / "results").iterdir():
+        path.unlink()
+    (new,) = client.run(client.order("new"))
+    assert collectable(client)[-1].task_id == new.about["task_id"]
+    for row in collectable(client)[:3]:
+        with pytest.raises(NotFoundError):
+            client.engine.collect(client.config, row.fingerprint).result(PATIENCE_S)
+    assert collectable(client)[0].task_id == new.about["task_id"]

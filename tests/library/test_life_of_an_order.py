@@ -487,6 +487,19 @@ def test_a_new_key_of_the_same_account_finds_what_the_old_one_bought(
     assert len(service.tasks()) == 1
 
 
+def test_a_key_that_has_ordered_nothing_joins_the_later_one_of_its_account(
+    make: Callable[..., Client], service: Any
+) -> None:
+    one = make()
+    one.reference(1)
+    service.set_key("rvya_sk_rotated")
+    two = make(key="rvya_sk_rotated")
+    assert two.run(two.order())[0].source == "new"
+    again = make()
+    assert again.run(again.order())[0].source == "stored"
+    assert len(service.tasks()) == 1
+
+
 def test_a_new_key_that_cannot_be_placed_now_spends_nothing(
     make: Callable[..., Client], service: Any
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from library.client import PATIENCE_S, SOON_S, Client, locked
+from rivya.errors import TaskFailedError, ValidationError
 from rivya.jobs import JobCancelled
 from rivya.ledger import State as Is
 from rivya.orders import OrderRun
@@ -334,3 +335,77 @@ def test_a_changed_limit_keeps_one_bound_for_the_account(client: Client, service
     second = client.engine.start(lambda: bound_of(wider)).result(PATIENCE_S)
     assert second is first
     assert first.places == 20
+
+
+def orders_of(service: Any) -> int:
+    return len({each["idempotency_key"] for each in service.requests("create")})
+
+
+@pytest.mark.parametrize("charged", [True, False])
+def test_a_task_that_was_cancelled_at_the_service_ends_the_order_and_is_not_ordered_again(
+    client: Client, service: Any, charged: bool
+) -> None:
+    error = {"code": "cancelled", "message": "The task was cancelled."}
+    service.fault("create", "fail_task", charged=charged, error=error, times=None)
+    assert isinstance(client.failure(client.order()), TaskFailedError)
+    assert orders_of(service) == 1
+
+
+def test_a_refusal_whose_code_says_cancelled_is_a_refusal(client: Client, service: Any) -> None:
+    service.fault("create", "status", status=400, code="cancelled", message="no", times=None)
+    assert isinstance(client.failure(client.order()), ValidationError)
+    assert len(service.requests("create")) == 1
+
+
+def test_for_those_who_only_collect_an_order_is_not_sent_when_its_buyer_has_left(
+    make: Callable[..., Client], service: Any
+) -> None:
+    client = make(max_concurrency=1)
+    service.fault("create", "fail_task", charged=False, error={"code": "generation_failed", "message": "x"})
+    order = client.order("fails once")
+    failed = client.failure(order)
+    service.fault("create", "latency", seconds=60)
+    (busy,) = client.tickets(client.order("takes the only place"))
+    service.wait("create", count=2)
+    (buyer,) = client.tickets(order)
+    until(lambda: buyer.progress.state == "waiting")
+    assert failed.task_id is not None
+    (row,) = client.engine.collectable(client.config, [failed.task_id]).result(PATIENCE_S)
+    collector = client.engine.collect(client.config, row.fingerprint)
+    buyer.leave()
+    assert isinstance(collector.done.exception(PATIENCE_S), TaskFailedError)
+    service.finish_tasks()
+    busy.result(PATIENCE_S)
+    assert orders_of(service) == 2
+
+
+def test_a_download_that_is_resumed_counts_against_the_time_limit(
+    make: Callable[..., Client], service: Any
+) -> None:
+    first = make()
+    service.fault("result", "status", status=503, times=None)
+    (ticket,) = first.tickets(first.order())
+    until(lambda: [row.state for row in first.rows()] == [Is.SUCCEEDED])
+    first.state.holder.close()
+    second = make(home=first.config.home)
+    (ticket,) = second.tickets(second.order())
+    until(lambda: ticket.progress.state == "downloading")
+    assert ticket.progress.since is not None
+
+
+def test_codec_work_that_was_left_behind_keeps_its_place_until_it_ends(client: Client) -> None:
+    gate, running = threading.Event(), []
+
+    def heavy() -> None:
+        running.append(threading.current_thread())
+        gate.wait(PATIENCE_S)
+
+    for _ in range(12):
+        job = client.engine.codec(heavy)
+        time.sleep(0.01)
+        job.cancel()
+        with pytest.raises(JobCancelled):
+            job.result(PATIENCE_S)
+    assert len(running) <= 4
+    gate.set()
+    assert client.engine.codec(lambda: "free").result(PATIENCE_S) == "free"
