@@ -23,7 +23,8 @@ _MAX_SCANNED_PIXELS = 2_000_000_000
 _EOI = b"\xff\xd9"
 _EOI_PAIR = int.from_bytes(_EOI, "little")
 _SOS = b"\xff\xda"
-_MARKER = rb"\xff+([\x01-\xcf\xd8-\xfe])"
+# One ff, though more may stand before the marker: a pattern for all of them takes the square of a long run of ff.
+_MARKER = rb"\xff([\x01-\xcf\xd8-\xfe])"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 

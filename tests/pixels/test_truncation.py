@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from contextlib import suppress
 from io import BytesIO
 
 import numpy as np
@@ -169,3 +170,13 @@ def test_pillows_own_limit_that_another_pack_has_lowered_changes_nothing(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150_000)
     for form, data in files.items():
         assert np.array_equal(decoding.decode(data).pixels, expected[form])
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("tail", [b"\x00", b"", b"\x00\xff"])
+def test_a_long_run_of_marker_bytes_takes_no_longer_than_any_other(tail: bytes) -> None:
+    """A search that tried each beginning anew would take minutes for this, and hold up everything meanwhile."""
+    start = FILES["jpeg"].index(b"\xff\xda")
+    for end in (len(FILES["jpeg"]) - 2, start + 14):
+        with suppress(ImageError):
+            decoding.verify(FILES["jpeg"][:end] + b"\xff" * 400_000 + tail)
