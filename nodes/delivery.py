@@ -75,7 +75,8 @@ async def deliver(places: Sequence[Place]) -> Delivery:
     read = await waiting.result(engine.shared().codec(_read, finished))
     pictures = [read.get(place.fingerprint, []) for place in places]
     batches = await _decoded([data for several in pictures for data in several])
-    await waiting.result(engine.shared().delivered(list(finished.values())))
+    # From here on the pictures are given out: a Cancel must not come between that and the note about it.
+    await waiting.settled(engine.shared().delivered(list(finished.values())))
     entries, charged, reused = _entries(places, [len(several) for several in pictures], batches)
     return Delivery(
         images=batches.images,

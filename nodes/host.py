@@ -49,6 +49,19 @@ def executing() -> tuple[str, str]:
     return (context.prompt_id, context.node_id) if context is not None else ("", "")
 
 
+def shown_node() -> str:
+    """Id of the node that the user sees for the one that runs: a node that expands into a graph shows for all of it."""
+    from comfy_execution.progress import get_progress_state
+
+    node_id = executing()[1]
+    if not node_id:
+        return ""
+    try:
+        return str(get_progress_state().dynprompt.get_display_node_id(node_id))
+    except (AttributeError, KeyError):
+        return node_id.split(".")[0]
+
+
 def say(text: str) -> None:
     """Show a status text on the node that runs in this context."""
     from server import PromptServer

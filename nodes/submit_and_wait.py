@@ -60,8 +60,7 @@ class RivyaSubmitAndWait(io.ComfyNode):
         orders = plan(prompt, seed, variations, params, reference, on_failure, timeout_s, client_request_id)
         unique = {order.fingerprint: order for order in orders}
         credits = sum(order.identity.params.credits for order in unique.values())
-        prompt_id, node_id = host.executing()
-        await limits.count_orders(prompt_id, node_id, len(unique), credits)
+        await limits.count_orders(host.executing()[0], host.shown_node(), len(unique), credits)
         return await _run(list(orders), unique, on_failure == "skip", timeout_s, seed, variations)
 
 

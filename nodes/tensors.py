@@ -15,12 +15,15 @@ import numpy as np
 import torch
 
 from ..rivya import decoding
-from ..rivya.errors import ValidationError
+from ..rivya.errors import Charged, ImageError, ValidationError
 from ..rivya.image_header import Header
 
 _BROKEN = "the node before it produced a broken picture."
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _BAND_VALUES = 1 << 18
+
+MAX_PIXELS_TOGETHER = 512_000_000
+"""In all pictures of one node: 64 of 8 megapixels, 6 GB as an IMAGE."""
 
 
 def check(image: object) -> torch.Tensor:
@@ -116,6 +119,25 @@ class Batches:
     warnings: list[tuple[str, ...]]
 
 
+def _check_together(headers: Sequence[Header]) -> None:
+    """Small files can hold huge pictures: each one is capped when it is read, all of one node here."""
+    total = sum(header.width * header.height for header in headers)
+    if total > MAX_PIXELS_TOGETHER:
+        raise _too_much(
+            f"The pictures of this node have {total / 1e6:,.0f} megapixels together, too many for memory."
+        )
+
+
+def _too_much(message: str) -> ImageError:
+    return ImageError(
+        message,
+        hint="They are stored: bring them a few at a time with Rivya Collect Tasks or python -m rivya collect, by the "
+        "task ids that python -m rivya orders lists.",
+        code="images_too_large",
+        charged=Charged.YES,
+    )
+
+
 class Plan:
     """Picture files on their way into batches: sizes are known, pixels are not yet decoded.
 
@@ -126,12 +148,14 @@ class Plan:
         files: PNG, JPEG or WebP.
 
     Raises:
-        ImageError: one of the files is not a picture, or beyond the limits; see `decoding.inspect`.
+        ImageError: one of the files is not a picture, or beyond the limits, see `decoding.inspect`; or all of them
+            together are (``images_too_large``).
     """
 
     def __init__(self, files: Sequence[bytes]) -> None:
         self._files = list(files)
         self._headers = [decoding.inspect(file) for file in self._files]
+        _check_together(self._headers)
         members: dict[tuple[int, int], list[Header]] = {}
         self.places: list[Place] = []
         for header in self._headers:
@@ -140,11 +164,14 @@ class Plan:
             self.places.append(Place(list(members).index(size), len(batch), *size))
             batch.append(header)
         # numpy asks the system for large pages, which torch.empty does not: filling them is faster by half.
-        self._images = [np.empty((len(batch), h, w, 3), np.float32) for (w, h), batch in members.items()]
-        self._masks = [
-            np.zeros((len(batch), h, w), np.float32) if any(header.alpha for header in batch) else None
-            for (w, h), batch in members.items()
-        ]
+        try:
+            self._images = [np.empty((len(batch), h, w, 3), np.float32) for (w, h), batch in members.items()]
+            self._masks = [
+                np.zeros((len(batch), h, w), np.float32) if any(header.alpha for header in batch) else None
+                for (w, h), batch in members.items()
+            ]
+        except MemoryError:
+            raise _too_much("There is not enough memory for all pictures of this node at once.") from None
         self._warnings: list[tuple[str, ...]] = [()] * len(self._files)
 
     def decode(self, number: int) -> None:

@@ -46,6 +46,11 @@ async def until_done(
             future.cancel()
 
 
+async def settled(job: Job[T], patience_s: float = 0.5) -> None:
+    """Give a job that is quick a moment to end, whatever the user presses; it goes on by itself if it needs longer."""
+    await asyncio.wait({asyncio.wrap_future(job.done)}, timeout=patience_s)
+
+
 async def result(job: Job[T]) -> T:
     """The result of one job; Cancel stops the job itself."""
     try:

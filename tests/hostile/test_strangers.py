@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import sandbox
-from devtools.comfyui import PromptRefused
+from devtools.comfyui import PromptRefused, link_folder
 from hostile.audit import Audit
-from support.comfy import Graph, RivyaComfyUI, edit_graph, random_picture
+from support.comfy import Graph, RivyaComfyUI, edit_graph, new_seed, random_picture
 
 pytestmark = [pytest.mark.comfy, pytest.mark.xdist_group("strangers"), pytest.mark.timeout(300)]
 
@@ -55,6 +55,8 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RivyaCom
     base = tmp_path_factory.mktemp("strange")
     audit = Audit(base / "audit")
     trap = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+    (base / "comfy" / "custom_nodes").mkdir(parents=True)
+    link_folder(Path(__file__).with_name("expander"), base / "comfy" / "custom_nodes" / "expander")
     with sandbox.running(key="rvya_sk_stranger_must_not_see", megapixels=0.01, credits=10_000) as service:
         comfy = start_comfyui(
             base / "comfy",
@@ -348,6 +350,23 @@ def test_a_list_that_multiplies_orders_in_secret_is_stopped_before_anything_is_b
     assert finished.error is not None
     assert "80 pictures for 320 credits" in finished.error["exception_message"]
     assert len(service.tasks()) == before
+
+
+def test_a_node_that_expands_into_many_counts_as_the_one_that_is_shown(
+    strange: tuple[RivyaComfyUI, Any, Audit],
+) -> None:
+    comfy, service, _ = strange
+    before = len(service.tasks())
+    for count, bought in ((80, 0), (3, 3)):
+        graph: Graph = {
+            "loop": {"class_type": "RepeatSubmit", "inputs": {"count": count, "first_seed": new_seed()}},
+            "look": {"class_type": "PreviewAny", "inputs": {"source": ["loop", 0]}},
+        }
+        finished = comfy.run(graph, 90)
+        assert finished.succeeded == bool(bought), finished.explain()
+        if finished.error is not None:
+            assert "at most 64 are allowed in one run" in finished.error["exception_message"]
+        assert len(service.tasks()) == before + bought
 
 
 def test_the_cap_of_the_owner_holds_for_all_nodes_of_a_workflow_together(

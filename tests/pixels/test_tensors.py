@@ -288,3 +288,26 @@ def test_decoding_holds_little_beside_the_result() -> None:
         tracemalloc.stop()
     assert len(batches.images) == 1
     assert peak < 1.25 * result
+
+
+def test_pictures_that_fit_one_by_one_but_not_together_are_refused_before_memory_is_reserved() -> None:
+    tile = m.png(np.zeros((1, 1, 1), np.uint32), m.GREY, 1)
+    bomb = m.saved(np.zeros((10_000, 10_000), np.uint8), "PNG")
+    tensors.Plan([bomb, tile])
+    tracemalloc.start()
+    with pytest.raises(ImageError, match="megapixels together") as caught:
+        tensors.Plan([bomb] * 16)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+    assert caught.value.code == "images_too_large"
+    assert "Collect Tasks" in caught.value.hint
+
+
+def test_too_little_memory_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> None:
+        raise MemoryError
+
+    picture = m.saved(m.photo(8, 8), "PNG")
+    monkeypatch.setattr(tensors.np, "empty", none_left)
+    with pytest.raises(ImageError, match="not enough memory"):
+        tensors.Plan([picture])
