@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("credits", help="what the account has now").set_defaults(run=_credits)
     forget = commands.add_parser("forget", help="give up an order, so that the next run may buy it anew")
     forget.add_argument("order", help="the beginning of its order key, or its task id")
+    forget.add_argument("--give-up", action="store_true", help="also one that Rivya has accepted")
     forget.set_defaults(run=_forget)
     return parser
 
@@ -150,20 +151,13 @@ def _format_of(output: Path | None) -> str:
 
 
 def _save(result: Any, output: Path | None, stem: str, several: bool) -> Path:
+    from . import headless
+
     if output is not None and not several and not output.is_dir():
         return Path(result.save(output))
     folder = output or Path()
     folder.mkdir(parents=True, exist_ok=True)
-    return Path(result.save(_free(folder / f"{stem}.{result.extension}", result.data)))
-
-
-def _free(path: Path, data: bytes) -> Path:
-    """The path, or the next one beside it that does not hold another picture: nothing paid for is overwritten."""
-    number, free = 1, path
-    while free.exists() and free.read_bytes() != data:
-        number += 1
-        free = path.with_stem(f"{path.stem}_{number}")
-    return free
+    return Path(result.save(headless.free_path(folder / f"{stem}.{result.extension}", result.data)))
 
 
 def _cost(result: Any) -> str:
@@ -190,17 +184,16 @@ def _orders(arguments: argparse.Namespace) -> int:
 def _collect(arguments: argparse.Namespace) -> int:
     from . import headless
 
-    results = headless.collect(arguments.task_ids)
-    failed = 0
-    for result in results:
-        if isinstance(result, RivyaError):
-            failed += 1
-            print(result, file=sys.stderr)
-        else:
-            print(f"{_save(result, arguments.output, result.task_id or 'picture', True)}  {_cost(result)}")
+    def save(result: headless.Edited) -> None:
+        print(f"{_save(result, arguments.output, result.task_id or 'picture', True)}  {_cost(result)}")
+
+    results = headless.collect(arguments.task_ids, save=save)
+    failures = [result for result in results if isinstance(result, RivyaError)]
+    for failure in failures:
+        print(failure, file=sys.stderr)
     if not results:
         print("Nothing to collect: every picture that was paid for has been delivered.")
-    return 1 if failed else 0
+    return 1 if failures else 0
 
 
 def _credits(arguments: argparse.Namespace) -> int:
@@ -229,6 +222,13 @@ def _forget(arguments: argparse.Namespace) -> int:
             "This order is finished: its picture is kept, and the same graph brings it again for no credits."
         )
         return 0
+    if found[0].task_id and found[0].state is not State.FAILED and not arguments.give_up:
+        print(
+            f"Rivya has accepted this order: python -m rivya collect {found[0].task_id} brings its picture for no more "
+            "credits. forget --give-up gives it up all the same.",
+            file=sys.stderr,
+        )
+        return 1
     if not ledger.forget(found[0].id):
         print("Another program is at work on this order; try again when it has ended.", file=sys.stderr)
         return 1

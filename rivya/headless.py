@@ -69,8 +69,17 @@ class Edited:
             target = target.with_suffix(f".{self.extension}")
         target.write_bytes(self.data)
         for number, data in enumerate(self.more, 2):
-            target.with_stem(f"{target.stem}-{number}").write_bytes(data)
+            free_path(target.with_stem(f"{target.stem}-{number}"), data).write_bytes(data)
         return target
+
+
+def free_path(path: Path, data: bytes) -> Path:
+    """The path, or the next one beside it that does not hold something else: nothing is overwritten."""
+    number, free = 1, path
+    while free.exists() and free.read_bytes() != data:
+        number += 1
+        free = path.with_stem(f"{path.stem}_{number}")
+    return free
 
 
 def edit(prompt: str, image: Any = None, *, seed: int = 0, **options: Any) -> Edited:
@@ -136,15 +145,24 @@ def edit_all(
 
 
 def collect(
-    task_ids: Sequence[str] = (), *, timeout_s: float = 900.0, config: Config | None = None
+    task_ids: Sequence[str] = (),
+    *,
+    timeout_s: float = 900.0,
+    config: Config | None = None,
+    save: Callable[[Edited], object] | None = None,
 ) -> list[Edited | RivyaError]:
-    """The pictures of these tasks; without any, all that were paid for and never delivered. Never spends."""
+    """The pictures of these tasks; without any, all that were paid for and never delivered. Never spends.
+
+    Args:
+        save: called with each picture before it counts as delivered. What it raises ends the call; that picture and
+            those after it stay collectable.
+    """
     used = config or configuration.load()
     used.require_key()
     named = (task_ids,) if isinstance(task_ids, str) else task_ids
     rows = engine.shared().collectable(used, named).result()
     fingerprints = dict.fromkeys(row.fingerprint for row in rows)
-    return _wait([engine.shared().collect(used, each) for each in fingerprints], timeout_s, None)
+    return _wait([engine.shared().collect(used, each) for each in fingerprints], timeout_s, save=save)
 
 
 def credits(config: Config | None = None) -> int:
@@ -155,7 +173,10 @@ def credits(config: Config | None = None) -> int:
 
 
 def _wait(
-    tickets: Sequence[Ticket], timeout_s: float, on_progress: Callable[[int, int], None] | None
+    tickets: Sequence[Ticket],
+    timeout_s: float,
+    on_progress: Callable[[int, int], None] | None = None,
+    save: Callable[[Edited], object] | None = None,
 ) -> list[Edited | RivyaError]:
     """Wait for all, mark them delivered; orders out of time go on at the service and are left to a later call."""
     began, late = monotonic(), dict[int, RivyaError]()
@@ -180,9 +201,15 @@ def _wait(
             ticket.leave()
     outcomes = [late.get(number) or _outcome(ticket) for number, ticket in enumerate(tickets)]
     results = [_edited(each) if isinstance(each, Finished) else each for each in outcomes]
-    handed_out = zip(outcomes, results, strict=True)
-    delivered = [o for o, r in handed_out if isinstance(o, Finished) and isinstance(r, Edited)]
-    engine.shared().delivered(delivered).result()
+    delivered: list[Finished] = []
+    try:
+        for outcome, result in zip(outcomes, results, strict=True):
+            if isinstance(outcome, Finished) and isinstance(result, Edited):
+                if save is not None:
+                    save(result)
+                delivered.append(outcome)
+    finally:
+        engine.shared().delivered(delivered).result()
     return results
 
 

@@ -214,3 +214,30 @@ def test_an_option_that_is_not_known_is_refused(shell: Run) -> None:
         done = shell(*arguments)
         assert done.returncode == 2
         assert "unrecognized arguments" in done.stderr
+
+
+def test_what_could_not_be_saved_stays_collectable(shell: Run, client: Client, tmp_path: Path) -> None:
+    client.run(*[client.order("not yet seen", seed=seed) for seed in range(3)])
+    (tmp_path / "work" / "out").write_text("a file where the folder should be")
+    failed = shell("collect", "-o", "out")
+    assert failed.returncode == 1
+    assert failed.stderr.strip()
+    saved = shell("collect", "-o", "elsewhere")
+    assert saved.returncode == 0, saved.stderr
+    assert len(list((tmp_path / "work" / "elsewhere").iterdir())) == 3
+    assert "Nothing to collect" in shell("collect").stdout
+
+
+def test_an_order_that_was_accepted_is_given_up_only_if_that_is_said(
+    shell: Run, client: Client, service: Any
+) -> None:
+    service.fault("create", "latency", seconds=60)
+    (ticket,) = client.tickets(client.order("left alone"))
+    service.wait("status", count=7)
+    ticket.leave()
+    client.state.holder.close()  # as if that program had ended
+    task = service.tasks()[-1]["id"]
+    kept = shell("forget", task)
+    assert kept.returncode == 1
+    assert f"collect {task}" in kept.stderr
+    assert "Forgotten" in shell("forget", task, "--give-up").stdout

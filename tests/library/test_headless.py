@@ -299,3 +299,17 @@ def test_a_picture_that_vanishes_between_store_and_program_is_told_and_not_marke
     assert error.charged is Charged.YES
     assert rivya.edit("a quiet harbour").source in ("resumed", "stored")
     assert len(service.charges()) == 1
+
+
+def test_further_pictures_take_no_other_file_s_place(tmp_path: Path) -> None:
+    (tmp_path / "night-2.jpg").write_bytes(b"the user's own")
+    edited = headless.Edited(b"one", "jpg", None, None, "new", {}, more=(b"two", b"three"))
+    for _ in range(2):
+        edited.save(tmp_path / "night.jpg")
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {
+        "night.jpg": b"one",
+        "night-2.jpg": b"the user's own",
+        "night-2_2.jpg": b"two",
+        "night-3.jpg": b"three",
+    }
