@@ -6,7 +6,10 @@ included, has to be JSON, come from a loopback peer to a loopback Host, and carr
 
 * another site's page cannot send JSON without asking first, and its Origin gives it away;
 * a page behind a name that was made to point here (DNS rebinding) has that name as its Host;
-* a reverse proxy on this machine brings an Origin that is not the loopback Host.
+* a reverse proxy on this machine passes on an Origin that is not the loopback Host, or says for whom it asks.
+
+What cannot be told from this computer's own browser: a program elsewhere that forges the Origin, behind a proxy that
+replaces the Host and adds nothing. Such a proxy has opened all of ComfyUI.
 
 No answer ever holds the key: only whether there is one, where it comes from, and its last four characters.
 """
@@ -17,7 +20,7 @@ import asyncio
 import ipaddress
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -40,6 +43,7 @@ PATH = "/rivya/key"
 MAX_BODY_BYTES = 4096
 CHECK_TIMEOUT_S = 30.0
 _PORTS = {"http": 80, "https": 443}
+_FORWARDING = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 
 log = logging.getLogger("rivya")
 
@@ -99,6 +103,13 @@ def refusal(*, host: str, origin: str, content_type: str, peer: str) -> str:
     return ""
 
 
+def forwarded(headers: Mapping[str, str]) -> str:
+    """Why a request is refused that somebody has passed on, or "" where nobody says so."""
+    if any(name in headers for name in _FORWARDING):
+        return "This route answers this computer only, not through a proxy."
+    return ""
+
+
 def _is_loopback_peer(peer: str) -> bool:
     try:
         address = ipaddress.ip_address(peer.partition("%")[0])
@@ -123,7 +134,7 @@ def _handler(work: Work) -> Handler:
     """The aiohttp handler around ``work``: the guard before it, and errors as JSON after it."""
 
     async def handle(request: Request) -> Response:
-        reason = refusal(
+        reason = forwarded(request.headers) or refusal(
             host=request.headers.get("Host", ""),
             origin=request.headers.get("Origin", ""),
             content_type=request.headers.get("Content-Type", ""),

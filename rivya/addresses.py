@@ -130,9 +130,9 @@ class Guard:
         ranges = _FORBIDDEN_V4 if isinstance(address, IPv4Address) else _FORBIDDEN_V6
         reason = next((what for net, what in ranges if address in net), None)
         if reason is None and embedded:
-            reasons = [found for inner in embedded if (found := self._reason(inner)) is not None]
-            return reasons[0] if reasons else None
-        if reason is None and isinstance(address, IPv6Address) and address not in _GLOBAL_V6:
+            reason = next((found for inner in embedded if (found := self._reason(inner)) is not None), None)
+        carrier = bool(embedded) and not _is_isatap(address)
+        if reason is None and isinstance(address, IPv6Address) and not carrier and address not in _GLOBAL_V6:
             reason = "a reserved range"
         return None if self._local and reason in _PRIVATE else reason
 
@@ -176,9 +176,14 @@ def _embedded(address: Address) -> tuple[IPv4Address, ...]:
         return (low,)
     if address in _COMPATIBLE and number > 1:
         return (low,)
-    if (number >> 32) & 0xFFFFFFFF in _ISATAP_MARKS:
+    if _is_isatap(address):
         return (low,)
     return ()
+
+
+def _is_isatap(address: Address) -> bool:
+    """Whether an IPv6 address carries an IPv4 one in its lower half; its upper half can be any network's."""
+    return isinstance(address, IPv6Address) and (int(address) >> 32) & 0xFFFFFFFF in _ISATAP_MARKS
 
 
 def _refused(host: str, why: str) -> UnusableAnswerError:

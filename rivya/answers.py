@@ -197,7 +197,11 @@ def _identifier(value: object, name: str) -> str:
 
 
 def _malformed(name: str, value: object) -> UnusableAnswerError:
-    came = clean_text(value[:2000], 80) if isinstance(value, str) else type(value).__name__
+    came = type(value).__name__
+    if isinstance(value, str):
+        # A query may be a signature, and what stands before an @ a password: of those not even a part is told.
+        secret = re.search(r"[?#@]", value) is not None
+        came = f"{len(value)} characters" if secret else clean_text(value[:2000], 80)
     return UnusableAnswerError(f"This is not the {name} of a usable form: {came}", charged=None)
 
 

@@ -96,6 +96,8 @@ def load(env: Mapping[str, str] = os.environ, default_home: Path | None = None) 
     home = state_folder(env, default_home)
     stored = _read(home / CONFIG_NAME)
     key, source = _find_key(env, stored, home)
+    if source == "environment" and "base_url" in stored and not env.get(ENV_BASE_URL, "").strip():
+        _refuse_address_of_others(home)
     times: dict[str, Any] = {n: _number(n, stored[n], 0, math.inf) for n in _TIMES if n in stored}
     concurrency: object = env.get(ENV_CONCURRENCY, "").strip() or stored.get(
         "max_concurrency", DEFAULT_CONCURRENCY
@@ -115,6 +117,17 @@ def load(env: Mapping[str, str] = os.environ, default_home: Path | None = None) 
         ),
         **times,
     )
+
+
+def _refuse_address_of_others(home: Path) -> None:
+    """A key from the environment goes to no address that another user of the machine has written."""
+    if files.belongs_to_others(home) or files.belongs_to_others(home / CONFIG_NAME):
+        raise ConfigurationError(
+            f"{home / CONFIG_NAME} belongs to another user of this machine and names a base_url; "
+            "the key in the environment is not sent there.",
+            hint=f"Set {ENV_BASE_URL} in the environment too, or make the folder and the file your own.",
+            code="base_url_of_another_user",
+        )
 
 
 _TIMES = ("repeat_window_s", "conflict_wait_s", "retry_budget_s", "upload_confirm_age_s")
@@ -260,7 +273,7 @@ def _number(name: str, value: object, low: float, high: float) -> float:
         number = (
             float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
         )
-    except ValueError:
+    except (ValueError, OverflowError):
         number = math.nan
     if not low <= number <= high or math.isinf(number):
         raise ConfigurationError(

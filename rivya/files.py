@@ -57,6 +57,16 @@ def check_private(path: Path, *, folder: bool = False) -> os.stat_result | None:
     return found
 
 
+def belongs_to_others(path: Path) -> bool:
+    """Whether `path` is there and its owner is neither this user nor the administrator. Always False on Windows."""
+    if os.name != "posix":
+        return False
+    try:
+        return os.lstat(path).st_uid not in (0, os.geteuid())
+    except OSError:
+        return False
+
+
 def private_folder(path: Path | str) -> Path:
     """Make the folder (and its parents) unless it is there; mode 0700 whatever the umask.
 

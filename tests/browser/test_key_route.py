@@ -79,6 +79,14 @@ def test_what_does_not_come_from_this_page_is_refused_and_changes_nothing(
     assert not service.requests()
 
 
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "Via", "x-forwarded-host"])
+def test_what_a_proxy_passes_on_is_refused(header: str, comfy: RivyaComfyUI, service: Watched) -> None:
+    before = (comfy.home / "config.json").read_bytes()
+    status, _ = ask(comfy, "POST", "/rivya/key", None, **{header: "203.0.113.7"})
+    assert status == 403
+    assert (comfy.home / "config.json").read_bytes() == before
+
+
 @pytest.mark.parametrize("path", ["/rivya/key", "/rivya/key/status", "/rivya/key/check", "/api/rivya/key"])
 def test_nothing_is_told_to_a_plain_get(path: str, comfy: RivyaComfyUI) -> None:
     status, text = ask(comfy, "GET", path)

@@ -334,3 +334,24 @@ def test_any_other_base_url_is_refused(text: str) -> None:
         normalise_base_url(text)
     assert "RIVYA_BASE_URL" in caught.value.hint
     assert "word" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="giving files away needs root")
+def test_a_key_of_the_environment_goes_to_no_address_that_another_user_wrote(home: Path) -> None:
+    write(home, {"base_url": "http://127.0.0.1:8000"})
+    os.chown(home / "config.json", 12345, 12345)
+    error = refused(home, RIVYA_API_KEY="rvya_sk_mine")
+    assert error.code == "base_url_of_another_user"
+    assert "rvya_sk_mine" not in str(error)
+    assert loaded(home, RIVYA_API_KEY="rvya_sk_mine", RIVYA_BASE_URL="https://rivya.ai").key is not None
+    write(home, {"base_url": "http://127.0.0.1:8000", "api_key": "rvya_sk_theirs"})
+    os.chown(home / "config.json", 12345, 12345)
+    assert loaded(home).base_url == "http://127.0.0.1:8000", "key and address are of one hand"
+    write(home, {"max_concurrency": 3})
+    os.chown(home / "config.json", 12345, 12345)
+    assert loaded(home, RIVYA_API_KEY="rvya_sk_mine").max_concurrency == 3
+
+
+def test_a_number_of_400_digits_is_refused_in_words(home: Path) -> None:
+    write(home, '{"max_concurrency": 1' + "0" * 400 + "}")
+    assert "max_concurrency" in str(refused(home))

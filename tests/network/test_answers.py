@@ -274,6 +274,24 @@ def test_a_url_of_another_form_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        "s3://bucket/a.png?X-Amz-Signature=SECRET",
+        "//host.example/a.png?sig=SECRET",
+        "https://host.example/a b.png?sig=SECRET@SECRET",
+        "https://user:SECRET@host.example/a.png",
+        "https://user:SECRET?SECRET@host.example/a.png",
+        "https://host.example/ä.png#SECRET",
+    ],
+)
+def test_what_may_be_a_signature_or_a_password_is_not_quoted(value: str) -> None:
+    with pytest.raises(UnusableAnswerError) as caught:
+        http_url(value)
+    assert "SECRET" not in str(caught.value)
+    assert f"{len(value)} characters" in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "url, shown",
     [
         ("https://a.example/b.png?sig=1", "https://a.example/b.png"),
