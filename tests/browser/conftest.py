@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.quick import teach_pace
+
 from .frontend import Frontend
 
 if TYPE_CHECKING:
@@ -27,7 +29,10 @@ def renderer(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def newcomer(comfy: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
-    """ComfyUI as one has it on the first day: its own example.png, and an account that has bought nothing yet."""
+    """ComfyUI as one has it on the first day: its own example.png, and an account that has bought nothing yet.
+
+    Only the pace of the service is known already: every test would wait for its first question otherwise.
+    """
     from support.comfy import comfyui_folder
 
     shutil.copyfile(comfyui_folder() / "input" / "example.png", comfy.base / "input" / "example.png")
@@ -35,6 +40,7 @@ def newcomer(comfy: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
     service.set_key(key, account=key)
     service.set_credits(1000, account=key)
     comfy.configure(api_key=key, base_url=service.url)
+    teach_pace(comfy.home, service.url, key)
     return comfy
 
 
