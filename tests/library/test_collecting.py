@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import sandbox
 from library.client import PATIENCE_S, Client
 from rivya.errors import Charged, NotFoundError, TaskFailedError
 from rivya.ledger import State as Is
@@ -186,17 +187,20 @@ def test_a_forgotten_order_is_told_as_that_and_not_as_a_failure(client: Client, 
 
 @pytest.mark.parametrize("told", [True, False])
 def test_how_long_an_order_took_that_had_ended_before_we_came_back_is_only_what_the_service_says(
-    client: Client, service: Any, told: bool
+    make: Callable[..., Client], told: bool
 ) -> None:
-    service.fault("create", "latency", seconds=60)
-    service.fault("status", "status", status=403)
-    client.failure(client.order())
-    with connect(client.config.home / "ledger.sqlite3") as ledger:
-        ledger.execute("UPDATE orders SET submitted_at = submitted_at - 7200")
-    times = {"created_at": "2026-05-10T00:00:00.000Z", "updated_at": "2026-05-10T00:00:09.000Z"}
-    service.fault("status", "patch", **({"values": times} if told else {"drop": list(times)}))
-    service.finish_tasks()
-    (finished,) = client.run(client.order())
+    # A service of its own: what earlier tests left running would get the answers that are meant for this order.
+    with sandbox.running(megapixels=0.004) as service:
+        client = make(service)
+        service.fault("create", "latency", seconds=60)
+        service.fault("status", "status", status=403)
+        client.failure(client.order())
+        with connect(client.config.home / "ledger.sqlite3") as ledger:
+            ledger.execute("UPDATE orders SET submitted_at = submitted_at - 7200")
+        times = {"created_at": "2026-05-10T00:00:00.000Z", "updated_at": "2026-05-10T00:00:09.000Z"}
+        service.fault("status", "patch", **({"values": times} if told else {"drop": list(times)}))
+        service.finish_tasks()
+        (finished,) = client.run(client.order())
     assert finished.source == "resumed"
     assert finished.about["seconds"] == (9.0 if told else None)
     (row,) = client.rows()
