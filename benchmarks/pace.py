@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rivya.api.polling import Pace, service_seconds
+from rivya.api.polling import PollSchedule, service_seconds
 
 ROUND_TRIP_S = 0.12
 COLD_ORDERS = 10
@@ -104,7 +104,7 @@ def follow_learned(durations: Sequence[float], telling: str, cold: bool = False,
     for number, duration in enumerate(durations):
         if cold and number % COLD_ORDERS == 0:
             history = []
-        pace = Pace.learn(history)
+        pace = PollSchedule.learn(history)
         one = follow(duration, lambda elapsed, polls, pace=pace: pace.next_poll(elapsed, polls, rng))
         seen.append(one)
         told = {"timestamps": duration, "none": None}.get(telling, one.noticed_s - ROUND_TRIP_S / 2)
@@ -114,7 +114,7 @@ def follow_learned(durations: Sequence[float], telling: str, cold: bool = False,
 
 def follow_first(durations: Sequence[float], seed: int = 6) -> list[Seen]:
     """Follow each order as the very first one of its account."""
-    pace, rng = Pace.learn([]), random.Random(seed).random
+    pace, rng = PollSchedule.learn([]), random.Random(seed).random
     return [follow(duration, lambda at, polls: pace.next_poll(at, polls, rng)) for duration in durations]
 
 

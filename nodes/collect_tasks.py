@@ -54,7 +54,7 @@ class RivyaCollectTasks(io.ComfyNode):
     @classmethod
     async def execute(cls, task_ids: str, timeout_s: int = 900) -> io.NodeOutput:
         from ..rivya.engine import engine
-        from .outputs import Place, conclude
+        from .outputs import OutputRow, conclude
         from .progress import Watch
 
         named = parse_task_ids(task_ids)
@@ -67,8 +67,8 @@ class RivyaCollectTasks(io.ComfyNode):
         unique: dict[str, OrderRow] = {row.fingerprint: row for row in rows[:MAX_TASKS]}
         tickets = [engine.shared().collect(config, fingerprint) for fingerprint in unique]
         outcomes = await Watch(tickets, timeout_s, "Run again to collect them.").outcomes()
-        places = [
-            Place(
+        delivered = [
+            OutputRow(
                 None,
                 row.details.get("variation"),
                 key,
@@ -79,7 +79,7 @@ class RivyaCollectTasks(io.ComfyNode):
         ]
         more = max(0, len(rows) - MAX_TASKS)
         notes = [f"{more} more are left: run again to collect them"] if more else []
-        return await conclude(places, skip_failed=not named, notes=notes)
+        return await conclude(delivered, skip_failed=not named, notes=notes)
 
 
 def parse_task_ids(text: str) -> list[str]:

@@ -17,7 +17,7 @@ from .v3 import io
 
 
 @dataclass(frozen=True)
-class Place:
+class OutputRow:
     """One place in the output: which reference and variation it belongs to, and what became of its order."""
 
     reference: int | None
@@ -28,7 +28,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class NodeOutputs:
     """What the node returns: images and masks as lists of batches, and the texts."""
 
     images: list[Any]
@@ -46,18 +46,20 @@ class Delivery:
         return f"{count} picture{'s' if count != 1 else ''} · {self.charged} credits charged{reused}"
 
 
-async def conclude(places: Sequence[Place], *, skip_failed: bool, notes: Sequence[str] = ()) -> io.NodeOutput:
+async def conclude(
+    rows: Sequence[OutputRow], *, skip_failed: bool, notes: Sequence[str] = ()
+) -> io.NodeOutput:
     """The end of a run: the node's outputs, with the cost and ``notes`` on the node.
 
     Raises:
         RivyaError: for all orders that failed, unless ``skip_failed`` and there is a picture to deliver.
     """
-    outcomes = {place.fingerprint: place.outcome for place in places}
+    outcomes = {place.fingerprint: place.outcome for place in rows}
     failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, RivyaError)}
     if failures and (not skip_failed or len(failures) == len(outcomes)):
         host.say(f"{len(failures)} of {len(outcomes)} failed")
         raise summary(failures, len(outcomes), len(outcomes) - len(failures))
-    delivery = await deliver(places)
+    delivery = await deliver(rows)
     failed = [f"{len(failures)} failed, see the report"] if failures else []
     host.say("\n".join([delivery.text, *failed, *notes]))
     return io.NodeOutput(
@@ -69,16 +71,16 @@ async def conclude(places: Sequence[Place], *, skip_failed: bool, notes: Sequenc
     )
 
 
-async def deliver(places: Sequence[Place]) -> Delivery:
-    """Decode every finished picture once for each of its places, in order, and note that it was delivered."""
-    finished = {place.fingerprint: place.outcome for place in places if isinstance(place.outcome, Finished)}
+async def deliver(rows: Sequence[OutputRow]) -> NodeOutputs:
+    """Decode every finished picture once for each of its rows, in order, and note that it was delivered."""
+    finished = {place.fingerprint: place.outcome for place in rows if isinstance(place.outcome, Finished)}
     read = await waiting.result(engine.shared().codec(_read, finished))
-    pictures = [read.get(place.fingerprint, []) for place in places]
+    pictures = [read.get(place.fingerprint, []) for place in rows]
     batches = await _decoded([data for several in pictures for data in several])
     # From here on the pictures are given out: a Cancel must not come between that and the note about it.
     await waiting.settled(engine.shared().delivered(list(finished.values())))
-    entries, charged, reused = _entries(places, [len(several) for several in pictures], batches)
-    return Delivery(
+    entries, charged, reused = _entries(rows, [len(several) for several in pictures], batches)
+    return NodeOutputs(
         images=batches.images,
         masks=batches.masks,
         task_ids="\n".join(dict.fromkeys(e["task_id"] for e in entries if e["task_id"])),
@@ -118,14 +120,14 @@ async def _decoded(files: list[bytes]) -> tensors.Batches:
 
 
 def _entries(
-    places: Sequence[Place], counts: Sequence[int], batches: tensors.Batches
+    rows: Sequence[OutputRow], counts: Sequence[int], batches: tensors.Batches
 ) -> tuple[list[dict[str, Any]], int, int]:
     """The report's entries, one for each picture and each failure, and the credits charged and reused in all."""
     entries: list[dict[str, Any]] = []
     charged = reused = 0
     seen: set[str] = set()
     pictures = iter(zip(batches.places, batches.warnings, strict=True))
-    for place, count in zip(places, counts, strict=True):
+    for place, count in zip(rows, counts, strict=True):
         first = place.fingerprint not in seen
         seen.add(place.fingerprint)
         entry = _entry(place)
@@ -143,7 +145,7 @@ def _entries(
     return entries, charged, reused
 
 
-def _entry(place: Place) -> dict[str, Any]:
+def _entry(place: OutputRow) -> dict[str, Any]:
     """One order in the report; where the picture lies is added by the caller."""
     outcome = place.outcome
     done = isinstance(outcome, Finished)

@@ -120,7 +120,7 @@ async def _run(
 ) -> io.NodeOutput:
     """Hand the orders over, wait, and deliver."""
     from ..rivya.engine import engine
-    from .outputs import Place, conclude
+    from .outputs import OutputRow, conclude
     from .progress import Watch
 
     config: Config = await waiting.result(engine.shared().codec(host.load_config))
@@ -129,8 +129,8 @@ async def _run(
     tickets = engine.shared().order(config, list(unique.values()))
     remedy = f"Run again with seed {seed}, or use Rivya Collect Tasks, to get them for no more credits."
     outcomes = await Watch(tickets, timeout_s, remedy).outcomes()
-    places = [
-        Place(
+    rows = [
+        OutputRow(
             reference=index // variations if order.reference is not None else None,
             variation=order.identity.variation,
             fingerprint=order.fingerprint,
@@ -140,7 +140,7 @@ async def _run(
         for index, order in enumerate(orders)
     ]
     notice = engine.shared().ledger(config).notice
-    return await conclude(places, skip_failed=skip, notes=[notice] if notice else [])
+    return await conclude(rows, skip_failed=skip, notes=[notice] if notice else [])
 
 
 async def _stay_under_the_cap(config: Config, unique: dict[str, Order]) -> None:

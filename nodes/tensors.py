@@ -92,7 +92,7 @@ def _to_8_bits(picture: torch.Tensor) -> np.ndarray[Any, Any]:
     return pixels
 
 
-class Place(NamedTuple):
+class BatchIndex(NamedTuple):
     """Where a picture is in the output: which batch, the how-manieth in it, and its size in pixels."""
 
     batch: int
@@ -115,7 +115,7 @@ class Batches:
 
     images: list[torch.Tensor]
     masks: list[torch.Tensor]
-    places: list[Place]
+    places: list[BatchIndex]
     warnings: list[tuple[str, ...]]
 
 
@@ -157,11 +157,11 @@ class Plan:
         self._headers = [decode.inspect(file) for file in self._files]
         _check_together(self._headers)
         members: dict[tuple[int, int], list[Header]] = {}
-        self.places: list[Place] = []
+        self.places: list[BatchIndex] = []
         for header in self._headers:
             size = header.width, header.height
             batch = members.setdefault(size, [])
-            self.places.append(Place(list(members).index(size), len(batch), *size))
+            self.places.append(BatchIndex(list(members).index(size), len(batch), *size))
             batch.append(header)
         # numpy asks the system for large pages, which torch.empty does not: filling them is faster by half.
         try:

@@ -205,7 +205,7 @@ def _credits(arguments: argparse.Namespace) -> int:
 
 def _forget(arguments: argparse.Namespace) -> int:
     from .engine import engine
-    from .ledger.ledger import State
+    from .ledger.ledger import OrderState
 
     ledger = engine.shared().ledger(configuration.load())
     named = arguments.order
@@ -217,12 +217,12 @@ def _forget(arguments: argparse.Namespace) -> int:
     if len(found) != 1:
         print(f"{len(found)} orders match; give more of the order key, or the task id.", file=sys.stderr)
         return 1
-    if found[0].state is State.STORED:
+    if found[0].state is OrderState.STORED:
         print(
             "This order is finished: its picture is kept, and the same graph brings it again for no credits."
         )
         return 0
-    if found[0].task_id and found[0].state is not State.FAILED and not arguments.give_up:
+    if found[0].task_id and found[0].state is not OrderState.FAILED and not arguments.give_up:
         print(
             f"Rivya has accepted this order: python -m rivya collect {found[0].task_id} brings its picture for no more "
             "credits. forget --give-up gives it up all the same.",

@@ -20,14 +20,14 @@ class Charged(str, Enum):
     UNKNOWN = "unknown"
 
 
-class Delivery(str, Enum):
-    """What one failed attempt proves about the request: did the service get it?"""
+class Sent(str, Enum):
+    """What a failed attempt proves about the request: whether it was sent, as far as the service is concerned."""
 
-    NEVER = "never"
+    NO = "no"
     """It never left, or never reached the service (DNS, connection refused, TLS)."""
     REFUSED = "refused"
     """The service answered, and said no."""
-    UNKNOWN = "unknown"
+    MAYBE = "maybe"
     """It may have arrived and may have been carried out (reset, read timeout, cut answer)."""
 
 
@@ -52,7 +52,7 @@ class RivyaError(Exception):
             ``python -m rivya forget`` and to support.
         charged: whether the order that failed cost credits.
         credits: what it cost in this run, or has reserved, where that is known.
-        delivery: what the failed attempt proves; see `Delivery`.
+        sent: what the failed attempt proves; see `Sent`.
         retry_after_s: the pace that the service named, in seconds.
     """
 
@@ -71,7 +71,7 @@ class RivyaError(Exception):
         order_key: str | None = None,
         charged: Charged | None = Charged.NO,
         credits: int | None = None,
-        delivery: Delivery = Delivery.REFUSED,
+        sent: Sent = Sent.REFUSED,
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
@@ -84,7 +84,7 @@ class RivyaError(Exception):
         self.order_key = order_key
         self.charged = charged
         self.credits = credits
-        self.delivery = delivery
+        self.sent = sent
         self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:

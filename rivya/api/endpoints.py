@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..errors import Delivery, RivyaError, UnusableAnswerError
+from ..errors import RivyaError, Sent, UnusableAnswerError
 from ..http.transport import Form
 from ..http.values import clean_text, http_url
 from . import responses
-from .retry import Answer, Caller
+from .retry import Response, RetryingClient
 
 MAX_RESULTS = 16
 """Most result URLs of one task that are read; Kontext is documented to give one."""
@@ -64,17 +64,17 @@ class Task:
 class Api:
     """The endpoints, for one account."""
 
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
+    def __init__(self, client: RetryingClient) -> None:
+        self._client = client
 
     async def upload_file(self, data: bytes, *, name: str, mime: str, model: str) -> UploadedFile:
         """``POST /api/v1/files``; ``model`` lets the service check its own limits before it accepts the file."""
         form = Form(file=data, filename=name, mime=mime, fields=(("kind", "image"), ("model", model)))
-        return await self._caller.call("POST", "/api/v1/files", _file, form=form)
+        return await self._client.call("POST", "/api/v1/files", _file, form=form)
 
     async def retrieve_file(self, file_id: str) -> UploadedFile:
         """``GET /api/v1/files/{fileId}``; `NotFoundError` where the upload is gone."""
-        return await self._caller.call("GET", f"/api/v1/files/{responses.file_id(file_id)}", _file)
+        return await self._client.call("GET", f"/api/v1/files/{responses.file_id(file_id)}", _file)
 
     async def create_generation(
         self,
@@ -85,7 +85,7 @@ class Api:
         on_trouble: Callable[[RivyaError], object] = lambda error: None,
     ) -> Task:
         """``POST /api/v1/generations`` with frozen bytes under one key: the only call that can cost credits."""
-        return await self._caller.call(
+        return await self._client.call(
             "POST",
             "/api/v1/generations",
             _task,
@@ -97,24 +97,24 @@ class Api:
 
     async def retrieve_generation(self, task_id: str) -> Task:
         """``GET /api/v1/generations/{taskId}``."""
-        task = await self._caller.call("GET", f"/api/v1/generations/{responses.task_id(task_id)}", _task)
+        task = await self._client.call("GET", f"/api/v1/generations/{responses.task_id(task_id)}", _task)
         if task.id != task_id:
             raise UnusableAnswerError(f"Asked for task {task_id}, the service answered with task {task.id}.")
         return task
 
     async def credits(self) -> int:
         """``GET /api/v1/credits``: what the account has now."""
-        return await self._caller.call("GET", "/api/v1/credits", _credits)
+        return await self._client.call("GET", "/api/v1/credits", _credits)
 
     async def models(self) -> list[Mapping[str, Any]]:
         """``GET /api/v1/models``: public, so no key is sent; entries as they come."""
-        return await self._caller.call("GET", "/api/v1/models", _models, with_key=False)
+        return await self._client.call("GET", "/api/v1/models", _models, with_key=False)
 
 
-def _file(answer: Answer) -> UploadedFile:
-    data = answer.data
+def _file(response: Response) -> UploadedFile:
+    data = response.data
     if not isinstance(data.get("url"), str):
-        raise _lacks("url", answer)
+        raise _lacks("url", response)
     raw_id = data.get("id") or data.get("file_id")
     if isinstance(raw_id, int) and not isinstance(raw_id, bool):
         raw_id = str(raw_id)
@@ -126,16 +126,16 @@ def _file(answer: Answer) -> UploadedFile:
     )
 
 
-def _task(answer: Answer) -> Task:
-    data = answer.data
+def _task(response: Response) -> Task:
+    data = response.data
     for name in ("id", "status"):
         if not isinstance(data.get(name), str) or not data[name]:
-            raise _lacks(name, answer)
+            raise _lacks(name, response)
     try:
         task_id = responses.task_id(data["id"])
         urls = _urls(data.get("result"))
     except UnusableAnswerError as error:
-        error.delivery = Delivery.UNKNOWN
+        error.sent = Sent.MAYBE
         raise
     reason = data.get("error")
     failure: Mapping[str, Any] = reason if isinstance(reason, dict) else {}
@@ -149,23 +149,23 @@ def _task(answer: Answer) -> Task:
         error_code=clean_text(code, 80) if isinstance(code, str) and code else None,
         error_message=clean_text(str(failure.get("message") or "")),
         service_s=_seconds(data.get("created_at"), data.get("updated_at")),
-        request_id=answer.request_id,
-        hint_s=answer.retry_after_s,
-        uncertain=answer.uncertain,
+        request_id=response.request_id,
+        hint_s=response.retry_after_s,
+        uncertain=response.uncertain,
     )
 
 
-def _credits(answer: Answer) -> int:
-    current = _count(answer.data.get("current_credits"))
+def _credits(response: Response) -> int:
+    current = _count(response.data.get("current_credits"))
     if current is None:
-        raise _lacks("current_credits", answer)
+        raise _lacks("current_credits", response)
     return current
 
 
-def _models(answer: Answer) -> list[Mapping[str, Any]]:
-    listed = answer.data.get("data")
+def _models(response: Response) -> list[Mapping[str, Any]]:
+    listed = response.data.get("data")
     if not isinstance(listed, list):
-        raise _lacks("data", answer)
+        raise _lacks("data", response)
     return [entry for entry in listed if isinstance(entry, dict)]
 
 
@@ -194,13 +194,13 @@ def _seconds(created: object, updated: object) -> float | None:
         return None
 
 
-def _lacks(name: str, answer: Answer) -> UnusableAnswerError:
+def _lacks(name: str, response: Response) -> UnusableAnswerError:
     """The error for a required field that is missing: it quotes what came, without result URLs."""
-    shown = {key: value for key, value in answer.data.items() if key not in ("result", "url")}
+    shown = {key: value for key, value in response.data.items() if key not in ("result", "url")}
     came = clean_text(json.dumps(shown, ensure_ascii=True, default=str), 200)
     return UnusableAnswerError(
         f"The answer of the service has no usable {name}. It said: {came}",
-        status=answer.status,
-        request_id=answer.request_id,
-        delivery=Delivery.UNKNOWN,
+        status=response.status,
+        request_id=response.request_id,
+        sent=Sent.MAYBE,
     )

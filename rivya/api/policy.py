@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite
 
-from ..errors import Delivery
+from ..errors import Sent
 
 
 @dataclass(frozen=True)
@@ -59,26 +59,26 @@ class RetryPolicy:
         """Whether a call that began `elapsed_s` ago may wait another `delay_s` and try again."""
         return elapsed_s + delay_s <= self.budget_s
 
-    def may_repeat(self, status: int | None, delivery: Delivery, repeatable: bool) -> bool:
+    def may_repeat(self, status: int | None, sent: Sent, repeatable: bool) -> bool:
         """Whether the same request may be sent again.
 
         Args:
             status: HTTP status of the answer, None where there was none.
-            delivery: what the attempt proves.
+            sent: what the attempt proves.
             repeatable: whether sending it twice does no more than sending it once: a GET, or an order with
                 its key and a byte-identical body.
         """
-        if delivery is Delivery.NEVER or status == 429:
+        if sent is Sent.NO or status == 429:
             return True
         if status == 408 or (status is not None and status >= 500):
             return repeatable
         if status is not None and 400 <= status < 500:
             return False
-        return repeatable and delivery is Delivery.UNKNOWN
+        return repeatable and sent is Sent.MAYBE
 
 
 @dataclass
-class Bound:
+class AdaptiveLimit:
     """How many orders may run at once: halved when the service says "too many", then slowly raised again.
 
     Additive increase, multiplicative decrease: the bound settles near what the account may do, without
@@ -104,7 +104,7 @@ class Bound:
         self.limit = float(self.maximum) if self.limit < 1 else min(float(self.limit), float(self.maximum))
 
     @property
-    def places(self) -> int:
+    def slots(self) -> int:
         """How many may run now, 1 or more."""
         return max(1, int(self.limit))
 

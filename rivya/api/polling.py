@@ -73,7 +73,7 @@ def service_seconds(noticed_s: float, running_s: float | None, told_s: float | N
 
 
 @dataclass(frozen=True)
-class Pace:
+class PollSchedule:
     """A schedule of questions for the orders of one model and mode. Make it with `learn`.
 
     Attributes:
@@ -97,7 +97,7 @@ class Pace:
     informed: bool
 
     @classmethod
-    def learn(cls, durations_s: Sequence[float]) -> Pace:
+    def learn(cls, durations_s: Sequence[float]) -> PollSchedule:
         """The schedule that fits these orders.
 
         Args:
@@ -190,7 +190,7 @@ def _late_wait(elapsed: float, price_s: float) -> float:
 
 
 @lru_cache(maxsize=16)
-def _learn(durations: tuple[float, ...]) -> Pace:
+def _learn(durations: tuple[float, ...]) -> PollSchedule:
     typical = median(durations) if durations else _FIRST_GUESS_S
     end = max(2.5 * typical, 1.25 * max(durations, default=0.0), typical + 8.0)
     end = min(end, 20 * typical + 8.0)
@@ -205,7 +205,7 @@ def _learn(durations: tuple[float, ...]) -> Pace:
         if polls <= allowed:
             break
     share = tuple(_shares(ended, step))
-    return Pace(step, tuple(ended), tuple(area), tuple(ahead), share, price, typical, bool(durations))
+    return PollSchedule(step, tuple(ended), tuple(area), tuple(ahead), share, price, typical, bool(durations))
 
 
 def _distribution(durations: tuple[float, ...], typical: float, step: float, cells: int) -> list[float]:

@@ -7,7 +7,7 @@ import math
 import re
 from typing import Any, NoReturn
 
-from ..errors import Delivery, UnusableAnswerError
+from ..errors import Sent, UnusableAnswerError
 from ..http.values import MAX_ANSWER_BYTES, clean_text, malformed
 
 MAX_DEPTH = 32
@@ -124,5 +124,5 @@ def _unusable(what: str, why: str, body: bytes) -> UnusableAnswerError:
     quote = clean_text(body[:4000].decode("utf-8", "replace"), MAX_QUOTE)
     sentence = f"{what[:1].upper()}{what[1:]} {why}."
     return UnusableAnswerError(
-        f"{sentence} It said: {quote}" if quote else sentence, charged=None, delivery=Delivery.UNKNOWN
+        f"{sentence} It said: {quote}" if quote else sentence, charged=None, sent=Sent.MAYBE
     )

@@ -1,7 +1,7 @@
 """One call to the API, with its retries: what may be repeated, when, and for how long.
 
 Decisions come from `policy`, single attempts from `transport`. What a failure proves is kept over the attempts: an
-error that leaves here says `Delivery.UNKNOWN` as soon as any attempt of this call may have been carried out.
+error that leaves here says `Sent.MAYBE` as soon as any attempt of this call may have been carried out.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from datetime import datetime, timezone
 from random import random
 from typing import Any, TypeVar
 
-from ..errors import HINTS, Delivery, GivenUpError, RivyaError, UnusableAnswerError, error_class
+from ..errors import HINTS, GivenUpError, RivyaError, Sent, UnusableAnswerError, error_class
 from ..http.transport import Form, Reply, Transport
 from ..http.values import clean_text, parse_retry_after
 from . import responses
-from .policy import Bound, RetryPolicy
+from .policy import AdaptiveLimit, RetryPolicy
 
 _NOT_CARRIED_OUT = frozenset({"public_api_disabled"})
 """Error codes with a 5xx status by which the service says, as documented, that it did nothing."""
@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A usable answer.
+class Response:
+    """A usable response.
 
     Attributes:
         data: its JSON object.
@@ -46,10 +46,10 @@ class Answer:
     uncertain: bool
 
 
-class Caller:
+class RetryingClient:
     """Makes API calls for one account: one transport, and one bound that learns from 429 and holds everybody back."""
 
-    def __init__(self, transport: Transport, retry: RetryPolicy, bound: Bound) -> None:
+    def __init__(self, transport: Transport, retry: RetryPolicy, bound: AdaptiveLimit) -> None:
         self._transport = transport
         self._retry = retry
         self._bound = bound
@@ -58,7 +58,7 @@ class Caller:
         self,
         method: str,
         path: str,
-        read: Callable[[Answer], T],
+        read: Callable[[Response], T],
         *,
         body: bytes | None = None,
         form: Form | None = None,
@@ -75,7 +75,7 @@ class Caller:
         of each failure that is about to be waited out.
 
         Raises:
-            RivyaError: the class tells what happened, ``delivery`` what it proves about all attempts together.
+            RivyaError: the class tells what happened, ``sent`` what it proves about all attempts together.
         """
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         if body is not None:
@@ -89,26 +89,26 @@ class Caller:
                 reply = await self._transport.exchange(
                     method, path, body=body, form=form, headers=headers, with_key=with_key
                 )
-                result = read(self._answer(reply, uncertain))
+                result = read(self._response(reply, uncertain))
                 if idempotency_key:
                     self._bound.on_success(time.monotonic())
                 return result
             except RivyaError as error:
                 unusable += isinstance(error, UnusableAnswerError)
-                uncertain = uncertain or error.delivery is Delivery.UNKNOWN
+                uncertain = uncertain or error.sent is Sent.MAYBE
                 attempt += 1
                 if error.status == 429:
                     named = min(error.retry_after_s or 0.0, self._retry.retry_after_cap_s)
                     self._bound.on_rate_limited(time.monotonic(), named)
                 pause = self._retry.delay(attempt, error.retry_after_s, random)
                 again = (
-                    self._retry.may_repeat(error.status, error.delivery, True)
+                    self._retry.may_repeat(error.status, error.sent, True)
                     and self._retry.within_budget(time.monotonic() - started, pause)
                     and unusable < _UNUSABLE_ATTEMPTS
                     and wanted()
                 )
                 if not again:
-                    error.delivery = Delivery.UNKNOWN if uncertain else error.delivery
+                    error.sent = Sent.MAYBE if uncertain else error.sent
                     raise
                 on_trouble(error)
             await asyncio.sleep(pause)
@@ -118,7 +118,7 @@ class Caller:
         while (left := self._bound.hold_s(time.monotonic())) > 0:  # noqa: ASYNC110 - it may be put off meanwhile
             await asyncio.sleep(left + 0.5 * random())  # noqa: S311 - spreads, and need not be secret
 
-    def _answer(self, reply: Reply, uncertain: bool) -> Answer:
+    def _response(self, reply: Reply, uncertain: bool) -> Response:
         """The answer's JSON object, or the error that it stands for."""
         received_at = datetime.now(timezone.utc)
         request_id = _header_text(reply.headers.get("x-request-id"))
@@ -128,17 +128,17 @@ class Caller:
             data = responses.parse_object(reply.body, "the answer of the service")
         except UnusableAnswerError as error:
             # It said yes, but not to what: the call may well have been carried out.
-            error.delivery = Delivery.UNKNOWN
+            error.sent = Sent.MAYBE
             error.request_id = request_id
             raise
         pace = parse_retry_after(reply.headers.get("retry-after"), received_at)
-        return Answer(reply.status, data, request_id, pace, uncertain)
+        return Response(reply.status, data, request_id, pace, uncertain)
 
 
 def _given_up(uncertain: bool) -> RivyaError:
     return GivenUpError(
         "The run was cancelled.",
-        delivery=Delivery.UNKNOWN if uncertain else Delivery.NEVER,
+        sent=Sent.MAYBE if uncertain else Sent.NO,
     )
 
 
@@ -163,7 +163,7 @@ def _service_error(reply: Reply, request_id: str | None, now: datetime) -> Rivya
         code=code,
         status=reply.status,
         request_id=request_id,
-        delivery=Delivery.UNKNOWN if unknown else Delivery.REFUSED,
+        sent=Sent.MAYBE if unknown else Sent.REFUSED,
         retry_after_s=parse_retry_after(reply.headers.get("retry-after"), now),
     )
 

@@ -21,19 +21,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..api.policy import Bound
+from ..api.policy import AdaptiveLimit
 from ..config import Config
 from ..errors import Charged, LedgerError
 from ..ledger.holders import Holder
-from ..ledger.ledger import Ledger, OrderRow
-from ..ledger.ledger import State as Is
-from ..orders.account import Account, Places
-from ..orders.order import Finished, Order, State
-from ..orders.uploads import Packed, Reference
+from ..ledger.ledger import Ledger, OrderRow, OrderState
+from ..orders.account import Account, Slots
+from ..orders.order import Finished, Order, Workspace
+from ..orders.uploads import PackedReferences, Reference
 from ..storage.results import ResultStore
 from ..threads import Threads
 from .jobs import Job, Ticket
-from .registry import Walks
+from .registry import OrderRegistry
 
 log = logging.getLogger("rivya")
 
@@ -48,11 +47,11 @@ class Engine:
         self._states_lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: Threads | None = None
-        self._packed = Packed()
+        self._packed = PackedReferences()
         self._accounts: dict[Config, Account] = {}
-        self._places: dict[tuple[str, str], Places] = {}
-        self._states: dict[Path, State] = {}
-        self._walks = Walks(self._running_loop, self.account)
+        self._slots: dict[tuple[str, str], Slots] = {}
+        self._states: dict[Path, Workspace] = {}
+        self._registry = OrderRegistry(self._running_loop, self.account)
 
     # -- handing work over: from any thread -------------------------------------------------------------------------
 
@@ -62,11 +61,11 @@ class Engine:
 
     def order(self, config: Config, orders: Sequence[Order]) -> list[Ticket]:
         """Hand orders over, in this sequence; each gets a ticket. Equal ones share one walk and are paid once."""
-        return [self._walks.ticket(config, order.fingerprint, order) for order in orders]
+        return [self._registry.ticket(config, order.fingerprint, order) for order in orders]
 
     def collect(self, config: Config, fingerprint: str) -> Ticket:
         """Bring an order that the ledger knows to its pictures. Never spends."""
-        return self._walks.ticket(config, fingerprint, None)
+        return self._registry.ticket(config, fingerprint, None)
 
     def reference(self, config: Config, load: Callable[[], Any], encoding: str = "auto") -> Job[Reference]:
         """Encode a picture and upload it, unless the same bytes are up already.
@@ -86,7 +85,7 @@ class Engine:
         """Run a function in one of the engine's codec threads."""
 
         async def run() -> T:
-            return await self._pools().codec(work, *args, **options)
+            return await self._get_threads().codec(work, *args, **options)
 
         return self.start(run)
 
@@ -103,7 +102,7 @@ class Engine:
 
         async def work() -> None:
             for state in list(self._states.values()):
-                await self._pools().disk(_note_delivered, state, finished)
+                await self._get_threads().disk(_note_delivered, state, finished)
 
         return self.start(work)
 
@@ -162,27 +161,27 @@ class Engine:
                 self._loop = ready.result()
             return self._loop
 
-    def _pools(self) -> Threads:
+    def _get_threads(self) -> Threads:
         self._threads = self._threads or Threads()
         return self._threads
 
     async def account(self, config: Config) -> Account:
         """The account of this configuration. For work that runs in the engine's loop."""
         own = (config.base_url, config.key_hash)
-        places = self._places.setdefault(own, Places(Bound(maximum=config.max_concurrency)))
-        places.allow(config.max_concurrency)
+        slots = self._slots.setdefault(own, Slots(AdaptiveLimit(maximum=config.max_concurrency)))
+        slots.allow(config.max_concurrency)
         if config not in self._accounts:
-            state = await self._pools().disk(self._state, config)
-            self._accounts.setdefault(config, Account(config, state, places, self._pools()))
+            state = await self._get_threads().disk(self._state, config)
+            self._accounts.setdefault(config, Account(config, state, slots, self._get_threads()))
         return self._accounts[config]
 
-    def _state(self, config: Config) -> State:
+    def _state(self, config: Config) -> Workspace:
         """The ledger and the result store of a state folder: one of each for a process."""
         with self._states_lock:  # not the other one, which is taken on event loops: this may wait for a disk
             if config.home not in self._states:
                 holder = Holder(config.home)
                 store = ResultStore(config.home, config.result_store_bytes)
-                self._states[config.home] = State(holder, Ledger(config.home, holder), store)
+                self._states[config.home] = Workspace(holder, Ledger(config.home, holder), store)
             return self._states[config.home]
 
 
@@ -200,12 +199,12 @@ def _would_cost(ledger: Ledger, store: ResultStore, scope: str, fingerprint: str
     if store.get(scope, fingerprint) is not None:
         return False
     row = ledger.newest(scope, fingerprint)
-    if row is None or row.state in (Is.FORGOTTEN, Is.PREPARED, Is.UNKNOWN):
+    if row is None or row.state in (OrderState.FORGOTTEN, OrderState.PREPARED, OrderState.UNKNOWN):
         return True
-    return row.state is Is.FAILED and row.charged == Charged.NO.value
+    return row.state is OrderState.FAILED and row.charged == Charged.NO.value
 
 
-def _note_delivered(state: State, finished: Sequence[Finished]) -> None:
+def _note_delivered(state: Workspace, finished: Sequence[Finished]) -> None:
     """What cannot be noted is collected once more; that must not keep the pictures from the user now."""
     mine = [f for f in finished if f.state is state]
     rows = [f.row_id for f in mine if f.row_id is not None]

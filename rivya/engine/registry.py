@@ -25,7 +25,7 @@ _Key = tuple[str, str, str, str]
 """State folder, base URL, hash of the key, fingerprint: what makes two orders one walk."""
 
 
-class Walk:
+class RunningOrder:
     """One order under way, and the tickets of those who wait for it. Lives in the engine's loop."""
 
     def __init__(self, run: OrderRun) -> None:
@@ -41,7 +41,7 @@ class Walk:
         )
 
 
-class Walks:
+class OrderRegistry:
     """All walks of an engine.
 
     Args:
@@ -54,7 +54,7 @@ class Walks:
     ) -> None:
         self._loop = loop
         self._account = account
-        self.under_way: dict[_Key, Walk] = {}
+        self.under_way: dict[_Key, RunningOrder] = {}
 
     def ticket(self, config: Config, fingerprint: str, order: Order | None) -> Ticket:
         """A place among those who wait for this order; without ``order`` it is only collected. From any thread."""
@@ -72,7 +72,7 @@ class Walks:
         """Wait for the walk of this order that is under way, or begin one."""
         walk = self.under_way.get(place)
         if walk is None:
-            walk = self.under_way[place] = Walk(
+            walk = self.under_way[place] = RunningOrder(
                 OrderRun(order, ticket.fingerprint, lambda: self._account(config))
             )
             walk.task = asyncio.get_running_loop().create_task(walk.run.run())
@@ -98,7 +98,7 @@ class Walks:
         elif not walk.tickets:
             log.info("order %s goes on in the background", ticket.fingerprint[:12])
 
-    def _end(self, place: _Key, walk: Walk, config: Config, task: asyncio.Task[Finished]) -> None:
+    def _end(self, place: _Key, walk: RunningOrder, config: Config, task: asyncio.Task[Finished]) -> None:
         """Tell all who wait how it ended."""
         if self.under_way.get(place) is walk:
             del self.under_way[place]

@@ -7,7 +7,7 @@ from io import BytesIO
 from zlib import MAX_WBITS, decompressobj
 from zlib import error as zlib_error
 
-from ..errors import Delivery, UnusableAnswerError
+from ..errors import Sent, UnusableAnswerError
 
 _STEP_BYTES = 256 * 1024
 _FREE_PIECES = 4096
@@ -93,5 +93,5 @@ class Body:
             f"{self._what[:1].upper()}{self._what[1:]} {why}.",
             code=code,
             charged=None,
-            delivery=Delivery.UNKNOWN,
+            sent=Sent.MAYBE,
         )

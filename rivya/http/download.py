@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from ..errors import (
-    Delivery,
     NotFoundError,
     RivyaError,
     RivyaTimeoutError,
+    Sent,
     ServiceUnavailableError,
     UnusableAnswerError,
 )
@@ -73,7 +73,7 @@ def check_scheme(url: str, plain_http: bool) -> None:
             f"The result at {host_of(url)} is not offered over https, so it was not asked for.",
             code="forbidden_address",
             charged=None,
-            delivery=Delivery.NEVER,
+            sent=Sent.NO,
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import anyio
 import httpcore
 
-from ..errors import Delivery, RivyaConnectionError, RivyaError, RivyaTimeoutError
+from ..errors import RivyaConnectionError, RivyaError, RivyaTimeoutError, Sent
 from .values import clean_text
 
 T = TypeVar("T")
@@ -122,7 +122,7 @@ async def fly(talk: Callable[[Flight], Awaitable[T]], total_s: float, whom: str)
         raise RivyaTimeoutError(
             f"{whom} took longer than {total_s:.0f} s.",
             charged=None,
-            delivery=_delivery(flight, outcome),
+            sent=_delivery(flight, outcome),
         )
     raise outcome
 
@@ -140,7 +140,7 @@ async def _outcome(flight: Flight, talk: Callable[[Flight], Awaitable[T]], whom:
         return _translated(error, flight, whom)
 
 
-def _delivery(flight: Flight, error: Exception) -> Delivery:
+def _delivery(flight: Flight, error: Exception) -> Sent:
     """NEVER only where it is proved: nothing of the request left, and the failure is one that comes before that."""
     before = (
         isinstance(
@@ -153,21 +153,21 @@ def _delivery(flight: Flight, error: Exception) -> Delivery:
                 httpcore.UnsupportedProtocol,
             ),
         )
-        or (isinstance(error, RivyaError) and error.delivery is Delivery.NEVER)
+        or (isinstance(error, RivyaError) and error.sent is Sent.NO)
         or flight.tunnelling
     )
-    return Delivery.NEVER if before and not flight.left else Delivery.UNKNOWN
+    return Sent.NO if before and not flight.left else Sent.MAYBE
 
 
 def _translated(error: Exception, flight: Flight, whom: str) -> RivyaError:
     """Our error for one of httpcore. Says nothing that the other side sent, and names the host at most."""
-    delivery = _delivery(flight, error)
+    sent = _delivery(flight, error)
     if isinstance(error, httpcore.TimeoutException):
-        what = "could not be reached in time" if delivery is Delivery.NEVER else "did not answer in time"
-        return RivyaTimeoutError(f"{whom} {what}.", charged=None, delivery=delivery)
+        what = "could not be reached in time" if sent is Sent.NO else "did not answer in time"
+        return RivyaTimeoutError(f"{whom} {what}.", charged=None, sent=sent)
     if isinstance(error, httpcore.ProxyError):
         what = f"could not be reached: the proxy answered {clean_text(str(error), 80)}"
-    elif delivery is Delivery.NEVER:
+    elif sent is Sent.NO:
         what = f"could not be reached: {_reason(error)}"
     elif isinstance(error, httpcore.ProtocolError):
         what = "broke the connection off, or sent something that is not HTTP"
@@ -175,7 +175,7 @@ def _translated(error: Exception, flight: Flight, whom: str) -> RivyaError:
         what = "broke the connection off"
     else:
         what = f"could not be talked to ({type(error).__name__})"
-    return RivyaConnectionError(f"{whom} {what}.", charged=None, delivery=delivery)
+    return RivyaConnectionError(f"{whom} {what}.", charged=None, sent=sent)
 
 
 def _reason(error: BaseException) -> str:

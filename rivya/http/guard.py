@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from ..errors import ConfigurationError, Delivery, UnusableAnswerError
+from ..errors import ConfigurationError, Sent, UnusableAnswerError
 
 Address = IPv4Address | IPv6Address
 
@@ -152,7 +152,7 @@ def check_loopback(host: str, address: str) -> None:
         raise ConfigurationError(
             f"The Rivya base URL is plain http, and {host} is not this machine.",
             hint="Correct the base URL, or what the name means in the hosts file.",
-            delivery=Delivery.NEVER,
+            sent=Sent.NO,
         )
 
 
@@ -194,5 +194,5 @@ def _refused(host: str, why: str) -> UnusableAnswerError:
         hint="If your network really keeps results there, add it to allowed_result_networks in config.json; "
         "otherwise report it to Rivya support.",
         charged=None,
-        delivery=Delivery.NEVER,
+        sent=Sent.NO,
     )

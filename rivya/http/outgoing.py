@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
-from ..errors import Delivery, ValidationError
+from ..errors import Sent, ValidationError
 from .values import clean_text
 
 _MIME = r"[a-z]{1,32}/[a-z0-9.+-]{1,64}"
@@ -83,7 +83,7 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
             or not re.fullmatch(_HEADER_VALUE, value)
         ):
             raise ValidationError(
-                f"The header {clean_text(name, 60)} has a value that cannot be sent.", delivery=Delivery.NEVER
+                f"The header {clean_text(name, 60)} has a value that cannot be sent.", sent=Sent.NO
             )
     return {name.title(): value for name, value in headers.items()}
 
@@ -102,4 +102,4 @@ def _free_boundary(contents: tuple[bytes, ...]) -> bytes:
 
 
 def _refused(message: str) -> ValidationError:
-    return ValidationError(message, delivery=Delivery.NEVER)
+    return ValidationError(message, sent=Sent.NO)

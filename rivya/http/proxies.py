@@ -15,7 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 
-from ..errors import ConfigurationError, Delivery
+from ..errors import ConfigurationError, Sent
 from . import network
 from .guard import is_loopback
 from .pool import Answer, Connect, Pool
@@ -40,7 +40,7 @@ class Routes:
         self._backends = {False: api, True: results}
         self._make_context = make_context
         self._building: asyncio.Future[ssl.SSLContext] | None = None
-        self._pools: dict[tuple[bool, str | None], Pool] = {}
+        self._get_threads: dict[tuple[bool, str | None], Pool] = {}
         self._known: dict[tuple[str, str], str | None] = {}
 
     async def ask(self, request: httpcore.Request, *, result: bool) -> Answer:
@@ -48,14 +48,14 @@ class Routes:
         host = request.url.host.decode("ascii")
         context = await self._context()
         proxy = await self._proxy(request.url.scheme.decode("ascii"), host)
-        pool = self._pools.get((result, proxy))
+        pool = self._get_threads.get((result, proxy))
         if pool is None:
-            pool = self._pools[result, proxy] = Pool(self._factory(result, proxy, context))
+            pool = self._get_threads[result, proxy] = Pool(self._factory(result, proxy, context))
         return await pool.ask(request)
 
     async def aclose(self) -> None:
         """Close every connection."""
-        pools, self._pools = list(self._pools.values()), {}
+        pools, self._get_threads = list(self._get_threads.values()), {}
         for pool in pools:
             await pool.aclose()
 
@@ -70,7 +70,7 @@ class Routes:
             raise ConfigurationError(
                 "The TLS certificates of this computer cannot be read.",
                 hint="Check SSL_CERT_FILE and SSL_CERT_DIR in the environment.",
-                delivery=Delivery.NEVER,
+                sent=Sent.NO,
             ) from None
 
     async def _proxy(self, scheme: str, host: str) -> str | None:
@@ -130,4 +130,4 @@ def proxy_for(scheme: str, host: str) -> str | None:
 
 
 def _no_proxy(why: str, hint: str) -> ConfigurationError:
-    return ConfigurationError(f"The proxy that is set {why}.", hint=hint, delivery=Delivery.NEVER)
+    return ConfigurationError(f"The proxy that is set {why}.", hint=hint, sent=Sent.NO)

@@ -19,7 +19,7 @@ import httpcore
 import httpx
 
 from .. import __version__
-from ..errors import ConfigurationError, Delivery, RivyaError, UnusableAnswerError, ValidationError
+from ..errors import ConfigurationError, RivyaError, Sent, UnusableAnswerError, ValidationError
 from ..secret import Secret
 from . import download, network
 from .body import Body
@@ -122,7 +122,7 @@ class Transport:
         An answer whose status is an error keeps what could be read of its body, be it broken or too large.
 
         Raises:
-            RivyaConnectionError, RivyaTimeoutError: no usable answer. ``delivery`` is NEVER where the request
+            RivyaConnectionError, RivyaTimeoutError: no usable answer. ``sent`` is NEVER where the request
                 provably did not leave (name lookup, connection, TLS, tunnel) and UNKNOWN otherwise.
             UnusableAnswerError: a redirect, or a good answer that is too large or cannot be decompressed.
             ValidationError: a path or header that must not be sent.
@@ -191,12 +191,10 @@ class Transport:
     def _url(self, path: str) -> httpx.URL:
         """The path at the base URL. What could lead anywhere else is refused before anything is sent."""
         if len(path) > 1024 or not re.fullmatch(_PATH, path):
-            raise ValidationError(
-                f"This path cannot be asked: {clean_text(path, 100)}", delivery=Delivery.NEVER
-            )
+            raise ValidationError(f"This path cannot be asked: {clean_text(path, 100)}", sent=Sent.NO)
         url = self._base.copy_with(raw_path=path.encode("ascii"))
         if (url.scheme, url.host, url.port) != (self._base.scheme, self._base.host, self._base.port):
-            raise ValidationError("A path must not change where a request goes.", delivery=Delivery.NEVER)
+            raise ValidationError("A path must not change where a request goes.", sent=Sent.NO)
         return url
 
     async def _send(
@@ -241,7 +239,7 @@ async def _reply(answer: Answer, max_bytes: int, key: str | None) -> Reply:
             f"Rivya answered with a redirect or an upgrade (HTTP {status}), which is not followed.",
             status=status,
             charged=None,
-            delivery=Delivery.UNKNOWN,
+            sent=Sent.MAYBE,
         )
     body = None
     try:
@@ -272,7 +270,7 @@ def _parsed(url: str) -> httpx.URL:
         raise UnusableAnswerError(
             f"The result's address at {download.host_of(url)} cannot be read.",
             charged=None,
-            delivery=Delivery.NEVER,
+            sent=Sent.NO,
         ) from None
 
 

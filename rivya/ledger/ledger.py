@@ -20,10 +20,10 @@ from typing import Any
 from ..errors import LedgerError
 from .holders import Holder
 from .lookups import BY_TASK, FILE_NAME, Lookups
-from .rows import COLUMNS, MAY_BECOME, OrderRow, State, from_row
+from .rows import COLUMNS, MAY_BECOME, OrderRow, OrderState, from_row
 from .uploads import UploadRow
 
-__all__ = ["FILE_NAME", "Ledger", "OrderRow", "State", "UploadRow"]
+__all__ = ["FILE_NAME", "Ledger", "OrderRow", "OrderState", "UploadRow"]
 
 
 class Ledger(Lookups):
@@ -66,7 +66,7 @@ class Ledger(Lookups):
             "key": key,
             "model": model,
             "mode": mode,
-            "state": State.PREPARED.value,
+            "state": OrderState.PREPARED.value,
             "body": body,
             "details": json.dumps(dict(details), ensure_ascii=False),
         }
@@ -91,7 +91,7 @@ class Ledger(Lookups):
             "key": "",
             "model": model,
             "mode": mode,
-            "state": State.SUBMITTED.value,
+            "state": OrderState.SUBMITTED.value,
             "task_id": task_id,
             "submitted_at": self._clock(),
             "details": json.dumps(dict(details or {}), ensure_ascii=False),
@@ -154,7 +154,7 @@ class Ledger(Lookups):
         """The service accepted it: before the first poll. The body stays until the order ends."""
         self._move(
             order_id,
-            State.SUBMITTED,
+            OrderState.SUBMITTED,
             "task_id = ?, reserved_credits = ?, request_id = ?, error = NULL, charged = 'unknown',"
             " submitted_at = coalesce(submitted_at, ?)",
             (task_id, reserved_credits, request_id, self._clock()),
@@ -166,7 +166,7 @@ class Ledger(Lookups):
         """The task succeeded: before the first download. `seconds` None keeps what was noted before."""
         self._move(
             order_id,
-            State.SUCCEEDED,
+            OrderState.SUCCEEDED,
             "result_urls = ?, final_credits = coalesce(?, final_credits), seconds = coalesce(?, seconds),"
             " charged = 'yes', error = NULL, finished_at = coalesce(finished_at, ?)",
             (json.dumps(list(urls)), final_credits, seconds, self._clock()),
@@ -179,7 +179,7 @@ class Ledger(Lookups):
         """
         self._move(
             order_id,
-            State.STORED,
+            OrderState.STORED,
             "body = NULL, result_urls = NULL, stored_at = coalesce(stored_at, ?), holder = NULL",
             (self._clock(),),
             by_anyone=True,
@@ -192,7 +192,7 @@ class Ledger(Lookups):
         """The service said no, or the task failed. Body and URLs are erased, and nobody holds the order."""
         self._move(
             order_id,
-            State.FAILED,
+            OrderState.FAILED,
             "body = NULL, result_urls = NULL, error = ?, charged = ?, final_credits = ?, finished_at = ?,"
             " holder = NULL",
             (json.dumps(dict(error)), charged, final_credits, self._clock()),
@@ -203,7 +203,7 @@ class Ledger(Lookups):
         """It may have been accepted, and may not. The body stays: only the same bytes may be sent again."""
         self._move(
             order_id,
-            State.UNKNOWN,
+            OrderState.UNKNOWN,
             "error = ?, request_id = coalesce(?, request_id), charged = 'unknown', finished_at = ?",
             (json.dumps(dict(error)), request_id, self._clock()),
         )
@@ -240,7 +240,7 @@ class Ledger(Lookups):
         self._database.write(
             lambda connection: connection.execute(
                 "UPDATE orders SET state = ?, body = NULL, result_urls = NULL, holder = NULL WHERE id = ?",
-                (State.FORGOTTEN.value, order_id),
+                (OrderState.FORGOTTEN.value, order_id),
             )
         )
         self._erase()
@@ -249,7 +249,7 @@ class Ledger(Lookups):
     def _move(
         self,
         order_id: int,
-        state: State,
+        state: OrderState,
         changes: str,
         parameters: tuple[object, ...],
         *,

@@ -9,7 +9,7 @@ from sqlite3 import Row
 from typing import Any
 
 
-class State(str, Enum):
+class OrderState(str, Enum):
     """Where an order stands."""
 
     PREPARED = "prepared"
@@ -21,14 +21,14 @@ class State(str, Enum):
     FORGOTTEN = "forgotten"
 
 
-MAY_BECOME: dict[State, tuple[State, ...]] = {
-    State.SUBMITTED: (State.PREPARED, State.UNKNOWN, State.SUBMITTED),
+MAY_BECOME: dict[OrderState, tuple[OrderState, ...]] = {
+    OrderState.SUBMITTED: (OrderState.PREPARED, OrderState.UNKNOWN, OrderState.SUBMITTED),
     # A stored order becomes succeeded again when its evicted picture is fetched anew.
-    State.SUCCEEDED: (State.SUBMITTED, State.SUCCEEDED, State.STORED),
+    OrderState.SUCCEEDED: (OrderState.SUBMITTED, OrderState.SUCCEEDED, OrderState.STORED),
     # Killed between the file and the row, an order is found one or two steps behind its picture.
-    State.STORED: (State.SUBMITTED, State.SUCCEEDED, State.STORED),
-    State.FAILED: (State.PREPARED, State.UNKNOWN, State.SUBMITTED, State.SUCCEEDED),
-    State.UNKNOWN: (State.PREPARED, State.UNKNOWN),
+    OrderState.STORED: (OrderState.SUBMITTED, OrderState.SUCCEEDED, OrderState.STORED),
+    OrderState.FAILED: (OrderState.PREPARED, OrderState.UNKNOWN, OrderState.SUBMITTED, OrderState.SUCCEEDED),
+    OrderState.UNKNOWN: (OrderState.PREPARED, OrderState.UNKNOWN),
 }
 
 
@@ -48,7 +48,7 @@ class OrderRow:
     key: str
     model: str
     mode: str
-    state: State
+    state: OrderState
     body: bytes | None
     task_id: str | None
     result_urls: tuple[str, ...]
@@ -73,7 +73,7 @@ COLUMNS = ", ".join(field.name for field in fields(OrderRow))
 def from_row(row: Row) -> OrderRow:
     """The order that a row of the table, with all its columns, describes."""
     values = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a Row iterates over its values
-    values["state"] = State(row["state"])
+    values["state"] = OrderState(row["state"])
     values["result_urls"] = tuple(str(url) for url in _json(row["result_urls"], list))
     values["details"] = _json(row["details"], dict)
     values["error"] = _json(row["error"], dict) or None

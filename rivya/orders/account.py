@@ -10,15 +10,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..api.endpoints import Api
-from ..api.policy import Bound, RetryPolicy
-from ..api.polling import Pace
-from ..api.retry import Caller
+from ..api.policy import AdaptiveLimit, RetryPolicy
+from ..api.polling import PollSchedule
+from ..api.retry import RetryingClient
 from ..config import Config
 from ..errors import LedgerError, NotFoundError
 from ..http.transport import Transport
 from ..threads import Threads
-from .order import State
-from .uploads import References
+from .order import Workspace
+from .uploads import Uploader
 
 T = TypeVar("T")
 
@@ -27,32 +27,32 @@ MAX_DOWNLOADS = 8
 """Downloads in memory at once: many hosts that send as much as they may must not fill it."""
 
 
-class Places:
+class Slots:
     """A fair queue for the orders that may run at once; the bound moves, so it is asked anew each time."""
 
-    def __init__(self, bound: Bound) -> None:
+    def __init__(self, bound: AdaptiveLimit) -> None:
         self.bound = bound
         self._taken = 0
         self._queue: deque[asyncio.Future[None]] = deque()
 
-    async def take(self) -> Place:
+    async def take(self) -> Slot:
         """Wait for a place. Whoever is cancelled while waiting leaves the queue."""
-        if not self._queue and self._taken < self.bound.places:
+        if not self._queue and self._taken < self.bound.slots:
             self._taken += 1
-            return Place(self)
+            return Slot(self)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._give_back()
+                self._release()
             elif turn in self._queue:  # unless `admit` has come upon it meanwhile
                 self._queue.remove(turn)
             raise
-        return Place(self)
+        return Slot(self)
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         self._taken -= 1
         self.admit()
 
@@ -67,46 +67,46 @@ class Places:
 
     def admit(self) -> None:
         """Let in whoever fits: after a place was given back, or the bound has grown."""
-        while self._queue and self._taken < self.bound.places:
+        while self._queue and self._taken < self.bound.slots:
             turn = self._queue.popleft()
             if not turn.done():
                 self._taken += 1
                 turn.set_result(None)
 
 
-class Place:
+class Slot:
     """One taken place; giving it back twice is giving it back once."""
 
-    def __init__(self, places: Places) -> None:
-        self._places: Places | None = places
+    def __init__(self, slots: Slots) -> None:
+        self._slots: Slots | None = slots
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Let the next one in."""
-        places, self._places = self._places, None
-        if places is not None:
-            places._give_back()
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots._release()
 
 
 class Account:
     """Everything that belongs to one key at one base URL. Lives in the engine's loop."""
 
-    def __init__(self, config: Config, state: State, places: Places, threads: Threads) -> None:
+    def __init__(self, config: Config, state: Workspace, slots: Slots, threads: Threads) -> None:
         self.config = config
         self.state, self.ledger, self.store = state, state.ledger, state.store
         self.threads = threads
-        self.places, self.bound = places, places.bound
+        self.slots, self.bound = slots, slots.bound
         self.transport = Transport(
             config.base_url, config.require_key(), allowed_networks=config.allowed_result_networks
         )
         self.retry = RetryPolicy(budget_s=config.retry_budget_s)
-        self.api = Api(Caller(self.transport, self.retry, self.bound))
-        self.references = References(self)
+        self.api = Api(RetryingClient(self.transport, self.retry, self.bound))
+        self.references = Uploader(self)
         self.downloads = asyncio.Semaphore(MAX_DOWNLOADS)
         self.unknown_tasks: set[str] = set()
         """Tasks that the service did not know when it was asked in this process."""
         self._scope: str | None = None
         self._scope_lock = asyncio.Lock()
-        self._paces: dict[tuple[str, str], tuple[float, Pace]] = {}
+        self._paces: dict[tuple[str, str], tuple[float, PollSchedule]] = {}
 
     async def disk(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
         """Run a call on the ledger or the result store in a thread."""
@@ -158,11 +158,13 @@ class Account:
             return False
         return True
 
-    async def pace(self, model: str, mode: str) -> Pace:
+    async def pace(self, model: str, mode: str) -> PollSchedule:
         """The schedule of polling for this kind of order, learned anew at most every second."""
         learned_at, pace = self._paces.get((model, mode), (float("-inf"), None))
         if pace is None or time.monotonic() - learned_at > 1.0:
             scope = await self.scope()
-            pace = await self.disk(lambda: Pace.learn(self.ledger.durations(scope, model, mode)[::-1]))
+            pace = await self.disk(
+                lambda: PollSchedule.learn(self.ledger.durations(scope, model, mode)[::-1])
+            )
             self._paces[(model, mode)] = (time.monotonic(), pace)
         return pace

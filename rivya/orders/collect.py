@@ -29,8 +29,7 @@ from ..errors import (
 )
 from ..http.transport import MAX_RESULT_BYTES
 from ..images import decode
-from ..ledger.ledger import OrderRow
-from ..ledger.ledger import State as Is
+from ..ledger.ledger import OrderRow, OrderState
 from .messages import CHARGED_FAILURE_HINT, accepted
 from .order import Finished
 
@@ -79,11 +78,11 @@ class Following:
         if self._run.progress.since is None:
             self._run.show(since=time.monotonic())
         try:
-            if self._task is None and self._row.state is Is.SUCCEEDED and self._row.result_urls:
-                self._run.give_place_back()
+            if self._task is None and self._row.state is OrderState.SUCCEEDED and self._row.result_urls:
+                self._run.release_slot()
                 return await self._fetch(self._row.result_urls, self._row.final_credits, self._row.seconds)
             task = await self._until_ended()
-            self._run.give_place_back()
+            self._run.release_slot()
             if task.status == "failed":
                 raise await self._failed(task)
             return await self._succeeded(task)

@@ -10,9 +10,9 @@ import time
 from ..errors import (
     Charged,
     ConflictError,
-    Delivery,
     NotFoundError,
     RivyaError,
+    Sent,
     TaskFailedError,
     UnknownOutcomeError,
 )
@@ -41,7 +41,7 @@ def unknown_outcome(row: OrderRow, error: RivyaError, window_s: float) -> RivyaE
         request_id=error.request_id or row.request_id,
         order_key=row.key,
         charged=Charged.UNKNOWN,
-        delivery=Delivery.UNKNOWN,
+        sent=Sent.MAYBE,
     )
 
 
@@ -55,7 +55,7 @@ def ordered_with_another_key(row: OrderRow) -> RivyaError:
         request_id=row.request_id,
         order_key=row.key,
         charged=Charged.UNKNOWN,
-        delivery=Delivery.UNKNOWN,
+        sent=Sent.MAYBE,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..api.polling import Pace
+from ..api.polling import PollSchedule
 from ..kontext import Identity
 from ..ledger.holders import Holder
 from ..ledger.ledger import Ledger
@@ -14,7 +14,7 @@ from .uploads import Reference
 
 
 @dataclass(frozen=True)
-class State:
+class Workspace:
     """What lies in one state folder: the ledger, the result store, and this process's holder."""
 
     holder: Holder
@@ -74,7 +74,7 @@ class Progress:
     credits: int | None = None
     since: float | None = None
     started: float | None = None
-    pace: Pace | None = None
+    pace: PollSchedule | None = None
     trouble: str | None = None
 
     def changed(self, **changes: Any) -> Progress:
@@ -107,7 +107,7 @@ class Finished:
         source: "new", "resumed" or "stored".
     """
 
-    state: State
+    state: Workspace
     scope: str
     fingerprint: str
     row_id: int | None

@@ -27,10 +27,9 @@ from anyio import move_on_after
 
 from ..api.polling import SHORTEST_WAIT_S
 from ..errors import LedgerError, RivyaError
-from ..ledger.ledger import OrderRow
-from ..ledger.ledger import State as Is
+from ..ledger.ledger import OrderRow, OrderState
 from ..storage.results import ResultGone, ResultStore, StoredResult
-from .account import Account, Place
+from .account import Account, Slot
 from .collect import Following
 from .messages import failure_of
 from .order import Finished, Order, Progress
@@ -60,13 +59,13 @@ class OrderRun:
         self.wanted = True
         self.committed = False
         self._nudge = asyncio.Event()
-        self.place: Place | None = None
+        self.slot: Slot | None = None
         self.row: OrderRow | None = None
 
     def abandon(self) -> bool:
         """Nobody waits any more. True where the run may simply be cancelled: it has sent nothing that could cost."""
         self.wanted = False
-        self.give_place_back()
+        self.release_slot()
         return not self.committed
 
     def rejoin(self, order: Order | None) -> None:
@@ -84,14 +83,14 @@ class OrderRun:
             await self._nudge.wait()
         self._nudge.clear()
 
-    async def take_place(self) -> None:
+    async def take_slot(self) -> None:
         """Wait until the account's bound on what runs at once lets this order in."""
-        self.place = await self.account.places.take()
+        self.slot = await self.account.slots.take()
 
-    def give_place_back(self) -> None:
+    def release_slot(self) -> None:
         """Let the next order in; this one needs no place any more, or nobody waits for it."""
-        if self.place is not None:
-            self.place.give_back()
+        if self.slot is not None:
+            self.slot.release()
 
     def show(self, **changes: object) -> None:
         """Publish where the order stands; one log line for each change of state."""
@@ -109,7 +108,7 @@ class OrderRun:
         try:
             return await self._stored() or await self._through_the_ledger()
         finally:
-            self.give_place_back()
+            self.release_slot()
             await self._let_go()
 
     async def _let_go(self) -> None:
@@ -137,7 +136,11 @@ class OrderRun:
         ledger = self.account.ledger
         try:
             row = await self.account.disk(ledger.newest, scope, self.fingerprint)
-            if row is not None and row.state is Is.SUCCEEDED and await self.account.disk(ledger.take, row.id):
+            if (
+                row is not None
+                and row.state is OrderState.SUCCEEDED
+                and await self.account.disk(ledger.take, row.id)
+            ):
                 await self.account.disk(ledger.stored, row.id)
         except RivyaError as error:
             log.warning("the ledger cannot be used: %s", error.message)
@@ -150,11 +153,15 @@ class OrderRun:
         waited = False
         while True:
             row = await self.account.disk(ledger.newest, scope, self.fingerprint)
-            if row is None or row.state is Is.FORGOTTEN or (row.state is Is.FAILED and not waited):
+            if (
+                row is None
+                or row.state is OrderState.FORGOTTEN
+                or (row.state is OrderState.FAILED and not waited)
+            ):
                 bought = await Buying(self).attempt(row)
                 if bought is not None:
                     return await Following(self, *bought).pictures()
-            elif row.state is Is.FAILED:
+            elif row.state is OrderState.FAILED:
                 raise failure_of(row)
             elif (taken := await self._take(row)) is not None:
                 return await self._stored() or await self._resume(taken)
@@ -172,7 +179,7 @@ class OrderRun:
         self.row = row  # before it is taken, so that it is let go even if this run is cancelled meanwhile
         if await self.account.disk(ledger.take, row.id):
             taken = await self.account.disk(ledger.get, row.id)
-            if taken is not None and taken.state not in (Is.FAILED, Is.FORGOTTEN):
+            if taken is not None and taken.state not in (OrderState.FAILED, OrderState.FORGOTTEN):
                 self.row = taken
                 return taken
         return None
@@ -180,7 +187,7 @@ class OrderRun:
     async def _resume(self, row: OrderRow) -> Finished:
         """Go on with an order that an earlier run left open."""
         self.show(source="resumed", task_id=row.task_id)
-        if row.state in (Is.PREPARED, Is.UNKNOWN):
+        if row.state in (OrderState.PREPARED, OrderState.UNKNOWN):
             return await Following(self, row, await Buying(self).repeat(row)).pictures()
         # Stored once and evicted since, or submitted, or succeeded: the task id brings the picture, for nothing.
         self.committed = True

@@ -16,15 +16,14 @@ from ..api.endpoints import Task
 from ..errors import (
     Charged,
     ConflictError,
-    Delivery,
     GivenUpError,
     LedgerError,
     NotFoundError,
     RivyaError,
+    Sent,
     ValidationError,
 )
-from ..ledger.ledger import OrderRow
-from ..ledger.ledger import State as Is
+from ..ledger.ledger import OrderRow, OrderState
 from .messages import accepted, failure_of, ordered_with_another_key, unknown_outcome
 from .order import Order
 
@@ -46,13 +45,13 @@ class Buying:
         self._window_s = run.account.config.repeat_window_s
 
     async def attempt(self, previous: OrderRow | None) -> tuple[OrderRow, Task] | None:
-        """Place a first attempt, or the next one after a failure that cost nothing. None: another process does.
+        """Slot a first attempt, or the next one after a failure that cost nothing. None: another process does.
 
         Raises:
             RivyaError: no task; ``charged`` tells whether it may cost all the same.
         """
         order = self._run.order
-        if order is None and previous is not None and previous.state is Is.FORGOTTEN:
+        if order is None and previous is not None and previous.state is OrderState.FORGOTTEN:
             raise NotFoundError(
                 "This order was forgotten here, so it is not followed any more.",
                 hint="If it was carried out, its picture is in your history at rivya.ai.",
@@ -64,10 +63,10 @@ class Buying:
         if order is None:
             raise NotFoundError("The ledger has no such order.")
         await self._refuse_if_open_elsewhere()
-        await self._run.take_place()
+        await self._run.take_slot()
         row = await self._prepare(order, previous.attempt + 1 if previous is not None else 1)
         if row is None:
-            self._run.give_place_back()
+            self._run.release_slot()
             return None
         return await self._buy(order, row)
 
@@ -89,7 +88,7 @@ class Buying:
             raise unknown_outcome(
                 row, NotFoundError("Rivya never told the task id of this order."), self._window_s
             )
-        await self._run.take_place()
+        await self._run.take_slot()
         return await self._submit(row, uncertain=True)
 
     async def _prepare(self, order: Order, attempt: int, *, upload_again: bool = False) -> OrderRow | None:
@@ -206,7 +205,7 @@ class Buying:
                 )
                 break
             except RivyaError as error:
-                uncertain = uncertain or error.delivery is Delivery.UNKNOWN
+                uncertain = uncertain or error.sent is Sent.MAYBE
                 in_flight = isinstance(error, ConflictError)
                 if in_flight and uncertain and patience.left():
                     await asyncio.sleep(_CONFLICT_PAUSE_S)
@@ -215,7 +214,7 @@ class Buying:
                 else:
                     error.charged = Charged.NO
                     raise
-        account.places.admit()
+        account.slots.admit()
         await self._note_as_submitted(row, task)
         return task
 
@@ -262,7 +261,7 @@ class _Patience:
 
 def _waited_before(row: OrderRow) -> bool:
     """Whether an earlier run has already waited for a 409 on this order to turn into an answer."""
-    return row.state is Is.UNKNOWN and (row.error or {}).get("code") == "idempotency_conflict"
+    return row.state is OrderState.UNKNOWN and (row.error or {}).get("code") == "idempotency_conflict"
 
 
 def _charged(uncertain: bool) -> Charged:
@@ -271,4 +270,4 @@ def _charged(uncertain: bool) -> Charged:
 
 def _has_cost(row: OrderRow) -> bool:
     """Whether a failed attempt was charged, or may have been: then there is no next one by itself."""
-    return row.state is Is.FAILED and row.charged != Charged.NO.value
+    return row.state is OrderState.FAILED and row.charged != Charged.NO.value

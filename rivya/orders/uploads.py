@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from .. import kontext
-from ..errors import Charged, Delivery, NotFoundError, PermissionDeniedError, RivyaError
+from ..errors import Charged, NotFoundError, PermissionDeniedError, RivyaError, Sent
 from ..ledger.ledger import UploadRow
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def reference_from(encoded: Encoded, pixel_hash: str, width: int, height: int) -
     )
 
 
-class Packed:
+class PackedReferences:
     """The references packed last: a second run of a graph packs none of its pictures again. Thread-safe."""
 
     def __init__(self) -> None:
@@ -109,12 +109,12 @@ class Packed:
         return known
 
 
-class References:
+class Uploader:
     """The uploads of one account: known ones from the ledger, new ones through the Files API."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._places = asyncio.Semaphore(MAX_UPLOADS)
+        self._slots = asyncio.Semaphore(MAX_UPLOADS)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def _lock(self, reference: Reference) -> asyncio.Lock:
@@ -168,14 +168,14 @@ class References:
     async def _upload(self, reference: Reference) -> UploadRow:
         account = self._account
         scope = await account.scope()
-        async with self._places:
+        async with self._slots:
             try:
                 file = await account.api.upload_file(
                     reference.data, name=reference.name, mime=reference.mime, model=kontext.DEFAULT_MODEL
                 )
             except RivyaError as error:
                 # An upload costs nothing, whatever became of it.
-                error.delivery = Delivery.REFUSED
+                error.sent = Sent.REFUSED
                 error.charged = Charged.NO
                 raise
         log.info("uploaded %s (%.1f MB)", reference.name, len(reference.data) / 1e6)

@@ -17,7 +17,7 @@ import pytest
 
 from faults.zygote import Worker
 from rivya.ledger.holders import Holder
-from rivya.ledger.ledger import FILE_NAME, Ledger, State
+from rivya.ledger.ledger import FILE_NAME, Ledger, OrderState
 
 TEXT: dict[str, Any] = {"prompt": "a quiet harbour", "seed": 3}
 EDIT: dict[str, Any] = {"prompt": "make it night", "seed": 3, "picture": 1}
@@ -38,7 +38,7 @@ class Moment:
     faults: tuple[dict[str, Any], ...] = ()
     seen: dict[str, Any] = field(default_factory=dict)
     stop_at: tuple[str, str] | None = None
-    state: State | None = State.PREPARED
+    state: OrderState | None = OrderState.PREPARED
 
 
 def stalled(endpoint: str, **fields: Any) -> dict[str, Any]:
@@ -73,38 +73,42 @@ MOMENTS = {
     ),
     "after the answer, before submitted": Moment(stop_at=("Ledger.submitted", "before")),
     "after submitted, before the first poll": Moment(
-        faults=(SLOW,), stop_at=("Ledger.submitted", "after"), state=State.SUBMITTED
+        faults=(SLOW,), stop_at=("Ledger.submitted", "after"), state=OrderState.SUBMITTED
     ),
     "while polling": Moment(
-        faults=(SLOW,), seen={"endpoint": "status", "stage": "answered", "count": 3}, state=State.SUBMITTED
+        faults=(SLOW,),
+        seen={"endpoint": "status", "stage": "answered", "count": 3},
+        state=OrderState.SUBMITTED,
     ),
     "after the success was seen, before succeeded": Moment(
-        stop_at=("Ledger.succeeded", "before"), state=State.SUBMITTED
+        stop_at=("Ledger.succeeded", "before"), state=OrderState.SUBMITTED
     ),
     "after succeeded, before the download": Moment(
-        stop_at=("Ledger.succeeded", "after"), state=State.SUCCEEDED
+        stop_at=("Ledger.succeeded", "after"), state=OrderState.SUCCEEDED
     ),
     "in the middle of the download": Moment(
         faults=(stalled("result", at_byte=500),),
         seen={"endpoint": "result", "stage": "worked"},
-        state=State.SUCCEEDED,
+        state=OrderState.SUCCEEDED,
     ),
     "after the download, before the store": Moment(
-        stop_at=("ResultStore.put", "before"), state=State.SUCCEEDED
+        stop_at=("ResultStore.put", "before"), state=OrderState.SUCCEEDED
     ),
     "after the temporary file, before the rename": Moment(
-        stop_at=("os.replace", "before"), state=State.SUCCEEDED
+        stop_at=("os.replace", "before"), state=OrderState.SUCCEEDED
     ),
     "after the picture's rename, before the manifest": Moment(
-        stop_at=("os.replace", "after"), state=State.SUCCEEDED
+        stop_at=("os.replace", "after"), state=OrderState.SUCCEEDED
     ),
-    "after the files, before stored": Moment(stop_at=("ResultStore.put", "after"), state=State.SUCCEEDED),
-    "after stored, before delivery": Moment(stop_at=("Engine.delivered", "before"), state=State.STORED),
+    "after the files, before stored": Moment(
+        stop_at=("ResultStore.put", "after"), state=OrderState.SUCCEEDED
+    ),
+    "after stored, before delivery": Moment(stop_at=("Engine.delivered", "before"), state=OrderState.STORED),
     "with eight orders open at once": Moment(
         wanted=EIGHT,
         faults=(SLOW,),
         seen={"endpoint": "status", "stage": "answered", "count": 16},
-        state=State.SUBMITTED,
+        state=OrderState.SUBMITTED,
     ),
     "with eight orders on their way": Moment(
         wanted=EIGHT,
@@ -114,7 +118,7 @@ MOMENTS = {
 }
 
 
-def states(home: Path) -> list[State]:
+def states(home: Path) -> list[OrderState]:
     """What the ledger says, looked at by somebody else."""
     if not (home / FILE_NAME).exists():
         return []
@@ -178,7 +182,7 @@ def test_a_process_that_is_killed_pays_once_and_delivers_when_its_graph_runs_aga
         replaying.finish_tasks()
         told = start(home=home).run(*moment.wanted)
         assert_paid_once_and_delivered(replaying, told, len(moment.wanted))
-        assert states(home) == [State.STORED] * len(moment.wanted)
+        assert states(home) == [OrderState.STORED] * len(moment.wanted)
         assert len(list(home.glob("results/*.delivered"))) == len(moment.wanted), "they may be evicted now"
         assert not list(home.glob("results/.*.tmp")), "no temporary files are left"
         texts = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
@@ -195,7 +199,7 @@ def test_the_same_on_a_service_that_rejects_repeats_is_never_charged_twice(
     told = start(rejecting).run(*moment.wanted)
     assert len(rejecting.charges()) <= len(moment.wanted)
     if any("error" in each for each in told):
-        assert moment.state is State.PREPARED, "only what may have been sent can be unknown"
+        assert moment.state is OrderState.PREPARED, "only what may have been sent can be unknown"
         errors = [each["error"] for each in told if "error" in each]
         assert {error["charged"] for error in errors} == {"unknown"}
         assert all("seed" in error["hint"] and "forget" in error["hint"] for error in errors)

@@ -15,9 +15,9 @@ from hostile.host import Answer, Request, always, endless, reply, reset, serving
 from hostile.limits import within
 from network.clients import KEY, everything_about, failure, transport
 from rivya.api.endpoints import Api
-from rivya.api.policy import Bound, RetryPolicy
-from rivya.api.retry import Caller
-from rivya.errors import Delivery, RivyaError, UnusableAnswerError
+from rivya.api.policy import AdaptiveLimit, RetryPolicy
+from rivya.api.retry import RetryingClient
+from rivya.errors import RivyaError, Sent, UnusableAnswerError
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +50,7 @@ def result(*urls: Any) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def api(base_url: str) -> AsyncIterator[Api]:
     async with transport(base_url) as client:
-        yield Api(Caller(client, RetryPolicy(base_s=0.01, budget_s=0.3), Bound(maximum=8)))
+        yield Api(RetryingClient(client, RetryPolicy(base_s=0.01, budget_s=0.3), AdaptiveLimit(maximum=8)))
 
 
 BOMB = gzip.compress(b'{"id":"' + bytes(50_000_000), 9)
@@ -122,7 +122,7 @@ async def test_an_answer_that_is_not_usable_ends_with_an_error_that_says_it_may_
     async with serving(ANSWERS[name]) as host, api(host.url) as client:
         with within(6, 12):
             error = await failure(client.create_generation(b"{}", "key"))
-        assert error.delivery is Delivery.UNKNOWN
+        assert error.sent is Sent.MAYBE
         assert_fit_to_be_shown(error)
         assert len(host.requests) >= 1
         assert {request.line for request in host.requests} == {"POST /api/v1/generations HTTP/1.1"}
@@ -251,7 +251,7 @@ async def test_the_caller_holds_back_no_longer_than_the_service_may_ask() -> Non
         writer.write(reply(b"{}", "429 Slow", "Retry-After: 3155760000"))
 
     async with serving(answer) as host, transport(host.url) as client:
-        bound = Bound(maximum=8)
+        bound = AdaptiveLimit(maximum=8)
         with pytest.raises(RivyaError):
-            await Api(Caller(client, RetryPolicy(budget_s=0.3), bound)).credits()
+            await Api(RetryingClient(client, RetryPolicy(budget_s=0.3), bound)).credits()
         assert bound.hold_s(asyncio.get_running_loop().time()) <= 150

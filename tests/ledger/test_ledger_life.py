@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rivya.errors import LedgerError
-from rivya.ledger.ledger import Ledger, OrderRow, State
+from rivya.ledger.ledger import Ledger, OrderRow, OrderState
 from rivya.ledger.rows import MAY_BECOME
 
 Prepare = Callable[..., OrderRow]
@@ -42,7 +42,7 @@ def test_an_order_is_prepared_submitted_succeeded_stored_and_delivered(
 ) -> None:
     row = prepare(ledger, "f", key="K", body=b'{"a":1}', details={"seed": 7})
     assert (row.state, row.body, row.key, row.details, row.charged) == (
-        State.PREPARED,
+        OrderState.PREPARED,
         b'{"a":1}',
         "K",
         {"seed": 7},
@@ -51,7 +51,7 @@ def test_an_order_is_prepared_submitted_succeeded_stored_and_delivered(
     submit(ledger, row, "task_1")
     row = ledger.newest("s", "f") or row
     assert (row.state, row.task_id, row.reserved_credits, row.request_id, row.charged) == (
-        State.SUBMITTED,
+        OrderState.SUBMITTED,
         "task_1",
         4,
         "req_1",
@@ -60,7 +60,7 @@ def test_an_order_is_prepared_submitted_succeeded_stored_and_delivered(
     succeed(ledger, row)
     row = ledger.get(row.id) or row
     assert (row.state, row.result_urls, row.final_credits, row.seconds, row.charged) == (
-        State.SUCCEEDED,
+        OrderState.SUCCEEDED,
         ("https://m.example/a?sig=1",),
         4,
         8.5,
@@ -68,7 +68,7 @@ def test_an_order_is_prepared_submitted_succeeded_stored_and_delivered(
     )
     ledger.stored(row.id)
     row = ledger.by_task("s", "task_1") or row
-    assert (row.state, row.body, row.result_urls, row.holder) == (State.STORED, None, (), None)
+    assert (row.state, row.body, row.result_urls, row.holder) == (OrderState.STORED, None, (), None)
     assert [each.id for each in ledger.uncollected("s")] == [row.id]
     ledger.delivered([row.id])
     assert ledger.uncollected("s") == []
@@ -102,7 +102,7 @@ def test_the_newest_attempt_counts(ledger: Ledger, prepare: Prepare) -> None:
     assert (newest.id, newest.attempt) == (second.id, 2)
     failed = ledger.get(first.id)
     assert failed is not None
-    assert (failed.state, failed.error, failed.charged, failed.body) == (State.FAILED, ERROR, "no", None)
+    assert (failed.state, failed.error, failed.charged, failed.body) == (OrderState.FAILED, ERROR, "no", None)
 
 
 def test_an_unknown_order_keeps_its_body_and_may_still_be_accepted(ledger: Ledger, prepare: Prepare) -> None:
@@ -111,7 +111,7 @@ def test_an_unknown_order_keeps_its_body_and_may_still_be_accepted(ledger: Ledge
     unknown = ledger.get(row.id)
     assert unknown is not None
     assert (unknown.state, unknown.body, unknown.charged, unknown.request_id) == (
-        State.UNKNOWN,
+        OrderState.UNKNOWN,
         b"exact bytes",
         "unknown",
         "req_9",
@@ -119,31 +119,31 @@ def test_an_unknown_order_keeps_its_body_and_may_still_be_accepted(ledger: Ledge
     submit(ledger, row)
     accepted = ledger.get(row.id)
     assert accepted is not None
-    assert (accepted.state, accepted.error) == (State.SUBMITTED, None)
+    assert (accepted.state, accepted.error) == (OrderState.SUBMITTED, None)
 
 
-REACH: dict[State, Callable[[Ledger, OrderRow], Any]] = {
-    State.PREPARED: lambda ledger, row: None,
-    State.SUBMITTED: submit,
-    State.SUCCEEDED: lambda ledger, row: (submit(ledger, row), succeed(ledger, row)),
-    State.STORED: store,
-    State.FAILED: lambda ledger, row: ledger.failed(row.id, error=ERROR, charged="no"),
-    State.UNKNOWN: lambda ledger, row: ledger.unknown(row.id, error=ERROR),
-    State.FORGOTTEN: lambda ledger, row: ledger.forget(row.id),
+REACH: dict[OrderState, Callable[[Ledger, OrderRow], Any]] = {
+    OrderState.PREPARED: lambda ledger, row: None,
+    OrderState.SUBMITTED: submit,
+    OrderState.SUCCEEDED: lambda ledger, row: (submit(ledger, row), succeed(ledger, row)),
+    OrderState.STORED: store,
+    OrderState.FAILED: lambda ledger, row: ledger.failed(row.id, error=ERROR, charged="no"),
+    OrderState.UNKNOWN: lambda ledger, row: ledger.unknown(row.id, error=ERROR),
+    OrderState.FORGOTTEN: lambda ledger, row: ledger.forget(row.id),
 }
-MOVES: dict[State, Callable[[Ledger, OrderRow], Any]] = {
-    State.SUBMITTED: submit,
-    State.SUCCEEDED: succeed,
-    State.STORED: lambda ledger, row: ledger.stored(row.id),
-    State.FAILED: REACH[State.FAILED],
-    State.UNKNOWN: REACH[State.UNKNOWN],
+MOVES: dict[OrderState, Callable[[Ledger, OrderRow], Any]] = {
+    OrderState.SUBMITTED: submit,
+    OrderState.SUCCEEDED: succeed,
+    OrderState.STORED: lambda ledger, row: ledger.stored(row.id),
+    OrderState.FAILED: REACH[OrderState.FAILED],
+    OrderState.UNKNOWN: REACH[OrderState.UNKNOWN],
 }
 
 
-@pytest.mark.parametrize("before", list(State))
+@pytest.mark.parametrize("before", list(OrderState))
 @pytest.mark.parametrize("after", list(MOVES))
 def test_a_state_follows_only_where_it_can(
-    ledger: Ledger, prepare: Prepare, before: State, after: State
+    ledger: Ledger, prepare: Prepare, before: OrderState, after: OrderState
 ) -> None:
     row = prepare(ledger)
     REACH[before](ledger, row)
@@ -170,7 +170,7 @@ def test_a_stored_order_that_was_evicted_can_be_fetched_again_and_stays_delivere
     ledger.stored(row.id)
     again = ledger.get(row.id)
     assert again is not None
-    assert (again.state, again.seconds, ledger.uncollected("s")) == (State.STORED, 8.5, [])
+    assert (again.state, again.seconds, ledger.uncollected("s")) == (OrderState.STORED, 8.5, [])
 
 
 def test_discard_removes_only_an_order_that_was_never_sent(ledger: Ledger, prepare: Prepare) -> None:
@@ -190,7 +190,7 @@ def test_forgetting_erases_the_body_and_makes_room_for_a_new_attempt(
     assert ledger.forget(row.id)
     forgotten = ledger.newest("s", "f")
     assert forgotten is not None
-    assert (forgotten.state, forgotten.body) == (State.FORGOTTEN, None)
+    assert (forgotten.state, forgotten.body) == (OrderState.FORGOTTEN, None)
     prepare(ledger, attempt=2)
     assert not ledger.forget(999)
 
@@ -220,13 +220,13 @@ def test_the_files_prove_that_an_order_is_stored_whoever_says_it(
     submit(ours, row)
     theirs.stored(row.id)
     ours.stored(row.id)
-    assert ours.get(row.id).state is State.STORED  # type: ignore[union-attr]
+    assert ours.get(row.id).state is OrderState.STORED  # type: ignore[union-attr]
 
 
 def test_a_task_from_elsewhere_is_adopted_once(ledger: Ledger, prepare: Prepare) -> None:
     adopted = ledger.adopt("s", "task_elsewhere", model="flux-kontext-max")
     assert (adopted.state, adopted.fingerprint, adopted.body, adopted.task_id, adopted.model) == (
-        State.SUBMITTED,
+        OrderState.SUBMITTED,
         "task:task_elsewhere",
         None,
         "task_elsewhere",
@@ -242,12 +242,12 @@ def test_a_task_from_elsewhere_is_adopted_once(ledger: Ledger, prepare: Prepare)
 def test_uncollected_is_what_was_accepted_and_not_delivered_oldest_first(
     ledger: Ledger, prepare: Prepare
 ) -> None:
-    rows = {state: prepare(ledger, state.value) for state in State}
+    rows = {state: prepare(ledger, state.value) for state in OrderState}
     for state, row in rows.items():
         REACH[state](ledger, row)
     other = prepare(ledger, "elsewhere", scope="another")
     submit(ledger, other)
-    expected = [rows[state].id for state in (State.SUBMITTED, State.SUCCEEDED, State.STORED)]
+    expected = [rows[state].id for state in (OrderState.SUBMITTED, OrderState.SUCCEEDED, OrderState.STORED)]
     assert [row.id for row in ledger.uncollected("s")] == expected
 
 

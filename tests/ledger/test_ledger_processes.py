@@ -11,7 +11,7 @@ import pytest
 
 from ledger.processes import Program
 from rivya.errors import LedgerError
-from rivya.ledger.ledger import Ledger, OrderRow, State
+from rivya.ledger.ledger import Ledger, OrderRow, OrderState
 
 
 def test_a_living_process_keeps_its_orders_and_a_killed_one_loses_them_at_once(
@@ -24,7 +24,7 @@ def test_a_living_process_keeps_its_orders_and_a_killed_one_loses_them_at_once(
         other.kill()
         row = ledger.get(order_id)
         assert row is not None
-        assert (row.state, row.body) == (State.PREPARED, b"exact"), "committed before prepare returned"
+        assert (row.state, row.body) == (OrderState.PREPARED, b"exact"), "committed before prepare returned"
         assert ledger.take(order_id)
     ledger.submitted(order_id, task_id="t", reserved_credits=None)
 
@@ -73,7 +73,7 @@ def test_what_a_killed_process_committed_is_there(folder: Path, ledger: Ledger) 
     for number in range(last + 1):
         row = ledger.newest("s", str(number))
         assert row is not None
-        assert (row.state, row.task_id) == (State.SUBMITTED, f"task_{number}")
+        assert (row.state, row.task_id) == (OrderState.SUBMITTED, f"task_{number}")
 
 
 def test_threads_share_one_connection(ledger: Ledger, prepare: Callable[..., OrderRow]) -> None:
@@ -86,7 +86,7 @@ def test_threads_share_one_connection(ledger: Ledger, prepare: Callable[..., Ord
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(life, range(100)))
-    assert {row.state for row in ledger.orders(200)} == {State.STORED}
+    assert {row.state for row in ledger.orders(200)} == {OrderState.STORED}
     assert len(ledger.orders(200)) == 100
 
 

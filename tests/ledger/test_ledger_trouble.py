@@ -14,7 +14,7 @@ import pytest
 from ledger.processes import Program
 from rivya.errors import Charged, LedgerError
 from rivya.ledger import schema, sqlite
-from rivya.ledger.ledger import FILE_NAME, Ledger, OrderRow, State
+from rivya.ledger.ledger import FILE_NAME, Ledger, OrderRow, OrderState
 from support.disk import fill
 
 Prepare = Callable[..., OrderRow]
@@ -384,7 +384,7 @@ def test_a_network_mount_gets_a_rollback_journal_with_full_synchronisation(
     assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
     assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
     assert not (folder / f"{FILE_NAME}-wal").exists()
-    assert ledger.get(row.id).state is State.SUBMITTED  # type: ignore[union-attr]
+    assert ledger.get(row.id).state is OrderState.SUBMITTED  # type: ignore[union-attr]
 
 
 def test_the_write_ahead_log_is_used_with_full_synchronisation(ledger: Ledger, prepare: Prepare) -> None:

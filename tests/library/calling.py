@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import pytest
 
 from rivya.api.endpoints import Api
-from rivya.api.policy import Bound, RetryPolicy
-from rivya.api.retry import Caller
+from rivya.api.policy import AdaptiveLimit, RetryPolicy
+from rivya.api.retry import RetryingClient
 from rivya.errors import RivyaError
 from rivya.http.transport import Timeouts, Transport
 from rivya.secret import Secret
@@ -24,13 +24,13 @@ KEY = "a" * 64
 class Line:
     """One transport with its caller and its endpoints."""
 
-    def __init__(self, service: Any, bound: Bound, **retry: float) -> None:
+    def __init__(self, service: Any, bound: AdaptiveLimit, **retry: float) -> None:
         key = Secret(service.key) if service.key else None
         times = Timeouts(connect_s=2.0, read_s=QuickAccount.read_s, write_s=2.0, total_s=10.0)
         self.transport = Transport(service.url, key, timeouts=times)
         self.bound = bound
         policy = RetryPolicy(**{"base_s": 0.02, "cap_s": 0.1, "budget_s": 3.0, **retry})
-        self.caller = Caller(self.transport, policy, bound)
+        self.caller = RetryingClient(self.transport, policy, bound)
         self.api = Api(self.caller)
 
     async def order(self, body: bytes = BODY, key: str = KEY, **options: Any) -> Any:
@@ -41,7 +41,7 @@ def talk(service: Any, work: Callable[[Line], Awaitable[T]], **retry: float) -> 
     """What ``work`` gives, with a line of its own in a loop of its own."""
 
     async def main() -> T:
-        line = Line(service, Bound(maximum=8), **retry)
+        line = Line(service, AdaptiveLimit(maximum=8), **retry)
         try:
             return await work(line)
         finally:

@@ -25,7 +25,7 @@ from rivya.kontext import Identity, KontextParams
 from rivya.ledger.holders import Holder
 from rivya.ledger.ledger import Ledger, OrderRow
 from rivya.orders.account import Account
-from rivya.orders.order import Finished, Order, State
+from rivya.orders.order import Finished, Order, Workspace
 from rivya.orders.uploads import Reference
 from rivya.secret import Secret
 from rivya.storage.results import ResultStore
@@ -46,7 +46,7 @@ class Client:
         # The ledger waits for a lock for ten seconds; these tests make it wait on purpose.
         holder = Holder(home)
         store = ResultStore(home, self.config.result_store_bytes)
-        self.state = State(holder, Ledger(home, holder, busy_s=0.3), store)
+        self.state = Workspace(holder, Ledger(home, holder, busy_s=0.3), store)
         self.engine._states[home] = self.state
 
     @property

@@ -10,10 +10,10 @@ import pytest
 
 from library.calling import BODY, KEY, Line, failing, talk
 from rivya.errors import (
-    Delivery,
     RateLimitError,
     RivyaConnectionError,
     RivyaTimeoutError,
+    Sent,
     ServiceUnavailableError,
     UnusableAnswerError,
     ValidationError,
@@ -69,7 +69,7 @@ def test_what_never_left_proves_that_nothing_happened(service: Any) -> None:
     service.close_listener(1.0)
     error = failing(service, Line.order, budget_s=0.3)
     assert isinstance(error, RivyaConnectionError)
-    assert error.delivery is Delivery.NEVER
+    assert error.sent is Sent.NO
     time.sleep(0.8)
 
 
@@ -94,7 +94,7 @@ def test_429_to_the_end_proves_that_nothing_happened(service: Any) -> None:
     service.fault("create", "status", status=429, times=None)
     error = failing(service, Line.order, budget_s=1.5)
     assert isinstance(error, RateLimitError)
-    assert error.delivery is Delivery.REFUSED
+    assert error.sent is Sent.REFUSED
     assert len(endpoint(service, "create")) > 1
 
 
@@ -128,7 +128,7 @@ def test_other_refusals_are_final(service: Any, status: int) -> None:
     service.fault("create", "status", status=status, code="a_new_code", times=None)
     error = failing(service, Line.order)
     assert error.status == status
-    assert error.delivery is Delivery.REFUSED
+    assert error.sent is Sent.REFUSED
     assert len(endpoint(service, "create")) == 1
 
 
@@ -137,7 +137,7 @@ def test_trouble_to_the_end_proves_nothing(service: Any) -> None:
     begun = time.monotonic()
     error = failing(service, Line.order, budget_s=0.4)
     assert isinstance(error, ServiceUnavailableError)
-    assert error.delivery is Delivery.UNKNOWN
+    assert error.sent is Sent.MAYBE
     assert time.monotonic() - begun < 3.0
 
 
@@ -145,7 +145,7 @@ def test_an_api_that_says_it_is_switched_off_has_done_nothing(service: Any) -> N
     service.fault("create", "status", status=503, code="public_api_disabled", times=None)
     error = failing(service, Line.order, budget_s=1.5)
     assert error.code == "public_api_disabled"
-    assert error.delivery is Delivery.REFUSED
+    assert error.sent is Sent.REFUSED
     assert len(endpoint(service, "create")) > 1
 
 
@@ -154,7 +154,7 @@ def test_silence_to_the_end_is_a_timeout_that_proves_nothing(service: Any) -> No
     error = failing(service, Line.order, budget_s=0.5)
     service.clear_faults()
     assert isinstance(error, RivyaTimeoutError)
-    assert error.delivery is Delivery.UNKNOWN
+    assert error.sent is Sent.MAYBE
 
 
 def test_a_refusal_after_an_uncertain_attempt_proves_nothing(service: Any) -> None:
@@ -162,7 +162,7 @@ def test_a_refusal_after_an_uncertain_attempt_proves_nothing(service: Any) -> No
     service.fault("create", "status", status=400, code="validation_failed")
     error = failing(service, Line.order)
     assert isinstance(error, ValidationError)
-    assert error.delivery is Delivery.UNKNOWN
+    assert error.sent is Sent.MAYBE
 
 
 def test_an_answer_after_an_uncertain_attempt_says_so(service: Any) -> None:
@@ -175,7 +175,7 @@ def test_an_unusable_answer_is_asked_for_three_times_and_quoted(service: Any) ->
     service.fault("create", "body", sample="text", times=None)
     error = failing(service, Line.order)
     assert isinstance(error, UnusableAnswerError)
-    assert error.delivery is Delivery.UNKNOWN
+    assert error.sent is Sent.MAYBE
     assert "This is the sandbox, and this answer is not JSON." in error.message
     assert len(endpoint(service, "create")) == 3
 
@@ -199,14 +199,14 @@ def test_whoever_gave_up_is_not_sent_again(service: Any) -> None:
     service.fault("create", "status", status=500, code="internal_error", times=None)
     asked = iter([True, True, False, False])
     error = failing(service, lambda line: line.order(wanted=lambda: next(asked)))
-    assert error.delivery is Delivery.UNKNOWN
+    assert error.sent is Sent.MAYBE
     assert len(endpoint(service, "create")) == 1
 
 
 def test_whoever_gave_up_before_the_first_attempt_is_not_sent_at_all(service: Any) -> None:
     error = failing(service, lambda line: line.order(wanted=lambda: False))
     assert error.code == "cancelled"
-    assert error.delivery is Delivery.NEVER
+    assert error.sent is Sent.NO
     assert service.requests() == []
 
 

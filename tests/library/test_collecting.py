@@ -12,7 +12,7 @@ import pytest
 import sandbox
 from library.client import PATIENCE_S, Client
 from rivya.errors import Charged, NotFoundError, TaskFailedError
-from rivya.ledger.ledger import State as Is
+from rivya.ledger.ledger import OrderState
 
 
 def collectable(client: Client, *task_ids: str) -> list[Any]:
@@ -86,7 +86,7 @@ def test_a_task_that_this_ledger_never_saw_is_adopted_and_brought(
     (finished,) = collect(two, bought.about["task_id"])
     assert finished.result.read() == bought.result.read()
     assert finished.source == "resumed"
-    assert [row.state for row in two.rows()] == [Is.STORED]
+    assert [row.state for row in two.rows()] == [OrderState.STORED]
     assert collect(two, bought.about["task_id"])[0].source == "stored"
     assert len(service.tasks()) == 1
 
@@ -169,7 +169,7 @@ def test_would_buy_names_what_is_neither_stored_nor_accepted(client: Client, ser
 def test_a_forgotten_order_is_told_as_that_and_not_as_a_failure(client: Client, service: Any) -> None:
     (task,) = left_running(client, service, 1)
     client.run(client.order(seed=2))
-    walking = client.engine._walks.under_way
+    walking = client.engine._registry.under_way
     service.finish_tasks()
     end = time.monotonic() + PATIENCE_S
     while walking and time.monotonic() < end:

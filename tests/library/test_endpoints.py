@@ -9,8 +9,8 @@ import pytest
 
 from library.calling import BODY, Line, failing, talk
 from library.client import png
-from rivya.api.policy import Bound
-from rivya.errors import AuthenticationError, Delivery, NotFoundError, UnusableAnswerError
+from rivya.api.policy import AdaptiveLimit
+from rivya.errors import AuthenticationError, NotFoundError, Sent, UnusableAnswerError
 
 
 def upload(line: Line) -> Any:
@@ -125,7 +125,7 @@ def test_a_task_without_id_or_status_is_an_error_that_quotes_what_came(
     assert f"no usable {name}" in error.message
     assert "flux-kontext-odd" in error.message
     assert len(error.message) < 300
-    assert error.delivery is Delivery.UNKNOWN
+    assert error.sent is Sent.MAYBE
 
 
 def test_the_quote_holds_no_result_url(service: Any) -> None:
@@ -137,7 +137,7 @@ def test_the_quote_holds_no_result_url(service: Any) -> None:
 @pytest.mark.parametrize("task_id", ["../../credits", "a b", "x" * 129, "task/1"])
 def test_a_task_id_of_no_usable_form_leaves_the_outcome_open(service: Any, task_id: str) -> None:
     service.fault("create", "patch", values={"id": task_id}, times=None)
-    assert failing(service, Line.order).delivery is Delivery.UNKNOWN
+    assert failing(service, Line.order).sent is Sent.MAYBE
 
 
 def test_another_task_than_was_asked_for_is_refused(service: Any) -> None:
@@ -274,4 +274,4 @@ def test_what_is_sent_is_sent_as_json_with_the_key_of_the_order(service: Any) ->
     assert request["content_type"] == "application/json"
     assert request["idempotency_key"] == "a" * 64
     assert request["size"] == len(BODY)
-    assert Bound(maximum=1).places == 1
+    assert AdaptiveLimit(maximum=1).slots == 1

@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from rivya import errors
-from rivya.errors import Charged, Delivery, RivyaError, error_class
+from rivya.errors import Charged, RivyaError, Sent, error_class
 
 DOCUMENTED = {
     "public_api_disabled": (503, errors.ServiceUnavailableError),
@@ -124,8 +124,8 @@ def test_every_error_is_plain_json_for_report_and_ledger(kind: type[RivyaError])
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_error_survives_the_way_between_processes(kind: type[RivyaError]) -> None:
-    error = kind("It broke.", charged=Charged.UNKNOWN, task_id="task_1", delivery=Delivery.UNKNOWN)
+    error = kind("It broke.", charged=Charged.UNKNOWN, task_id="task_1", sent=Sent.MAYBE)
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
     assert str(again) == str(error)
-    assert again.delivery is Delivery.UNKNOWN
+    assert again.sent is Sent.MAYBE

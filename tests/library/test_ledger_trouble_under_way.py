@@ -8,7 +8,7 @@ from typing import Any
 
 from library.client import PATIENCE_S, Client, locked
 from rivya.errors import Charged, LedgerError, TaskFailedError
-from rivya.ledger.ledger import State as Is
+from rivya.ledger.ledger import OrderState
 
 
 def test_an_acceptance_that_cannot_be_noted_is_not_called_free_and_the_next_run_gets_its_picture(
@@ -24,7 +24,7 @@ def test_an_acceptance_that_cannot_be_noted_is_not_called_free_and_the_next_run_
     assert isinstance(error, LedgerError)
     assert error.charged is Charged.YES
     assert error.task_id == service.tasks()[1]["id"]
-    assert client.rows()[1].state is Is.PREPARED
+    assert client.rows()[1].state is OrderState.PREPARED
     assert client.run(client.order())[0].about["task_id"] == error.task_id
     assert len(service.charges()) == 2
 
@@ -52,7 +52,7 @@ def test_an_accepted_order_stays_in_a_ledger_that_can_be_written_again_a_moment_
     finally:
         logging.getLogger("rivya").removeHandler(handler)
     assert getattr(error, "charged", None) is Charged.YES
-    assert [row.state for row in client.rows()] == [Is.STORED, Is.PREPARED]
+    assert [row.state for row in client.rows()] == [OrderState.STORED, OrderState.PREPARED]
     assert client.rows()[1].holder is None
 
 
@@ -68,7 +68,7 @@ def test_an_unknown_outcome_that_cannot_be_noted_is_still_told_as_unknown(
         error = ticket.done.exception(PATIENCE_S)
     service.clear_faults()
     assert getattr(error, "charged", None) is Charged.UNKNOWN
-    assert client.rows()[1].state is Is.PREPARED
+    assert client.rows()[1].state is OrderState.PREPARED
     client.run(client.order())
     assert len(service.charges()) == 2
 

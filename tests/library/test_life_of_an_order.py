@@ -25,7 +25,7 @@ from rivya.errors import (
     ValidationError,
 )
 from rivya.kontext import idempotency_key
-from rivya.ledger.ledger import State as Is
+from rivya.ledger.ledger import OrderState
 
 
 def create_requests(service: Any) -> list[dict[str, Any]]:
@@ -66,7 +66,12 @@ def test_an_order_is_written_down_sent_followed_and_stored(client: Client, servi
     (row,) = client.rows()
     assert finished.source == "new"
     assert finished.result.read() == [service.picture(task["id"])]
-    assert (row.state, row.task_id, row.final_credits, row.charged) == (Is.STORED, task["id"], 4, "yes")
+    assert (row.state, row.task_id, row.final_credits, row.charged) == (
+        OrderState.STORED,
+        task["id"],
+        4,
+        "yes",
+    )
     assert row.key == task["idempotency_key"]
     assert (row.body, row.result_urls, row.holder) == (None, (), None)
     assert finished.about["credits"] == 4
@@ -160,7 +165,7 @@ def test_a_refusal_of_what_was_prepared_by_a_killed_run_does_not_prove_that_noth
     assert isinstance(error, InsufficientCreditsError)
     assert error.charged is Charged.UNKNOWN
     assert error.order_key == client.rows()[0].key
-    assert client.rows()[0].state is Is.UNKNOWN
+    assert client.rows()[0].state is OrderState.UNKNOWN
     service.set_credits(100)
     assert client.run(client.order())[0].source == "resumed"
     assert same_key_and_bytes(create_requests(service))
@@ -190,7 +195,7 @@ def test_a_refusal_of_a_first_send_is_final_and_free_but_a_conflict(
     assert len(create_requests(service)) == 1
     if status == 409:
         assert error.charged is Charged.UNKNOWN
-        assert client.rows()[0].state is Is.UNKNOWN
+        assert client.rows()[0].state is OrderState.UNKNOWN
     else:
         assert error.charged is Charged.NO
         assert client.rows() == []
@@ -265,7 +270,10 @@ def test_after_a_failed_task_that_cost_nothing_the_next_run_is_a_new_attempt_wit
     first, second = create_requests(service)
     assert first["idempotency_key"] != second["idempotency_key"]
     assert first["body_sha256"] == second["body_sha256"]
-    assert [(row.attempt, row.state) for row in client.rows()] == [(1, Is.FAILED), (2, Is.STORED)]
+    assert [(row.attempt, row.state) for row in client.rows()] == [
+        (1, OrderState.FAILED),
+        (2, OrderState.STORED),
+    ]
 
 
 def test_after_a_failed_task_that_was_charged_nothing_is_ordered_by_itself(
@@ -312,7 +320,7 @@ def test_an_error_while_polling_ends_the_run_and_not_the_order(
     assert isinstance(error, kind)
     assert error.charged is Charged.YES
     assert error.task_id == service.tasks()[0]["id"]
-    assert client.rows()[0].state is Is.SUBMITTED
+    assert client.rows()[0].state is OrderState.SUBMITTED
     assert client.rows()[0].holder is None
     assert client.run(client.order())[0].source == "resumed"
     assert len(create_requests(service)) == 1

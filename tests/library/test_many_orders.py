@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from library.client import PATIENCE_S, SOON_S, Client
-from rivya.api.policy import Bound
+from rivya.api.policy import AdaptiveLimit
 from rivya.engine.jobs import JobCancelled
-from rivya.ledger.ledger import State as Is
-from rivya.orders.account import Place, Places
+from rivya.ledger.ledger import OrderState
+from rivya.orders.account import Slot, Slots
 
 
 def most_at_once(service: Any) -> int:
@@ -44,8 +44,8 @@ def test_no_more_orders_run_at_once_than_there_are_places(make: Callable[..., Cl
     results = client.run(*[client.order(seed=seed) for seed in range(12)])
     assert len({each.about["task_id"] for each in results}) == 12
     assert 1 < most_at_once(service) <= 3
-    assert client.account.places._taken == 0
-    assert not client.account.places._queue
+    assert client.account.slots._taken == 0
+    assert not client.account.slots._queue
 
 
 def test_results_come_in_the_sequence_of_the_orders(client: Client, service: Any) -> None:
@@ -61,17 +61,17 @@ def test_one_that_fails_does_not_stop_the_others(client: Client, service: Any) -
     tickets = client.tickets(client.order("doomed"), *[client.order(seed=seed) for seed in range(5)])
     assert tickets[0].done.exception(PATIENCE_S) is not None
     assert {ticket.result(PATIENCE_S).source for ticket in tickets[1:]} == {"new"}
-    assert client.account.places._taken == 0
+    assert client.account.slots._taken == 0
 
 
 def test_a_refusal_halves_the_places_and_they_come_back(make: Callable[..., Client], service: Any) -> None:
     client = make(max_concurrency=8, retry_budget_s=30.0)
     service.fault("create", "status", status=429)
     client.run(*[client.order(seed=seed) for seed in range(4)])
-    assert client.account.bound.places < 8
+    assert client.account.bound.slots < 8
     client.account.bound._halved_at = None
     client.run(*[client.order(seed=seed) for seed in range(4, 44)])
-    assert client.account.bound.places == 8
+    assert client.account.bound.slots == 8
     assert len(service.charges()) == 44
 
 
@@ -99,9 +99,9 @@ def test_whatever_becomes_of_orders_their_places_come_back(make: Callable[..., C
             ticket.leave()
     for ticket in tickets:
         ticket.done.exception(PATIENCE_S)
-    until(lambda: not client.engine._walks.under_way)
-    assert client.account.places._taken == 0
-    assert not client.account.places._queue
+    until(lambda: not client.engine._registry.under_way)
+    assert client.account.slots._taken == 0
+    assert not client.account.slots._queue
     assert all(row.holder is None for row in client.rows())
     service.clear_faults()
     again = client.tickets(*[client.order(seed=seed) for seed in range(60)])
@@ -124,9 +124,9 @@ def test_eight_orders_under_way_are_left_at_once(make: Callable[..., Client], se
         assert isinstance(ticket.done.exception(SOON_S), JobCancelled)
     assert time.monotonic() - begun < SOON_S
     service.finish_tasks()
-    until(lambda: not client.engine._walks.under_way)
+    until(lambda: not client.engine._registry.under_way)
     assert len(service.tasks()) == 8
-    assert {row.state for row in client.rows()} == {Is.STORED}
+    assert {row.state for row in client.rows()} == {OrderState.STORED}
 
 
 def test_leaving_a_queue_in_any_sequence_is_quiet(
@@ -136,13 +136,13 @@ def test_leaving_a_queue_in_any_sequence_is_quiet(
     service.fault("create", "latency", seconds=60, times=None)
     tickets = client.tickets(*[client.order(seed=seed) for seed in range(9)])
     service.wait("status")
-    until(lambda: len(client.account.places._queue) == 8)
+    until(lambda: len(client.account.slots._queue) == 8)
     with caplog.at_level(logging.WARNING):
         client.loop_call(
-            lambda: [client.engine._walks.leave(*_place_of(client, t)) for t in reversed(tickets)]
+            lambda: [client.engine._registry.leave(*_place_of(client, t)) for t in reversed(tickets)]
         )
         service.finish_tasks()
-        until(lambda: not client.engine._walks.under_way)
+        until(lambda: not client.engine._registry.under_way)
     assert caplog.text == ""
     assert len(service.tasks()) == 1
 
@@ -164,11 +164,11 @@ def test_hundreds_of_orders_leave_neither_threads_nor_sockets_nor_tasks(
             ticket.leave()
         for ticket in tickets:
             ticket.done.exception(PATIENCE_S)
-        until(lambda: not client.engine._walks.under_way)
+        until(lambda: not client.engine._registry.under_way)
     after = _left(client)
     assert after["tasks"] <= before["tasks"]
     assert after["threads"] <= before["threads"] + 2
-    # Both ends of each connection are here, and at any time no more are in use than there are places, or nearly so.
+    # Both ends of each connection are here, and at any time no more are in use than there are slots, or nearly so.
     assert after["sockets"] <= before["sockets"] + 16
     assert after["files"] <= before["files"] + 4
 
@@ -194,7 +194,7 @@ def test_nothing_is_said_to_asyncio_s_exception_handler(
             ticket.leave()
         for ticket in tickets:
             ticket.done.exception(PATIENCE_S)
-        until(lambda: not client.engine._walks.under_way)
+        until(lambda: not client.engine._registry.under_way)
         gc.collect()
         client.loop_call(gc.collect)
     assert [record for record in caplog.records if record.name == "asyncio"] == []
@@ -217,27 +217,27 @@ def test_the_engine_s_thread_is_a_daemon_and_carries_no_context_of_its_callers(c
 
 def test_places_are_given_in_the_sequence_of_asking_and_twice_back_is_once_back() -> None:
     async def main() -> list[int]:
-        places = Places(Bound(maximum=2))
-        first, second = await places.take(), await places.take()
+        slots = Slots(AdaptiveLimit(maximum=2))
+        first, second = await slots.take(), await slots.take()
         order: list[int] = []
 
-        async def wait(number: int) -> Place:
-            place = await places.take()
+        async def wait(number: int) -> Slot:
+            place = await slots.take()
             order.append(number)
             return place
 
         waiting = [asyncio.ensure_future(wait(number)) for number in range(3)]
         await asyncio.sleep(0)
-        first.give_back()
-        first.give_back()
+        first.release()
+        first.release()
         await asyncio.sleep(0.01)
         assert order == [0]
-        second.give_back()
-        (await waiting[0]).give_back()
+        second.release()
+        (await waiting[0]).release()
         await asyncio.sleep(0.01)
         for each in waiting[1:]:
-            (await each).give_back()
-        assert (places._taken, len(places._queue)) == (0, 0)
+            (await each).release()
+        assert (slots._taken, len(slots._queue)) == (0, 0)
         return order
 
     assert asyncio.run(main()) == [0, 1, 2]
@@ -248,16 +248,16 @@ def test_whoever_is_cancelled_in_the_queue_takes_no_place_with_him(rest: int) ->
     """Cancels and returns in every sequence of three who wait: at the end all places are free."""
 
     async def main() -> None:
-        places = Places(Bound(maximum=1))
-        held = await places.take()
-        waiting = [asyncio.ensure_future(places.take()) for _ in range(3)]
+        slots = Slots(AdaptiveLimit(maximum=1))
+        held = await slots.take()
+        waiting = [asyncio.ensure_future(slots.take()) for _ in range(3)]
         await asyncio.sleep(0)
         for number, task in enumerate(waiting):
             if rest >> number & 1:
                 task.cancel()
             if rest >> 3 & 1:
                 await asyncio.sleep(0)
-        held.give_back()
+        held.release()
         for number, task in enumerate(waiting):
             if rest >> 4 & 1:
                 await asyncio.sleep(0)
@@ -265,10 +265,10 @@ def test_whoever_is_cancelled_in_the_queue_takes_no_place_with_him(rest: int) ->
                 task.cancel()
         for task in waiting:
             try:
-                (await task).give_back()
+                (await task).release()
             except asyncio.CancelledError:
                 continue
-        assert (places._taken, len(places._queue)) == (0, 0)
-        (await asyncio.wait_for(places.take(), 1)).give_back()
+        assert (slots._taken, len(slots._queue)) == (0, 0)
+        (await asyncio.wait_for(slots.take(), 1)).release()
 
     asyncio.run(main())

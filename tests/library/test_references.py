@@ -11,7 +11,7 @@ import pytest
 from library.client import PATIENCE_S, SOON_S, Client
 from rivya.errors import Charged, ServiceUnavailableError, ValidationError
 from rivya.images.encode import pixel_hash
-from rivya.ledger.ledger import State as Is
+from rivya.ledger.ledger import OrderState
 from support.quick import picture
 
 
@@ -117,8 +117,8 @@ def test_a_reference_that_the_service_rejects_is_uploaded_again_for_one_more_att
     first, second = service.requests("create")
     assert first["idempotency_key"] != second["idempotency_key"]
     assert [(row.attempt, row.state, row.charged) for row in client.rows()] == [
-        (1, Is.FAILED, "no"),
-        (2, Is.STORED, "yes"),
+        (1, OrderState.FAILED, "no"),
+        (2, OrderState.STORED, "yes"),
     ]
     assert len(service.charges()) == 1
 
@@ -132,7 +132,7 @@ def test_there_is_only_one_more_attempt(client: Client, service: Any) -> None:
     assert error.charged is Charged.NO
     assert len(service.requests("create")) == 2
     assert len(service.requests("upload")) == 2
-    assert [(row.attempt, row.state) for row in client.rows()] == [(1, Is.FAILED)]
+    assert [(row.attempt, row.state) for row in client.rows()] == [(1, OrderState.FAILED)]
     service.clear_faults()
     assert client.run(client.order(reference=reference))[0].source == "new"
 

@@ -14,7 +14,7 @@ import pytest
 from library.client import PATIENCE_S, SOON_S, Client, locked
 from rivya.engine.jobs import JobCancelled
 from rivya.errors import TaskFailedError, ValidationError
-from rivya.ledger.ledger import State as Is
+from rivya.ledger.ledger import OrderState
 from rivya.orders.run import OrderRun
 
 
@@ -81,7 +81,7 @@ def test_an_order_left_while_it_waits_for_a_place_leaves_no_request_and_no_row(
     (running,) = client.tickets(client.order("takes the only place"))
     service.wait("status")
     (waiting,) = client.tickets(client.order())
-    until(lambda: len(client.account.places._queue) == 1)
+    until(lambda: len(client.account.slots._queue) == 1)
     waiting.leave()
     with pytest.raises(JobCancelled):
         waiting.result(SOON_S)
@@ -90,7 +90,7 @@ def test_an_order_left_while_it_waits_for_a_place_leaves_no_request_and_no_row(
     until(lambda: walks(client) == 0)
     assert len(service.requests("create")) == 1
     assert len(client.rows()) == 1
-    assert client.account.places._taken == 0
+    assert client.account.slots._taken == 0
 
 
 def test_an_order_left_in_the_middle_of_its_upload_leaves_no_order_and_no_row(
@@ -125,7 +125,7 @@ def test_an_order_left_between_two_tries_of_its_submit_is_not_sent_again_and_sta
     service.clear_faults()
     until(lambda: walks(client) == 0)
     assert len(service.requests("create")) == 1
-    assert [row.state for row in client.rows()] == [Is.UNKNOWN]
+    assert [row.state for row in client.rows()] == [OrderState.UNKNOWN]
     assert client.run(client.order())[0].source == "resumed"
     assert len(service.tasks()) == 1
 
@@ -151,7 +151,7 @@ def test_an_order_left_while_the_service_holds_everybody_back_is_not_sent(
     (told,) = client.tickets(client.order("the one that is told to wait"))
     service.wait("create")
     (held,) = client.tickets(client.order())
-    until(lambda: [row.state for row in client.rows()] == [Is.PREPARED, Is.PREPARED])
+    until(lambda: [row.state for row in client.rows()] == [OrderState.PREPARED, OrderState.PREPARED])
     held.leave()
     told.result(PATIENCE_S)
     until(lambda: walks(client) == 0)
@@ -168,10 +168,10 @@ def test_an_order_left_while_it_runs_goes_on_and_is_stored_and_delivered_without
     ticket.leave()
     with pytest.raises(JobCancelled):
         ticket.result(SOON_S)
-    assert client.account.places._taken == 0
+    assert client.account.slots._taken == 0
     service.finish_tasks()
     until(lambda: walks(client) == 0)
-    assert [row.state for row in client.rows()] == [Is.STORED]
+    assert [row.state for row in client.rows()] == [OrderState.STORED]
     before = len(service.requests())
     assert client.run(client.order())[0].source == "stored"
     assert len(service.requests()) == before
@@ -187,7 +187,7 @@ def test_a_submit_that_is_under_way_when_all_leave_is_followed_to_its_answer(
     with pytest.raises(JobCancelled):
         ticket.result(SOON_S)
     service.clear_faults()
-    until(lambda: [row.state for row in client.rows()] == [Is.STORED])
+    until(lambda: [row.state for row in client.rows()] == [OrderState.STORED])
     assert len(service.requests("create")) == 1
 
 
@@ -217,9 +217,9 @@ def test_the_same_order_never_runs_twice_at_once_though_it_is_left_and_wanted_ag
         path.unlink()
     most = 0
     gate = threading.Event()
-    client.engine.start(lambda: client.engine._pools().disk(gate.wait))  # the disk threads are busy ...
+    client.engine.start(lambda: client.engine._get_threads().disk(gate.wait))  # the disk threads are busy ...
     for _ in range(3):
-        client.engine.start(lambda: client.engine._pools().disk(gate.wait))
+        client.engine.start(lambda: client.engine._get_threads().disk(gate.wait))
     for _ in range(20):
         (ticket,) = client.tickets(client.order())
         most = max(most, walks(client))
@@ -241,7 +241,7 @@ def test_who_collects_first_and_who_orders_later_both_get_the_picture(
     order = client.order()
     gate = threading.Event()
     for _ in range(4):
-        client.engine.start(lambda: client.engine._pools().disk(gate.wait))
+        client.engine.start(lambda: client.engine._get_threads().disk(gate.wait))
     collecting = client.engine.collect(client.config, order.fingerprint)
     collecting.leave()
     (ordering,) = client.tickets(order)
@@ -262,7 +262,7 @@ def test_work_on_the_disk_ends_before_what_its_cancelled_caller_does_next(client
 
     async def caller() -> None:
         try:
-            await client.engine._pools().disk(slow)
+            await client.engine._get_threads().disk(slow)
         finally:
             steps.append("next")
 
@@ -307,8 +307,8 @@ def test_an_error_that_nobody_expected_reaches_all_who_wait(client: Client, serv
     service.fault("create", "latency", seconds=60)
     tickets = client.tickets(client.order(), client.order())
     service.wait("status")
-    client.loop_call(lambda: client.engine._walks.under_way.copy())
-    (walk,) = client.engine._walks.under_way.values()
+    client.loop_call(lambda: client.engine._registry.under_way.copy())
+    (walk,) = client.engine._registry.under_way.values()
     walk.run.account.threads = None  # type: ignore[assignment]
     service.finish_tasks()
     for ticket in tickets:
@@ -334,7 +334,7 @@ def test_a_changed_limit_keeps_one_bound_for_the_account(client: Client, service
     first = client.engine.start(lambda: bound_of(client.config)).result(PATIENCE_S)
     second = client.engine.start(lambda: bound_of(wider)).result(PATIENCE_S)
     assert second is first
-    assert first.places == 20
+    assert first.slots == 20
 
 
 def orders_of(service: Any) -> int:
@@ -385,7 +385,7 @@ def test_a_download_that_is_resumed_counts_against_the_time_limit(
     first = make()
     service.fault("result", "status", status=503, times=None)
     (ticket,) = first.tickets(first.order())
-    until(lambda: [row.state for row in first.rows()] == [Is.SUCCEEDED])
+    until(lambda: [row.state for row in first.rows()] == [OrderState.SUCCEEDED])
     first.state.holder.close()
     second = make(home=first.config.home)
     (ticket,) = second.tickets(second.order())

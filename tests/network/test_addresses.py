@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rivya.errors import ConfigurationError, Delivery, UnusableAnswerError
+from rivya.errors import ConfigurationError, Sent, UnusableAnswerError
 from rivya.http.guard import Guard, is_loopback
 
 GUARD = Guard()
@@ -44,7 +44,7 @@ def test_an_address_that_is_not_public_is_refused(address: str) -> None:
     with pytest.raises(UnusableAnswerError) as caught:
         GUARD.check_address("name.example", address)
     assert caught.value.code == "forbidden_address"
-    assert caught.value.delivery is Delivery.NEVER
+    assert caught.value.sent is Sent.NO
     with pytest.raises(UnusableAnswerError):
         GUARD.check_url_host(address)
 

@@ -17,9 +17,9 @@ from hostile.host import Request, always, reply, reset, serving
 from network.clients import KEY, PATIENT, QUICK, failure, transport
 from rivya.errors import (
     ConfigurationError,
-    Delivery,
     RivyaConnectionError,
     RivyaTimeoutError,
+    Sent,
     UnusableAnswerError,
     ValidationError,
 )
@@ -108,7 +108,7 @@ async def test_a_form_that_could_be_more_than_it_seems_is_not_sent(form: Form) -
     async with serving(always(reply())) as host, transport(host.url) as client:
         error = await failure(client.exchange("POST", "/api/v1/files", form=form))
         assert isinstance(error, ValidationError)
-        assert error.delivery is Delivery.NEVER
+        assert error.sent is Sent.NO
         assert host.opened == 0
 
 
@@ -194,7 +194,7 @@ async def test_no_redirect_of_the_api_is_followed(status: int) -> None:
         async with serving(always(answer)) as host, transport(host.url) as client:
             error = await failure(client.exchange("POST", "/api/v1/generations", body=b"{}"))
             assert isinstance(error, UnusableAnswerError)
-            assert (error.status, error.delivery) == (status, Delivery.UNKNOWN)
+            assert (error.status, error.sent) == (status, Sent.MAYBE)
             assert other.opened == 0
 
 
@@ -205,7 +205,7 @@ async def test_a_refused_connection_proves_that_nothing_was_delivered() -> None:
     async with transport(f"http://127.0.0.1:{port}") as client:
         error = await failure(client.exchange("GET", "/api/v1/credits"))
         assert isinstance(error, RivyaConnectionError)
-        assert error.delivery is Delivery.NEVER
+        assert error.sent is Sent.NO
         assert "Connection refused" in error.message
 
 
@@ -219,7 +219,7 @@ async def test_a_name_that_cannot_be_looked_up_proves_that_nothing_was_delivered
     async with transport("https://api.example", resolver=resolve) as client:
         error = await failure(client.exchange("POST", "/api/v1/generations", body=b"{}"))
         assert isinstance(error, RivyaConnectionError)
-        assert error.delivery is Delivery.NEVER
+        assert error.sent is Sent.NO
 
 
 async def test_a_lookup_that_hangs_ends_in_time_and_is_left_behind() -> None:
@@ -232,7 +232,7 @@ async def test_a_lookup_that_hangs_ends_in_time_and_is_left_behind() -> None:
         error = await failure(client.exchange("GET", "/api/v1/credits"))
         assert time.monotonic() - began < 2
         assert isinstance(error, RivyaTimeoutError)
-        assert error.delivery is Delivery.NEVER
+        assert error.sent is Sent.NO
 
 
 async def test_many_requests_share_one_lookup() -> None:
@@ -255,7 +255,7 @@ async def test_plain_http_goes_to_this_machine_even_if_localhost_was_given_anoth
     async with transport("http://localhost:1", resolver=lambda host, port: ["203.0.113.5"]) as client:
         error = await failure(client.exchange("GET", "/api/v1/credits"))
         assert isinstance(error, ConfigurationError)
-        assert error.delivery is Delivery.NEVER
+        assert error.sent is Sent.NO
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ async def test_a_connection_that_breaks_after_the_request_left_proves_nothing(an
     async with serving(answer) as host, transport(host.url) as client:
         error = await failure(client.exchange("POST", "/api/v1/generations", body=b"{}"))
         assert isinstance(error, RivyaConnectionError)
-        assert error.delivery is Delivery.UNKNOWN
+        assert error.sent is Sent.MAYBE
 
 
 async def test_silence_after_the_request_left_proves_nothing() -> None:
@@ -285,7 +285,7 @@ async def test_silence_after_the_request_left_proves_nothing() -> None:
     async with serving(silent) as host, transport(host.url) as client:
         error = await failure(client.exchange("POST", "/api/v1/generations", body=b"{}"))
         assert isinstance(error, RivyaTimeoutError)
-        assert error.delivery is Delivery.UNKNOWN
+        assert error.sent is Sent.MAYBE
 
 
 async def test_a_kept_connection_that_was_closed_meanwhile_is_not_used_again() -> None:
@@ -333,7 +333,7 @@ async def test_a_kept_connection_that_closes_under_the_request_proves_nothing() 
     async with serving(second_time_unlucky) as host, transport(host.url) as client:
         await client.exchange("GET", "/api/v1/credits")
         error = await failure(client.exchange("POST", "/api/v1/generations", body=b"{}"))
-        assert error.delivery is Delivery.UNKNOWN
+        assert error.sent is Sent.MAYBE
         assert [request.connection for request in host.requests] == [1, 1]
 
 
@@ -387,12 +387,12 @@ async def test_an_answer_that_comes_before_the_upload_is_read_counts() -> None:
         try:
             assert (await client.exchange("POST", "/api/v1/files", body=bytes(200_000))).status == 413
         except RivyaConnectionError as error:
-            assert error.delivery is Delivery.UNKNOWN
+            assert error.sent is Sent.MAYBE
 
 
 def connections(client: Transport) -> tuple[int, int]:
     """All connections of a transport, and those that wait for a request."""
-    counts = [pool.counts for pool in client._routes._pools.values()]
+    counts = [pool.counts for pool in client._routes._get_threads.values()]
     return sum(total for total, _ in counts), sum(idle for _, idle in counts)
 
 

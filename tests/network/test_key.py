@@ -13,7 +13,7 @@ import pytest
 from hostile.host import Answer, always, reply, reset, serving
 from network.clients import KEY, everything_about, failure, transport
 from network.proxy import proxying
-from rivya.errors import Delivery, RivyaConnectionError, RivyaTimeoutError, UnusableAnswerError
+from rivya.errors import RivyaConnectionError, RivyaTimeoutError, Sent, UnusableAnswerError
 from rivya.secret import Secret
 
 pytestmark = pytest.mark.anyio
@@ -73,7 +73,7 @@ async def test_a_host_that_cannot_prove_its_name_gets_nothing(
         async with transport(f"https://api.example:{host.port}", **LOCALLY) as client:
             error = await failure(client.exchange("POST", "/api/v1/generations", body=b"{}"))
         assert isinstance(error, (RivyaConnectionError, RivyaTimeoutError))
-        assert error.delivery is Delivery.NEVER
+        assert error.sent is Sent.NO
         assert not [request for request in host.requests if KEY.encode() in request.head]
 
 
@@ -106,7 +106,7 @@ async def test_a_tunnel_that_does_not_come_about_proves_that_nothing_was_deliver
         environment.setenv("HTTPS_PROXY", proxy.url)
         async with transport("https://api.example") as client:
             error = await failure(client.exchange("POST", "/api/v1/generations", body=b"{}"))
-        assert error.delivery is Delivery.NEVER
+        assert error.sent is Sent.NO
         assert len(proxy.heads) == 1
 
 
@@ -118,7 +118,7 @@ async def test_what_breaks_inside_the_tunnel_after_the_request_left_proves_nothi
         environment.setenv("HTTPS_PROXY", proxy.url)
         async with transport(f"https://api.example:{host.port}") as client:
             error = await failure(client.exchange("POST", "/api/v1/generations", body=b"{}"))
-        assert error.delivery is Delivery.UNKNOWN
+        assert error.sent is Sent.MAYBE
         assert len(host.requests) == 1
 
 
@@ -151,7 +151,7 @@ async def test_a_proxy_that_cannot_be_used_is_named_and_nothing_is_sent(
     async with transport("https://api.example") as client:
         error = await failure(client.exchange("POST", "/api/v1/generations", body=b"{}"))
     assert "proxy" in error.message.lower()
-    assert error.delivery is Delivery.NEVER
+    assert error.sent is Sent.NO
 
 
 async def test_a_key_that_the_service_sends_back_is_cut_out() -> None:

@@ -35,9 +35,9 @@ def client(service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli
     return client
 
 
-def deliver(*places: Any) -> tuple[Any, list[dict[str, Any]]]:
+def deliver(*rows: Any) -> tuple[Any, list[dict[str, Any]]]:
     """What is given out, and the entries of its report."""
-    given = asyncio.run(outputs.deliver(places))
+    given = asyncio.run(outputs.deliver(rows))
     report = json.loads(given.report)
     assert report["credits_charged"] == given.charged
     assert report["credits_reused"] == given.reused
@@ -46,7 +46,7 @@ def deliver(*places: Any) -> tuple[Any, list[dict[str, Any]]]:
 
 def place(outcome: Finished | RivyaError, fingerprint: str = "", **more: Any) -> Any:
     name = outcome.fingerprint if isinstance(outcome, Finished) else fingerprint
-    return outputs.Place(more.pop("reference", 0), more.pop("variation", 0), name, outcome, more)
+    return outputs.OutputRow(more.pop("reference", 0), more.pop("variation", 0), name, outcome, more)
 
 
 def test_a_picture_is_one_batch_with_one_entry_that_tells_all(client: Client, service: Any) -> None:

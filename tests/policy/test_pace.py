@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rivya.api.polling import LONGEST_HINT_S, LONGEST_WAIT_S, SHORTEST_WAIT_S, Pace, service_seconds
+from rivya.api.polling import LONGEST_HINT_S, LONGEST_WAIT_S, SHORTEST_WAIT_S, PollSchedule, service_seconds
 
 ANY_FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 DURATIONS = st.lists(ANY_FLOATS | st.floats(0.01, 2000), max_size=80)
@@ -21,7 +21,7 @@ def middle() -> float:
     return 0.5
 
 
-def questions(pace: Pace, until: float) -> list[float]:
+def questions(pace: PollSchedule, until: float) -> list[float]:
     """The times at which an order is asked about, up to `until`, without jitter."""
     times: list[float] = []
     now = 0.0
@@ -43,7 +43,7 @@ def questions(pace: Pace, until: float) -> list[float]:
 def test_every_wait_is_finite_and_never_under_a_second(
     durations: list[float], elapsed: float, polls: int, draw: float, hint: float | None, slowdown: float
 ) -> None:
-    wait = Pace.learn(durations).next_poll(elapsed, polls, lambda: draw, hint, slowdown)
+    wait = PollSchedule.learn(durations).next_poll(elapsed, polls, lambda: draw, hint, slowdown)
     assert isfinite(wait)
     assert SHORTEST_WAIT_S <= wait <= (LONGEST_WAIT_S if hint is None else LONGEST_HINT_S)
 
@@ -51,7 +51,7 @@ def test_every_wait_is_finite_and_never_under_a_second(
 @settings(deadline=None)
 @given(durations=DURATIONS, moments=st.lists(ANY_FLOATS | st.floats(0, 200), min_size=2, max_size=40))
 def test_progress_never_falls_and_never_reaches_one(durations: list[float], moments: list[float]) -> None:
-    pace = Pace.learn(durations)
+    pace = PollSchedule.learn(durations)
     shown = [pace.progress(moment) for moment in sorted(m for m in moments if isfinite(m))]
     assert shown == sorted(shown)
     assert all(0 <= share < 1 for share in shown)
@@ -61,11 +61,11 @@ def test_progress_never_falls_and_never_reaches_one(durations: list[float], mome
 
 @given(moment=st.sampled_from([nan, inf, -inf, -1.0]))
 def test_progress_of_a_nonsensical_moment_is_none_yet(moment: float) -> None:
-    assert Pace.learn([8.0]).progress(moment) == 0
+    assert PollSchedule.learn([8.0]).progress(moment) == 0
 
 
 def test_progress_moves_with_the_order_and_goes_on_when_it_is_late() -> None:
-    pace = Pace.learn([7.0, 8.0, 9.0] * 20)
+    pace = PollSchedule.learn([7.0, 8.0, 9.0] * 20)
     assert 0.4 < pace.progress(4) < 0.6
     assert 0.75 < pace.progress(7) < 0.95
     assert pace.progress(60) > pace.progress(30) > pace.progress(12)
@@ -73,22 +73,22 @@ def test_progress_moves_with_the_order_and_goes_on_when_it_is_late() -> None:
 
 def test_without_any_finished_order_it_asks_no_earlier_than_the_service_advises() -> None:
     advice = [2.5 + 5.0 * n for n in range(20)]
-    asked = questions(Pace.learn([]), 100)
+    asked = questions(PollSchedule.learn([]), 100)
     assert all(ours >= theirs for ours, theirs in zip(asked, advice, strict=False))
 
 
 def test_the_first_question_lies_near_the_end_of_a_regular_order() -> None:
-    first = questions(Pace.learn([8.0, 8.2, 7.8, 8.1] * 16), 1)[0]
+    first = questions(PollSchedule.learn([8.0, 8.2, 7.8, 8.1] * 16), 1)[0]
     assert 7.8 < first < 9.2
 
 
 def test_with_two_kinds_of_orders_it_does_not_ask_in_between() -> None:
-    asked = questions(Pace.learn([4.0, 4.2, 14.0, 14.5] * 16), 20)
+    asked = questions(PollSchedule.learn([4.0, 4.2, 14.0, 14.5] * 16), 20)
     assert not [at for at in asked if 6.5 < at < 13.5]
 
 
 def test_an_order_twenty_times_as_long_as_expected_is_asked_about_ever_more_seldom() -> None:
-    asked = questions(Pace.learn([8.0 + 0.1 * (n % 9) for n in range(64)]), 160)
+    asked = questions(PollSchedule.learn([8.0 + 0.1 * (n % 9) for n in range(64)]), 160)
     late = [at for at in asked if at > 20]
     gaps = [after - before for before, after in pairwise(late)]
     assert gaps == sorted(gaps)
@@ -97,29 +97,29 @@ def test_an_order_twenty_times_as_long_as_expected_is_asked_about_ever_more_seld
 
 
 def test_no_wait_is_longer_than_half_a_minute_unless_the_service_names_it() -> None:
-    pace = Pace.learn([300.0] * 10)
+    pace = PollSchedule.learn([300.0] * 10)
     assert 28 < pace.next_poll(0, 0, middle) <= LONGEST_WAIT_S
     assert pace.next_poll(5000, 100, middle) == LONGEST_WAIT_S
     assert pace.next_poll(0, 0, middle, hint_s=100) == 100
 
 
 def test_a_refusal_stretches_the_wait() -> None:
-    pace = Pace.learn([8.0] * 20)
+    pace = PollSchedule.learn([8.0] * 20)
     assert pace.next_poll(10, 2, middle, slowdown=2) == pytest.approx(2 * pace.next_poll(10, 2, middle))
 
 
 def test_the_orders_of_a_batch_are_not_asked_about_in_step() -> None:
-    pace, rng = Pace.learn([8.0] * 20), random.Random(1)
+    pace, rng = PollSchedule.learn([8.0] * 20), random.Random(1)
     first = [pace.next_poll(0, 0, rng.random) for _ in range(8)]
     assert max(first) - min(first) > 0.3
 
 
 def test_what_is_no_duration_is_left_out() -> None:
-    assert Pace.learn([8.0, nan, inf, -3.0, 0.0, 1e9, 8.5]) == Pace.learn([8.0, 8.5])
+    assert PollSchedule.learn([8.0, nan, inf, -3.0, 0.0, 1e9, 8.5]) == PollSchedule.learn([8.0, 8.5])
 
 
 def test_only_the_newest_orders_count() -> None:
-    assert Pace.learn([99.0] * 100 + [5.0] * 64) == Pace.learn([5.0] * 64)
+    assert PollSchedule.learn([99.0] * 100 + [5.0] * 64) == PollSchedule.learn([5.0] * 64)
 
 
 def test_the_services_own_figure_is_believed_where_it_fits_between_two_questions() -> None:

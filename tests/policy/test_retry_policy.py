@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rivya.api.policy import RetryPolicy
-from rivya.errors import Delivery
+from rivya.errors import Sent
 
 POLICY = RetryPolicy()
 DRAWS = st.floats(0, 1, exclude_max=True)
@@ -55,30 +55,28 @@ def test_a_policy_of_nonsense_is_refused(field: str, value: float) -> None:
 
 @pytest.mark.parametrize("repeatable", [True, False])
 def test_what_never_arrived_and_what_came_too_fast_may_always_be_repeated(repeatable: bool) -> None:
-    assert POLICY.may_repeat(None, Delivery.NEVER, repeatable)
-    assert POLICY.may_repeat(429, Delivery.REFUSED, repeatable)
+    assert POLICY.may_repeat(None, Sent.NO, repeatable)
+    assert POLICY.may_repeat(429, Sent.REFUSED, repeatable)
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 529, 599])
-@pytest.mark.parametrize("delivery", [Delivery.REFUSED, Delivery.UNKNOWN])
-def test_trouble_of_the_service_is_repeated_only_where_that_does_no_harm(
-    status: int, delivery: Delivery
-) -> None:
-    assert POLICY.may_repeat(status, delivery, repeatable=True)
-    assert not POLICY.may_repeat(status, delivery, repeatable=False)
+@pytest.mark.parametrize("sent", [Sent.REFUSED, Sent.MAYBE])
+def test_trouble_of_the_service_is_repeated_only_where_that_does_no_harm(status: int, sent: Sent) -> None:
+    assert POLICY.may_repeat(status, sent, repeatable=True)
+    assert not POLICY.may_repeat(status, sent, repeatable=False)
 
 
 @pytest.mark.parametrize("status", [None, 200, 201])
 def test_an_unknown_outcome_is_repeated_only_where_that_does_no_harm(status: int | None) -> None:
-    assert POLICY.may_repeat(status, Delivery.UNKNOWN, repeatable=True)
-    assert not POLICY.may_repeat(status, Delivery.UNKNOWN, repeatable=False)
+    assert POLICY.may_repeat(status, Sent.MAYBE, repeatable=True)
+    assert not POLICY.may_repeat(status, Sent.MAYBE, repeatable=False)
 
 
 @given(status=st.integers(400, 499).filter(lambda s: s not in (408, 429)), repeatable=st.booleans())
 def test_other_refusals_are_final(status: int, repeatable: bool) -> None:
-    assert not POLICY.may_repeat(status, Delivery.REFUSED, repeatable)
+    assert not POLICY.may_repeat(status, Sent.REFUSED, repeatable)
 
 
 @given(status=st.integers(300, 399))
 def test_a_redirect_is_final(status: int) -> None:
-    assert not POLICY.may_repeat(status, Delivery.REFUSED, repeatable=True)
+    assert not POLICY.may_repeat(status, Sent.REFUSED, repeatable=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from rivya.api.endpoints import Api
 from rivya.api.policy import RetryPolicy
-from rivya.api.retry import Caller
+from rivya.api.retry import RetryingClient
 from rivya.config import Config
 from rivya.http.transport import Timeouts, Transport
 from rivya.kontext import MODELS
@@ -56,7 +56,7 @@ class QuickAccount(Account):
             timeouts=Timeouts(connect_s=2.0, read_s=self.read_s, write_s=2.0, total_s=self.total_s),
         )
         self.retry = RetryPolicy(base_s=0.02, cap_s=self.retry_cap_s, budget_s=config.retry_budget_s)
-        self.api = Api(Caller(self.transport, self.retry, self.bound))
+        self.api = Api(RetryingClient(self.transport, self.retry, self.bound))
 
     async def pace(self, model: str, mode: str) -> Any:
         return QuickPace(self.poll_s)
