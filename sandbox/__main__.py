@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 
-from .serve import Sandbox
+from .server import Sandbox
 from .settings import DEFAULT_KEY, NOTICE, Settings
 
 _NUMBERS = {
@@ -58,7 +58,7 @@ def main() -> int:
         print(f"{NOTICE}: cannot listen on port {options['port']}: {error}. Try --port 0.", file=sys.stderr)
         return 1
     service = server.service
-    key = next(iter(service.book.keys))
+    key = next(iter(service.accounts.keys))
     if as_json:
         print(json.dumps({"url": service.url, "results_url": service.results_url, "key": key}), flush=True)
     else:

@@ -1,7 +1,4 @@
-"""What the service takes, checked to the letter: whatever is not documented is refused.
-
-Every refusal has the documented shape and one of the documented codes.
-"""
+"""Strict checks of requests: what the service does not document is refused with a documented code."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ _REFERENCE_TYPES: dict[str, tuple[type, ...]] = {
 
 
 class Refusal(Exception):
-    """An answer in the documented error shape."""
+    """An answer in the documented error shape (`error_body`)."""
 
     def __init__(
         self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
@@ -57,13 +54,18 @@ class Refusal(Exception):
 
 
 def invalid(message: str) -> Refusal:
-    """The refusal of a request that is not as documented."""
+    """Return the refusal of a request that is not as documented."""
     return Refusal(400, "validation_failed", message)
+
+
+def error_body(code: str, message: str, request_id: str) -> dict[str, Any]:
+    """Return the documented body of every error."""
+    return {"error": {"code": code, "message": message, "requestId": request_id}}
 
 
 @dataclass(frozen=True)
 class OrderRequest:
-    """A body of ``POST /api/v1/generations`` that is of the documented form."""
+    """The body of ``POST /api/v1/generations``, checked."""
 
     model: str
     prompt: str
@@ -72,7 +74,7 @@ class OrderRequest:
     client_request_id: str | None = None
 
     def option(self, key: str) -> str:
-        """A select parameter with its default filled in."""
+        """Return a select parameter, or its default."""
         return str(self.params.get(key, SELECTS[key][0]))
 
 
@@ -89,7 +91,7 @@ class UploadRequest:
 
 
 def bearer_key(headers: Mapping[str, str]) -> str:
-    """The API key of a request; a missing or misshapen header is ``api_key_missing``."""
+    """Return the API key of a request; ``api_key_missing`` if the header is missing or malformed."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme != "Bearer" or not key.strip():
         raise Refusal(401, "api_key_missing", "A valid Bearer API key is required.")
@@ -97,7 +99,7 @@ def bearer_key(headers: Mapping[str, str]) -> str:
 
 
 def read_json(body: bytes) -> Any:
-    """Strict JSON: UTF-8, no duplicate keys, no NaN, bounded."""
+    """Parse strict JSON: UTF-8, no duplicate keys, no NaN, of limited size."""
     if len(body) > JSON_LIMIT_BYTES:
         raise invalid(f"The body is larger than {JSON_LIMIT_BYTES} bytes.")
     try:
@@ -120,7 +122,7 @@ def _no_constant(name: str) -> Any:
 
 
 def read_order(content_type: str, body: bytes) -> OrderRequest:
-    """Check a generation request against the model table; `Refusal` says what is wrong."""
+    """Check a generation request against the model table; `Refusal` says what is wrong with it."""
     if content_type.split(";")[0].strip().lower() != "application/json":
         raise invalid("Content-Type must be application/json.")
     found = read_json(body)
@@ -145,7 +147,7 @@ def read_order(content_type: str, body: bytes) -> OrderRequest:
 
 
 def _check_params(params: dict[str, Any]) -> dict[str, Any] | None:
-    """Check every parameter; returns the reference item, where there is one."""
+    """Check every parameter; returns the reference item, if any."""
     _only(params, _PARAM_KEYS, "params")
     for key, options in SELECTS.items():
         if key in params and (not isinstance(params[key], str) or params[key] not in options):
@@ -196,13 +198,13 @@ def _only(found: Mapping[str, Any], allowed: set[str], where: str) -> None:
 
 
 def check_client_request_id(value: Any) -> None:
-    """At most 128 characters, not empty."""
+    """Refuse what is not a text of 1 to 128 characters."""
     if not isinstance(value, str) or not 0 < len(value) <= CLIENT_REQUEST_ID_LIMIT:
         raise invalid(f"client_request_id must be a text of 1 to {CLIENT_REQUEST_ID_LIMIT} characters.")
 
 
 def check_upload(upload: UploadRequest) -> None:
-    """Kind, model, size, declared type, and whether the bytes are what they are declared to be."""
+    """Check kind, model, size, declared type, and that the first bytes are of that type."""
     if upload.kind not in _KINDS:
         raise invalid("kind must be image, video or audio.")
     limit, mime_types = _KINDS[upload.kind]
@@ -224,7 +226,7 @@ def check_upload(upload: UploadRequest) -> None:
 
 
 def _detected(data: bytes) -> tuple[str, ...]:
-    """MIME types that the first bytes of a file allow."""
+    """Return the MIME types that the first bytes of a file allow."""
     if data[4:8] == b"ftyp":
         return ("video/quicktime",) if data[8:10] == b"qt" else ("video/mp4", "audio/mp4")
     if data[:4] == b"RIFF":

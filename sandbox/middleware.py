@@ -1,4 +1,4 @@
-"""The front door: every request passes here, is noted, may be hit by a fault, and is answered."""
+"""The ASGI application around both origins: it logs every request, applies faults, and sends the answer."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .contract import error_body
 from .faults import SAMPLES, Fault
+from .raw_http import RawConnection, RawResponse
+from .request_log import Exchange
+from .service import Service
 from .settings import NOTICE
-from .traffic import Exchange
-from .wire import Answer, Wire
-
-if TYPE_CHECKING:
-    from .service import Service
 
 Scope = dict[str, Any]
-App = Callable[[Scope, Callable[..., Awaitable[Any]], Callable[..., Awaitable[Any]]], Awaitable[None]]
+Channel = Callable[..., Awaitable[Any]]
+App = Callable[[Scope, Channel, Channel], Awaitable[None]]
 
 BODY_LIMIT_BYTES = 64_000_000
 _log = logging.getLogger("sandbox")
@@ -41,60 +41,55 @@ _COLLECTIONS = {
     ("POST", "/api/v1/generations"): "create",
     ("GET", "/api/v1/credits"): "credits",
     ("GET", "/api/v1/models"): "models",
-    ("GET", "/api/v1/openapi.json"): "openapi",
 }
 
 
 def endpoint_of(method: str, path: str) -> str:
-    """The fault desk's name for a request to the API origin; "other" for what is no endpoint."""
+    """Return the name that faults use for a request to the API origin; "other" for no known endpoint."""
     for prefix, name in (("/api/v1/files/", "file"), ("/api/v1/generations/", "status")):
         if method == "GET" and path.startswith(prefix):
             return name
     return _COLLECTIONS.get((method, path), "other")
 
 
-def error_body(code: str, message: str, request_id: str) -> dict[str, Any]:
-    """The documented shape of every error."""
-    return {"error": {"code": code, "message": message, "requestId": request_id}}
-
-
-class Front:
-    """ASGI application around both origins."""
+class Middleware:
+    """Serves both origins."""
 
     def __init__(self, service: Service, api: App, results: App) -> None:
         self._service = service
         self._apps = {"api": api, "results": results}
 
-    async def __call__(self, scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+    async def __call__(self, scope: Scope, receive: Channel, send: Channel) -> None:
         """Serve one request."""
         origin = "results" if scope["server"][1] == self._service.settings.results_port else "api"
         if scope["path"] == "/" or scope["path"].startswith("/_sandbox"):
             await self._apps["api"](scope, receive, send)
             return
         exchange = self._note(scope, origin)
-        wire = Wire(scope["state"]["connection"], receive)
+        connection = RawConnection(scope["state"]["connection"], receive)
         fault = self._service.faults.take(exchange.endpoint, (exchange.path.encode(),), "headers")
         body = await _read(receive, fault.get("at_byte") if fault else None)
         if fault is None and body is not None:
-            await self._received(scope, exchange, body)
+            await self._received(exchange, body)
             texts = (exchange.path.encode(), (exchange.idempotency_key or "").encode(), body)
             fault = self._service.faults.take(exchange.endpoint, texts, "request")
             scope["state"]["shaping_faults"] = lambda: self._shaping(exchange, texts)
         exchange.fault = fault.action if fault else None
         if body is None or (fault is not None and fault.action == "cut_before"):
-            await wire.close(reset=bool(fault and fault.get("reset")))
+            await connection.close(reset=bool(fault and fault.get("reset")))
         else:
             answer = await self._work(scope, exchange, fault, body)
             exchange.status = answer.status
-            await self._deliver(answer, fault, wire, send)
-        self._service.traffic.advance(exchange, "answered")
+            await self._deliver(answer, fault, connection, send)
+        self._service.log.advance(exchange, "answered")
         _log.info(
             "%s: %s %s %s %s", NOTICE, exchange.method, exchange.path, exchange.status, exchange.fault or ""
         )
 
     def _note(self, scope: Scope, origin: str) -> Exchange:
+        """Log a request whose headers have arrived, and what in them a client must never send."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        exchange = self._service.traffic.add(
+        exchange = self._service.log.add(
             origin=origin,
             endpoint="result" if origin == "results" else endpoint_of(scope["method"], scope["path"]),
             method=scope["method"],
@@ -109,53 +104,50 @@ class Front:
         }
         self._look_for_keys(exchange, f"{scope['path']} {scope['query_string']!r} {kept}")
         if origin == "results" and "authorization" in headers:
-            self._service.traffic.violation(
-                exchange, "An Authorization header was sent to the result origin."
-            )
+            self._service.log.violation(exchange, "An Authorization header was sent to the result origin.")
         return exchange
 
     def _look_for_keys(self, exchange: Exchange, text: str) -> None:
-        if any(key in text for key in list(self._service.book.keys)):
+        if any(key in text for key in list(self._service.accounts.keys)):
             place = (
                 "to the result origin" if exchange.origin == "results" else "outside the Authorization header"
             )
-            self._service.traffic.violation(exchange, f"An API key was sent {place}.")
+            self._service.log.violation(exchange, f"An API key was sent {place}.")
 
-    async def _received(self, scope: Scope, exchange: Exchange, body: bytes) -> None:
+    async def _received(self, exchange: Exchange, body: bytes) -> None:
         hashed = sha256(body) if len(body) < 200_000 else await asyncio.to_thread(sha256, body)
-        self._service.traffic.advance(exchange, "received", size=len(body), body_sha256=hashed.hexdigest())
+        self._service.log.advance(exchange, "received", size=len(body), body_sha256=hashed.hexdigest())
         if exchange.endpoint == "create":
             self._look_for_keys(exchange, body.decode("utf-8", "replace"))
 
-    async def _work(self, scope: Scope, exchange: Exchange, fault: Fault | None, body: bytes) -> Answer:
-        """Let the service do what was asked, or what the fault says in its place; returns the answer."""
-        when = (
-            fault.get("when", "before" if fault.action in ("stall", "status") else "after") if fault else None
-        )
-        if fault and fault.action == "stall" and when == "before" and "at_byte" not in fault.fields:
-            await self._pause(fault.get("seconds", 3600.0))
-        if fault and fault.action in ("status", "body") and when == "before":
-            return self._false_answer(fault, exchange, None)
-        if fault and fault.action == "stall" and when == "during":
-            scope["state"]["pause"] = lambda: self._pause(fault.get("seconds", 3600.0))
-        answer = await self._ask(scope, exchange, body)
-        self._service.traffic.advance(exchange, "worked")
-        if fault and fault.action == "stall" and when == "after" and "at_byte" not in fault.fields:
-            await self._pause(fault.get("seconds", 3600.0))
-        if fault and fault.action in ("status", "body"):
-            return self._false_answer(fault, exchange, answer)
-        if fault and fault.action == "patch":
-            return _patched(answer, fault)
-        return answer
-
     def _shaping(self, exchange: Exchange, texts: tuple[bytes, ...]) -> dict[str, Fault]:
-        """The faults that shape what is being accepted; noted where no other fault hit the request."""
+        """Return the faults that shape what is being accepted; logged if no other fault hit the request."""
         found = self._service.faults.take_all(exchange.endpoint, texts)
         exchange.fault = exchange.fault or next(iter(found), None)
         return found
 
-    async def _ask(self, scope: Scope, exchange: Exchange, body: bytes) -> Answer:
-        """Run the application behind, and keep its whole answer."""
+    async def _work(self, scope: Scope, exchange: Exchange, fault: Fault | None, body: bytes) -> RawResponse:
+        """Run the application, or do what the fault says in its place; returns the answer."""
+        if fault is None:
+            return await self._ask(scope, exchange, body)
+        when = fault.get("when", "before" if fault.action in ("stall", "status") else "after")
+        stalls = fault.action == "stall" and "at_byte" not in fault.fields
+        if stalls and when == "before":
+            await self._stall(fault)
+        if fault.action in ("status", "body") and when == "before":
+            return self._false_answer(fault, exchange, None)
+        if fault.action == "stall" and when == "during":
+            scope["state"]["pause"] = lambda: self._stall(fault)
+        answer = await self._ask(scope, exchange, body)
+        self._service.log.advance(exchange, "worked")
+        if stalls and when == "after":
+            await self._stall(fault)
+        if fault.action in ("status", "body"):
+            return self._false_answer(fault, exchange, answer)
+        return _patched(answer, fault) if fault.action == "patch" else answer
+
+    async def _ask(self, scope: Scope, exchange: Exchange, body: bytes) -> RawResponse:
+        """Run the application and return its whole answer."""
         status, headers, parts = 500, (), [b""]
         inbox = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -173,42 +165,44 @@ class Front:
             await self._apps[exchange.origin](scope, receive, send)
         except Exception as error:
             _log.exception("%s: the sandbox itself has a fault", NOTICE)
-            self._service.traffic.errors.append(repr(error))
-            text = json.dumps(
+            self._service.log.errors.append(repr(error))
+            body = json.dumps(
                 error_body("internal_error", "The sandbox has a fault.", exchange.request_id)
             ).encode()
-            return Answer(500, ((b"content-type", b"application/json"),), text).with_body(text)
-        return Answer(status, headers, b"".join(parts))
+            return RawResponse(500, ((b"content-type", b"application/json"),), b"").with_body(body)
+        return RawResponse(status, headers, b"".join(parts))
+
+    async def _stall(self, fault: Fault) -> None:
+        await self._pause(fault.get("seconds", 3600.0))
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but no longer than until the faults are cleared."""
         cleared, end = self._service.faults.cleared, time.monotonic() + seconds
-        # Faults are cleared from other threads, and a thread per stall would be too many: so a look every 20 ms.
+        # Faults are cleared from other threads, and a thread for each stall would be too many: hence a look every 20 ms.
         while not cleared.is_set() and (left := end - time.monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(0.02, left))
 
-    def _false_answer(self, fault: Fault, exchange: Exchange, real: Answer | None) -> Answer:
-        """The answer that a ``status`` or ``body`` fault gives."""
+    def _false_answer(self, fault: Fault, exchange: Exchange, real: RawResponse | None) -> RawResponse:
+        """Return the answer that a ``status`` or ``body`` fault gives."""
         status = fault.get("status", 500 if fault.action == "status" else 200)
         if fault.get("sample") == "half":
-            half = real.body[: len(real.body) // 2] if real else b""
-            return (real or Answer(status, (), b"")).with_body(half)
+            real = real or RawResponse(status, (), b"")
+            return real.with_body(real.body[: len(real.body) // 2])
         mime_type, body = _false_body(fault, status, exchange.request_id)
-        answer = Answer(status, (), b"").with_body(body).with_headers({"content-type": mime_type})
+        answer = RawResponse(status, (), b"").with_body(body).with_headers({"content-type": mime_type})
         if fault.get("retry_after") is not None:
             answer = answer.with_headers({"retry-after": _retry_after(fault)})
         return answer.with_headers(fault.get("headers", {}))
 
     async def _deliver(
-        self, answer: Answer, fault: Fault | None, wire: Wire, send: Callable[..., Any]
+        self, answer: RawResponse, fault: Fault | None, connection: RawConnection, send: Channel
     ) -> None:
-        """Send the answer: as it is, or as the fault has it."""
-        raw = fault is not None and (
-            fault.action in ("cut_after", "truncate", "slow")
-            or (fault.action == "stall" and "at_byte" in fault.fields)
-        )
-        if fault is None or not raw:
-            if fault is not None and fault.action == "close_listener":
+        """Send the answer; what a server cannot send goes to the connection byte by byte."""
+        action = fault.action if fault is not None else None
+        if fault is None or not (
+            action in ("cut_after", "truncate", "slow") or (action == "stall" and "at_byte" in fault.fields)
+        ):
+            if fault is not None and action == "close_listener":
                 await self._service.listeners.close(fault.get("seconds", 1.0), fault.get("origin", "api"))
                 answer = answer.with_headers({"connection": "close"})
             await send(
@@ -217,24 +211,24 @@ class Front:
             await send({"type": "http.response.body", "body": answer.body})
             return
         head, whole = answer.head(), answer.head() + answer.body
-        if fault.action == "cut_after":
-            await wire.write(whole[: fault.get("at_byte", 0)])
-        elif fault.action == "truncate":
-            await wire.write(head + answer.body[: fault.get("at_byte", len(answer.body) // 2)])
-        elif fault.action == "stall":
-            await wire.write(whole[: fault.get("at_byte")])
-            await self._pause(fault.get("seconds", 3600.0))
-            await wire.write(whole[fault.get("at_byte") :])
+        if action == "cut_after":
+            await connection.write(whole[: fault.get("at_byte", 0)])
+        elif action == "truncate":
+            await connection.write(head + answer.body[: fault.get("at_byte", len(answer.body) // 2)])
+        elif action == "stall":
+            await connection.write(whole[: fault.get("at_byte")])
+            await self._stall(fault)
+            await connection.write(whole[fault.get("at_byte") :])
         else:
             chunk = fault.get("chunk", 1024)
             for start in range(0, len(whole), chunk):
-                await wire.write(whole[start : start + chunk])
+                await connection.write(whole[start : start + chunk])
                 await self._pause(fault.get("interval", 0.05))
-        await wire.close(reset=bool(fault.get("reset")))
+        await connection.close(reset=bool(fault.get("reset")))
 
 
-async def _read(receive: Callable[..., Any], at_most: int | None) -> bytes | None:
-    """The body of the request; None when the client went away, when it is too large, or after ``at_most`` bytes."""
+async def _read(receive: Channel, at_most: int | None) -> bytes | None:
+    """Return the body; None if the client left, if it is too large, or after ``at_most`` bytes."""
     parts, size = [], 0
     while at_most is None or size < at_most:
         message = await receive()
@@ -265,15 +259,12 @@ def _false_body(fault: Fault, status: int, request_id: str) -> tuple[str, bytes]
 
 def _retry_after(fault: Fault) -> str:
     seconds = fault.get("retry_after")
-    return (
-        formatdate(time.time() + seconds, usegmt=True)
-        if fault.get("retry_after_form") == "date"
-        else str(seconds)
-    )
+    as_date = fault.get("retry_after_form") == "date"
+    return formatdate(time.time() + seconds, usegmt=True) if as_date else str(seconds)
 
 
-def _patched(answer: Answer, fault: Fault) -> Answer:
-    """The real JSON answer with parts set and parts left out."""
+def _patched(answer: RawResponse, fault: Fault) -> RawResponse:
+    """Return the real JSON answer with values set and dropped."""
     if answer.status < 300 and (fault.get("values") or fault.get("drop")):
         found = json.loads(answer.body)
         for path, value in fault.get("values", {}).items():
@@ -283,7 +274,7 @@ def _patched(answer: Answer, fault: Fault) -> Answer:
             holder, name = _inside(found, path)
             holder.pop(name, None)
         answer = answer.with_body(json.dumps(found).encode())
-    answer = Answer(fault.get("status", answer.status), answer.headers, answer.body)
+    answer = RawResponse(fault.get("status", answer.status), answer.headers, answer.body)
     return answer.with_headers(fault.get("headers", {}))
 
 

@@ -1,4 +1,4 @@
-"""Answers written to the connection by hand, for what a well-behaved server would never send."""
+"""Answers written straight to the connection, for what a well-behaved server never sends."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-Receive = Callable[[], Awaitable[Any]]
-
 
 class Connection(H11Protocol):
-    """uvicorn's protocol, which gives the application its own connection as ``scope["state"]["connection"]``."""
+    """uvicorn's protocol, which the application finds as ``scope["state"]["connection"]``."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -29,26 +27,26 @@ class Connection(H11Protocol):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One whole HTTP answer."""
+class RawResponse:
+    """One whole HTTP response."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
 
-    def with_headers(self, added: dict[str, str]) -> Answer:
-        """The same with headers set, whether they were there or not."""
+    def with_headers(self, added: dict[str, str]) -> RawResponse:
+        """Return a copy with headers set or replaced."""
         fresh = tuple((name.lower().encode(), value.encode("latin-1")) for name, value in added.items())
         names = {name for name, _ in fresh}
         kept = tuple(pair for pair in self.headers if pair[0].lower() not in names)
-        return Answer(self.status, kept + fresh, self.body)
+        return RawResponse(self.status, kept + fresh, self.body)
 
-    def with_body(self, body: bytes) -> Answer:
-        """The same with another body, and the length that belongs to it."""
-        return Answer(self.status, self.headers, body).with_headers({"content-length": str(len(body))})
+    def with_body(self, body: bytes) -> RawResponse:
+        """Return a copy with another body and its content length."""
+        return RawResponse(self.status, self.headers, body).with_headers({"content-length": str(len(body))})
 
     def head(self) -> bytes:
-        """Status line and headers as they go over the wire."""
+        """Return status line and headers as sent."""
         try:
             phrase = HTTPStatus(self.status).phrase
         except ValueError:
@@ -58,18 +56,18 @@ class Answer:
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-class Wire:
-    """The transport under one request; whoever writes here must `close` at the end."""
+class RawConnection:
+    """The transport under one request; the caller who writes must `close` at the end."""
 
-    def __init__(self, connection: Connection, receive: Receive) -> None:
+    def __init__(self, connection: Connection, receive: Callable[[], Awaitable[Any]]) -> None:
         self._transport = connection.transport
         self._receive = receive
 
     async def write(self, data: bytes) -> None:
-        """Hand bytes to the system, waiting while more than 64 KiB are held back."""
+        """Write, and wait while more than 64 KiB are buffered."""
         if data and not self._transport.is_closing():
             self._transport.write(data)
-            # uvicorn owns the protocol and with it the transport's own signals, so the buffer is watched.
+            # uvicorn owns the protocol, and with it the transport's signals, so the buffer is polled.
             while self._is_full():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
@@ -77,7 +75,7 @@ class Wire:
         return not self._transport.is_closing() and self._transport.get_write_buffer_size() > 65_536
 
     async def close(self, *, reset: bool = False) -> None:
-        """Close the connection (with a TCP reset, if asked for) and wait until it is gone."""
+        """Close the connection, or send a TCP reset, and wait until it is gone."""
         if reset:
             raw = self._transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

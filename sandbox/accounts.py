@@ -1,8 +1,7 @@
-"""The account book: accounts, uploads, tasks and every movement of credits.
+"""Accounts, uploads, tasks and every movement of credits, in memory.
 
-Everything is in memory and guarded by one lock, so that a test may read it from another thread while the
-service runs. Tasks move on by themselves: `Book.settle` books what has become due up to now, and every method
-that looks at tasks or credits settles first. Times are seconds since the epoch (UTC).
+One lock guards everything, so that a test may read it from another thread. `Accounts.settle` books what has become due
+up to now; every method that reads tasks or credits settles first. Times are seconds since the epoch (UTC).
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ _KEY_STATES = {"revoked": "api_key_revoked", "expired": "api_key_expired"}
 
 @dataclass
 class _Held:
-    """What is known of one idempotency key: the body that it came with, and the task once there is one."""
+    """One idempotency key: the hash of its body, and the task once accepted."""
 
     body_sha256: str
     task: Task | None = None
 
 
 @dataclass
-class Book:
+class Accounts:
     """Accounts, keys, uploads, tasks, entries."""
 
     settings: Settings
-    accounts: dict[str, Account] = field(default_factory=dict)
+    by_name: dict[str, Account] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
@@ -51,14 +50,14 @@ class Book:
         self._takes: Counter[str] = Counter()
         self._latencies = Latencies(self.settings)
         for name, (keys, free) in self.settings.opening_accounts().items():
-            self.accounts[name] = Account(name, free)
+            self.by_name[name] = Account(name, free)
             for key in keys:
                 self.keys[key] = Key(name)
 
     # Who is asking
 
     def account_of(self, key: str, scope: str) -> str:
-        """The name of the account that a key opens, or the refusal it gets."""
+        """Return the name of the account of an API key; `Refusal` if the key does not have this scope."""
         with self.lock:
             found = self.keys.get(key)
         if found is None:
@@ -74,7 +73,7 @@ class Book:
     def add_upload(
         self, account: str, base_url: str, request: UploadRequest, content_hash: str, readable: bool
     ) -> Upload:
-        """Take a file in; its URL is on the second origin."""
+        """Store a file; its URL is on the second origin."""
         number = "file_sandbox_" + secrets.token_hex(8)
         extension = {"jpeg": "jpg"}.get(request.mime_type.split("/")[1], request.mime_type.split("/")[1])
         url = f"{base_url}/uploads/{number}/reference.{extension}"
@@ -84,7 +83,7 @@ class Book:
         return upload
 
     def upload(self, upload_id: str, account: str | None = None) -> Upload:
-        """A living upload (of one account, where named); 404 otherwise."""
+        """Return an upload (of one account, if given) that has not expired; else 404."""
         with self.lock:
             found = self.uploads.get(upload_id)
             if found is None or not self._is_alive(found) or account not in (None, found.account):
@@ -97,7 +96,7 @@ class Book:
         return upload.alive and (lifetime is None or time.time() < upload.created_at + lifetime)
 
     def _reference(self, account: str, request: OrderRequest) -> Upload | None:
-        """The upload that an order's reference item names; it must be this account's, and alive."""
+        """Return the upload that an order's reference item names: of this account, not expired."""
         item = request.reference
         if item is None:
             return None
@@ -115,7 +114,7 @@ class Book:
     # Orders
 
     def claim(self, account: str, key: str, body_sha256: str) -> Task | None:
-        """Claim an idempotency key before the work; returns the task to replay, or refuses the repeat."""
+        """Claim an idempotency key before the work; returns the task to replay, or refuses the repeat with 409."""
         with self.lock:
             held = self._idempotency.get((account, key))
             if held is None:
@@ -130,14 +129,14 @@ class Book:
             return held.task
 
     def release(self, account: str, key: str) -> None:
-        """Give a claimed key back: the order was refused."""
+        """Release a claimed key whose order was refused."""
         with self.lock:
             held = self._idempotency.get((account, key))
             if held is not None and held.task is None:
                 del self._idempotency[account, key]
 
     def forget_keys(self) -> None:
-        """Drop every idempotency key, as a service does when its replay window is over."""
+        """Drop every idempotency key."""
         with self.lock:
             self._idempotency.clear()
 
@@ -149,11 +148,11 @@ class Book:
         body_sha256: str,
         shaping: Mapping[str, Any],
     ) -> Task:
-        """Make a task and reserve its credits; ``shaping`` overrides parts of its plan."""
+        """Create a task and reserve its credits; ``shaping`` overrides parts of its plan."""
         with self.lock:
             upload = self._reference(account, request)
             self.settle()
-            wallet, price = self.accounts[account], MODELS[request.model].credits
+            wallet, price = self.by_name[account], MODELS[request.model].credits
             if self.settings.max_open is not None and wallet.open >= self.settings.max_open:
                 raise Refusal(429, "rate_limited", "Too many orders are open.", {"Retry-After": "1"})
             if wallet.credits < price:
@@ -173,7 +172,7 @@ class Book:
             return task
 
     def _take(self, account: str, request: OrderRequest, upload: Upload | None) -> int:
-        """Which of several equal orders this is (0 for the first), so that each gets a picture of its own."""
+        """Return how many equal orders came before, so that each gets a picture of its own."""
         params = sorted(
             (key, repr(value)) for key, value in request.params.items() if key != "referenceMediaItems"
         )
@@ -190,7 +189,7 @@ class Book:
         return Plan(latency, **{name: value for name, value in shaping.items() if name != "latency"})
 
     def task(self, task_id: str, account: str) -> Task:
-        """A task of an account; 404 otherwise."""
+        """Return a task of an account; else 404."""
         with self.lock:
             found = self.tasks.get(task_id)
             if found is None or found.dropped or found.account != account:
@@ -198,7 +197,7 @@ class Book:
             return found
 
     def noticed(self, task: Task, now: float) -> None:
-        """Note one status read, the first one that tells the end, and renew result URLs that have run out."""
+        """Count one status read, note the first that shows the end, and renew expired result URLs."""
         with self.lock:
             self.settle(now)
             task.polls += 1
@@ -215,7 +214,7 @@ class Book:
     # Credits
 
     def settle(self, now: float | None = None) -> None:
-        """Charge or refund every task whose time has come."""
+        """Charge or refund every task that has ended."""
         with self.lock:
             until = time.time() if now is None else now
             while self._due and self._due[0][0] <= until:
@@ -225,7 +224,7 @@ class Book:
                     self._settle(task, moment)
 
     def finish(self, task: Task) -> None:
-        """Let a task end now, whatever its latency."""
+        """End a running task now."""
         with self.lock:
             now = time.time()
             if task.status(now) in ("queued", "processing"):
@@ -234,7 +233,7 @@ class Book:
                 self.settle()
 
     def _settle(self, task: Task, moment: float) -> None:
-        wallet = self.accounts[task.account]
+        wallet = self.by_name[task.account]
         wallet.reserved -= task.credits
         wallet.open -= 1
         task.settled = True
@@ -251,10 +250,10 @@ class Book:
         self.entries.append(entry)
 
     def credits_of(self, account: str) -> int:
-        """Free credits of an account, settled."""
+        """Return the free credits of an account."""
         with self.lock:
             self.settle()
-            return self.accounts[account].credits
+            return self.by_name[account].credits
 
 
 def _conflict(message: str) -> Refusal:

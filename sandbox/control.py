@@ -1,7 +1,8 @@
-"""The desk: what tests may read and order, by name, from Python or over HTTP under ``/_sandbox/``.
+"""The control interface: what tests read and set, from Python or over HTTP under ``/_sandbox/``.
 
-``GET /_sandbox/`` is a page for people, ``GET /_sandbox/book`` the book, and ``POST /_sandbox/<operation>`` with a JSON
-object of arguments any operation of `Desk`. Nothing here belongs to the service that the sandbox stands in for.
+``GET /_sandbox/`` is a page for people, ``GET /_sandbox/book`` and ``GET /_sandbox/faults`` are JSON, and
+``POST /_sandbox/<operation>`` with a JSON object of arguments runs one operation of `Control`. None of this belongs to
+the real service.
 """
 
 from __future__ import annotations
@@ -13,62 +14,54 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from .records import Account, Key, Task, Upload
+from .service import Service
 from .settings import NOTICE, ORIGINS
 
-if TYPE_CHECKING:
-    from .service import Service
 
-
-class Desk:
-    """The operations; each takes plain values by name and returns plain JSON values."""
+class Control:
+    """The operations; each takes plain values and returns plain JSON values."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def operations(self) -> dict[str, Callable[..., Any]]:
-        """Every operation by its name."""
-        names = set(vars(type(self))) - {"operations", "perform"}
-        return {name: getattr(self, name) for name in names if not name.startswith("_")}
-
     def perform(self, name: str, arguments: dict[str, Any]) -> Any:
-        """Carry one operation out; ValueError for one that does not exist or does not take these arguments."""
-        operation = self.operations().get(name)
+        """Run one operation; ValueError when there is none of this name or it does not take these arguments."""
+        operation = OPERATIONS.get(name)
         if operation is None:
             raise ValueError(f"there is no operation {name}")
         try:
-            return operation(**arguments)
+            return operation(self, **arguments)
         except (TypeError, KeyError) as error:
             raise ValueError(f"{name}: {error}") from error
 
     def book(self) -> dict[str, Any]:
-        """Accounts, tasks, uploads, entries, requests, violations and errors of the sandbox itself."""
-        book, traffic = self._service.book, self._service.traffic
-        with book.lock:
-            book.settle()
+        """Return accounts, tasks, uploads, ledger entries, requests, violations, and errors of the sandbox itself."""
+        accounts, log = self._service.accounts, self._service.log
+        with accounts.lock:
+            accounts.settle()
             return {
-                "accounts": {name: self._account(account) for name, account in book.accounts.items()},
-                "tasks": [self._task(task) for task in book.tasks.values()],
-                "uploads": [_upload(upload) for upload in book.uploads.values()],
-                "entries": [dict(entry) for entry in book.entries],
-                "requests": traffic.as_dicts(),
-                "violations": list(traffic.violations),
-                "errors": list(traffic.errors),
+                "accounts": {name: self._account(account) for name, account in accounts.by_name.items()},
+                "tasks": [self._task(task) for task in accounts.tasks.values()],
+                "uploads": [_upload(upload) for upload in accounts.uploads.values()],
+                "entries": [dict(entry) for entry in accounts.entries],
+                "requests": log.as_dicts(),
+                "violations": list(log.violations),
+                "errors": list(log.errors),
             }
 
     def _account(self, account: Account) -> dict[str, Any]:
-        keys = [text for text, key in self._service.book.keys.items() if key.account == account.name]
+        keys = [text for text, key in self._service.accounts.keys.items() if key.account == account.name]
         return asdict(account) | {"keys": keys}
 
     def _task(self, task: Task) -> dict[str, Any]:
-        now = time.time()
-        status = task.status(now)
+        status = task.status(time.time())
         return {
             "id": task.id,
             "account": task.account,
@@ -92,21 +85,26 @@ class Desk:
             "urls": self._service.result_urls(task) if status == "succeeded" else [],
         }
 
-    def fault(self, **order: Any) -> dict[str, Any]:
-        """Arm a fault; see `sandbox.faults.ACTIONS`."""
-        return self._service.faults.arm(**order).as_dict()
+    def fault(
+        self, endpoint: str | tuple[str, ...] | list[str], action: str, **fields: Any
+    ) -> dict[str, Any]:
+        """Arm a fault: ``times`` (1; None: always), ``after``, ``probability``, ``seed``, ``contains``, its own fields.
+
+        `sandbox.faults.ACTIONS` lists the actions and their fields.
+        """
+        return self._service.faults.arm(endpoint, action, **fields).as_dict()
 
     def faults(self) -> list[dict[str, Any]]:
-        """Every armed fault, with how often it struck."""
+        """Return every armed fault, with ``seen`` and ``hits``."""
         return self._service.faults.armed()
 
     def clear_faults(self) -> None:
-        """Take every fault back, end what is stalled, and listen again."""
+        """Remove every fault, end every stall, and reopen closed listeners."""
         self._service.faults.clear()
-        self._service.listeners.order(self._service.listeners.open())
+        self._service.listeners.run(self._service.listeners.open())
 
     def reset(self) -> None:
-        """Begin again: opening accounts, no tasks, uploads, faults or log."""
+        """Return to the state at the start: opening accounts; no tasks, uploads, faults or log."""
         self.clear_faults()
         self._service.reset()
 
@@ -118,8 +116,11 @@ class Desk:
         timeout: float = 10.0,
         fault: str | None = None,
     ) -> bool:
-        """Wait until ``count`` requests to an endpoint have come to a stage (and were hit by this fault)."""
-        return self._service.traffic.wait(
+        """Wait until ``count`` requests to an endpoint have reached a stage (and were hit by this fault's action).
+
+        False when that takes longer than ``timeout`` seconds.
+        """
+        return self._service.log.wait(
             lambda exchange: (
                 exchange.endpoint == endpoint
                 and exchange.reached(stage)
@@ -132,32 +133,32 @@ class Desk:
     def set_key(
         self, key: str, account: str = "main", state: str = "active", scopes: list[str] | None = None
     ) -> None:
-        """Add a key to an account (which is opened if need be), or change one: active, revoked or expired."""
-        book = self._service.book
+        """Add a key to an account (opened if new), or change one; ``state``: active, revoked or expired."""
+        accounts = self._service.accounts
         if state not in ("active", "revoked", "expired"):
             raise ValueError("state must be active, revoked or expired")
-        with book.lock:
-            book.accounts.setdefault(account, Account(account, self._service.settings.credits))
-            book.keys[key] = Key(account, state) if scopes is None else Key(account, state, tuple(scopes))
+        with accounts.lock:
+            accounts.by_name.setdefault(account, Account(account, self._service.settings.credits))
+            accounts.keys[key] = Key(account, state) if scopes is None else Key(account, state, tuple(scopes))
 
     def set_credits(self, amount: int, account: str = "main") -> None:
-        """Set what an account has free."""
-        with self._service.book.lock:
-            self._service.book.settle()
-            self._service.book.accounts[account].credits = amount
+        """Set the free credits of an account."""
+        with self._service.accounts.lock:
+            self._service.accounts.settle()
+            self._service.accounts.by_name[account].credits = amount
 
     def expire_uploads(self, upload: str | None = None) -> int:
-        """Let one upload be gone, or all of them; returns how many."""
-        with self._service.book.lock:
-            chosen = [item for item in self._service.book.uploads.values() if upload in (None, item.id)]
+        """Expire one upload, or all; returns how many."""
+        with self._service.accounts.lock:
+            chosen = [item for item in self._service.accounts.uploads.values() if upload in (None, item.id)]
             for item in chosen:
                 item.alive = False
         return len(chosen)
 
-    def expire_results(self, task: str | None = None, status: int = 403, gone: bool = False) -> int:
-        """Let the result URLs told so far answer ``status``; reading the task gives new ones, unless ``gone``."""
-        with self._service.book.lock:
-            chosen = self._chosen(task)
+    def expire_results(self, task: str | None = None, *, status: int = 403, gone: bool = False) -> int:
+        """Make the result URLs given so far answer ``status``; reading the task gives new ones, unless ``gone``."""
+        chosen = self._chosen(task)
+        with self._service.accounts.lock:
             for item in chosen:
                 item.generation += 1
                 item.expired_status = status
@@ -165,41 +166,48 @@ class Desk:
         return len(chosen)
 
     def finish_tasks(self, task: str | None = None) -> int:
-        """Let one running task end now, or all of them."""
+        """End one running task now, or all; returns how many there are."""
         chosen = self._chosen(task)
         for item in chosen:
-            self._service.book.finish(item)
+            self._service.accounts.finish(item)
         return len(chosen)
 
     def drop_tasks(self, task: str | None = None) -> int:
-        """Let the service know nothing of one task any more, or of all; credits stay as they are."""
+        """Answer 404 for one task, or all, from now on; credits stay as they are."""
         chosen = self._chosen(task)
         for item in chosen:
             item.dropped = True
         return len(chosen)
 
     def forget_keys(self) -> None:
-        """Drop every idempotency key, as when the replay window is over."""
-        self._service.book.forget_keys()
+        """Drop every idempotency key, as at the end of the replay window."""
+        self._service.accounts.forget_keys()
 
     def close_listener(self, seconds: float = 1.0, origin: str = "api") -> None:
         """Refuse connections to an origin ("api" or "results") for a while, and close idle ones."""
         if origin not in ORIGINS:
             raise ValueError(f"origin must be one of {', '.join(ORIGINS)}")
-        self._service.listeners.order(self._service.listeners.close(seconds, origin))
+        self._service.listeners.run(self._service.listeners.close(seconds, origin))
 
     def advertise(self, results_url: str | None) -> None:
-        """Tell clients another address for uploads and results: a proxy's or a slow link's (None: the real one)."""
+        """Give clients another address for uploads and results, such as a proxy's (None: the real one)."""
         self._service.advertised = results_url
 
     def picture(self, task: str, index: int = 0) -> str:
-        """The exact bytes of a result, in base64."""
-        found = self._service.picture(self._service.book.tasks[task], index)
+        """Return the exact bytes of a result, in base64."""
+        found = self._service.picture(self._service.accounts.tasks[task], index)
         return base64.b64encode(found.result(60)).decode()
 
     def _chosen(self, task: str | None) -> list[Task]:
-        with self._service.book.lock:
-            return [item for item in self._service.book.tasks.values() if task in (None, item.id)]
+        with self._service.accounts.lock:
+            return [item for item in self._service.accounts.tasks.values() if task in (None, item.id)]
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    name: operation
+    for name, operation in vars(Control).items()
+    if not name.startswith("_") and name != "perform"
+}
 
 
 def _upload(upload: Upload) -> dict[str, Any]:
@@ -221,21 +229,21 @@ def _upload(upload: Upload) -> dict[str, Any]:
     }
 
 
-def desk_routes(service: Service) -> list[Route]:
-    """The page, the book, and the operations over HTTP."""
-    desk = Desk(service)
+def control_routes(service: Service) -> list[Route]:
+    """The page, the state as JSON, and the operations over HTTP."""
+    control = Control(service)
 
     async def page(request: Request) -> Response:
-        return HTMLResponse(_page(service, desk.book()))
+        return HTMLResponse(_page(service, control.book()))
 
     async def read(request: Request) -> Response:
-        return JSONResponse(desk.faults() if request.url.path.endswith("faults") else desk.book())
+        return JSONResponse(control.faults() if request.url.path.endswith("faults") else control.book())
 
     async def perform(request: Request) -> Response:
         body = await request.body()
         try:
             arguments = json.loads(body) if body else {}
-            result = await asyncio.to_thread(desk.perform, request.path_params["operation"], arguments)
+            result = await asyncio.to_thread(control.perform, request.path_params["operation"], arguments)
         except ValueError as error:
             return JSONResponse({"sandbox_error": str(error)}, 400)
         return JSONResponse({"result": result})
@@ -250,7 +258,7 @@ def desk_routes(service: Service) -> list[Route]:
 
 
 def _page(service: Service, book: dict[str, Any]) -> str:
-    """A page for people: what this is, who has what, and the newest orders."""
+    """A page for people: what this is, the accounts, and the newest orders."""
     accounts = "".join(
         f"<li>{html.escape(name)}: {account['credits']} credits free, {account['reserved']} reserved, "
         f"{account['spent']} spent</li>"
