@@ -18,7 +18,7 @@ from typing import Any
 from .contract import OrderRequest, Refusal, UploadRequest, invalid
 from .models import MODELS
 from .records import Account, Key, Plan, Task, Upload
-from .settings import Latencies, Settings
+from .settings import Settings, latencies
 
 _KEY_STATES = {"revoked": "api_key_revoked", "expired": "api_key_expired"}
 
@@ -48,13 +48,10 @@ class Accounts:
         self._by_url: dict[str, Upload] = {}
         self._due: list[tuple[float, str]] = []
         self._takes: Counter[str] = Counter()
-        self._latencies = Latencies(self.settings)
-        for name, (keys, free) in self.settings.opening_accounts().items():
-            self.by_name[name] = Account(name, free)
-            for key in keys:
-                self.keys[key] = Key(name)
-
-    # Who is asking
+        self._latencies = latencies(self.settings)
+        for name, spec in (self.settings.accounts or {"main": {"keys": [self.settings.key]}}).items():
+            self.by_name[name] = Account(name, int(spec.get("credits", self.settings.credits)))
+            self.keys |= {key: Key(name) for key in spec["keys"]}
 
     def account_of(self, key: str, scope: str) -> str:
         """Return the name of the account of an API key; `Refusal` if the key does not have this scope."""
@@ -68,16 +65,14 @@ class Accounts:
             raise Refusal(403, "api_scope_denied", f"The API key lacks the scope {scope}.")
         return found.account
 
-    # Uploads
-
     def add_upload(
-        self, account: str, base_url: str, request: UploadRequest, content_hash: str, readable: bool
+        self, account: str, base_url: str, request: UploadRequest, sha256: str, readable: bool
     ) -> Upload:
         """Store a file; its URL is on the second origin."""
         number = "file_sandbox_" + secrets.token_hex(8)
         extension = {"jpeg": "jpg"}.get(request.mime_type.split("/")[1], request.mime_type.split("/")[1])
         url = f"{base_url}/uploads/{number}/reference.{extension}"
-        upload = Upload(number, account, url, request, time.time(), content_hash, readable=readable)
+        upload = Upload(number, account, url, request, time.time(), sha256, readable=readable)
         with self.lock:
             self.uploads[number] = self._by_url[url] = upload
         return upload
@@ -88,7 +83,6 @@ class Accounts:
             found = self.uploads.get(upload_id)
             if found is None or not self._is_alive(found) or account not in (None, found.account):
                 raise Refusal(404, "not_found", "The file does not exist in this account.")
-            found.reads += 1
             return found
 
     def _is_alive(self, upload: Upload) -> bool:
@@ -111,8 +105,6 @@ class Accounts:
             raise invalid("params.referenceMediaItems[0].durationToken is not what the upload returned.")
         return upload
 
-    # Orders
-
     def claim(self, account: str, key: str, body_sha256: str) -> Task | None:
         """Claim an idempotency key before the work; returns the task to replay, or refuses the repeat with 409."""
         with self.lock:
@@ -121,11 +113,13 @@ class Accounts:
                 self._idempotency[account, key] = _Held(body_sha256)
                 return None
             if held.body_sha256 != body_sha256:
-                raise _conflict("The Idempotency-Key was used with another body.")
+                raise Refusal(409, "idempotency_conflict", "The Idempotency-Key was used with another body.")
             if held.task is None:
-                raise _conflict("A request with this Idempotency-Key is in progress.")
+                raise Refusal(
+                    409, "idempotency_conflict", "A request with this Idempotency-Key is in progress."
+                )
             if self.settings.reject_repeats:
-                raise _conflict("The Idempotency-Key was used before.")
+                raise Refusal(409, "idempotency_conflict", "The Idempotency-Key was used before.")
             return held.task
 
     def release(self, account: str, key: str) -> None:
@@ -176,13 +170,13 @@ class Accounts:
         params = sorted(
             (key, repr(value)) for key, value in request.params.items() if key != "referenceMediaItems"
         )
-        content = upload.content_hash if upload else None
+        content = upload.sha256 if upload else None
         order = repr((account, request.model, request.prompt, params, content))
         self._takes[order] += 1
         return self._takes[order] - 1
 
     def _plan(self, upload: Upload | None, shaping: Mapping[str, Any]) -> Plan:
-        latency = float(shaping.get("latency", self._latencies.next()))
+        latency = float(shaping.get("latency", next(self._latencies)))
         if upload is not None and not upload.readable:
             error = {"code": "generation_failed", "message": "The reference cannot be read."}
             return Plan(latency, fails=True, error=error)
@@ -210,8 +204,6 @@ class Accounts:
             elif now >= task.urls_expire_at and not task.gone:
                 task.generation += 1
                 task.urls_expire_at = now + self.settings.result_lifetime
-
-    # Credits
 
     def settle(self, now: float | None = None) -> None:
         """Charge or refund every task that has ended."""
@@ -254,7 +246,3 @@ class Accounts:
         with self.lock:
             self.settle()
             return self.by_name[account].credits
-
-
-def _conflict(message: str) -> Refusal:
-    return Refusal(409, "idempotency_conflict", message)

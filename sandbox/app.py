@@ -46,33 +46,29 @@ def api_app(service: Service) -> Starlette:
 
 def results_app(service: Service) -> Starlette:
     """The second origin: uploads and results, without a key."""
-    origin = ResultOrigin(service)
+    endpoints = Endpoints(service)
     routes = [
-        Route("/uploads/{file_id}/{name}", origin.upload, methods=["GET"]),
-        Route("/results/{task_id}/{index:int}.{extension}", origin.result, methods=["GET"]),
+        Route("/uploads/{file_id}/{name}", endpoints.uploaded, methods=["GET"]),
+        Route("/results/{task_id}/{index:int}.{extension}", endpoints.result, methods=["GET"]),
     ]
     handlers: dict[Any, Any] = {Refusal: _refused_in_text}
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
 async def _refused(request: Request, refusal: Refusal) -> Response:
-    body = error_body(refusal.code, refusal.message, _request_id(request))
+    exchange = request.scope["state"].get("exchange")
+    request_id = exchange.request_id if exchange is not None else "req_sandbox_control"
+    body = error_body(refusal.code, refusal.message, request_id)
     return JSONResponse(body, refusal.status, headers=refusal.headers)
 
 
 async def _no_such_place(request: Request, error: HTTPException) -> Response:
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "validation_failed")
-    body = error_body(code, error.detail, _request_id(request))
-    return JSONResponse(body, error.status_code, headers=error.headers)
+    return await _refused(request, Refusal(error.status_code, code, error.detail, error.headers or {}))
 
 
 async def _refused_in_text(request: Request, refusal: Refusal) -> Response:
     return Response(refusal.message, refusal.status, media_type="text/plain")
-
-
-def _request_id(request: Request) -> str:
-    exchange = request.scope["state"].get("exchange")
-    return exchange.request_id if exchange is not None else "req_sandbox_control"
 
 
 def _shaping_faults(request: Request) -> dict[str, Fault]:
@@ -86,7 +82,7 @@ def _no_query(request: Request) -> None:
 
 
 class Endpoints:
-    """The six endpoints of the API."""
+    """The six endpoints of the API, and the two kinds of files on the second origin."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -113,9 +109,10 @@ class Endpoints:
         account = self._account(request, "files:create")
         parts = await _parts(request)
         contract.check_upload(parts)
-        content_hash, readable = await asyncio.to_thread(_inspect, parts)
+        digest = await asyncio.to_thread(sha256, parts.data)
+        readable = parts.kind != "image" or await asyncio.to_thread(is_readable, parts.data)
         upload = self._service.accounts.add_upload(
-            account, self._service.results_url, parts, content_hash, readable
+            account, self._service.results_url, parts, digest.hexdigest(), readable
         )
         fault = _shaping_faults(request).get("duration_token")
         if fault is not None:
@@ -167,6 +164,19 @@ class Endpoints:
         self._service.accounts.noticed(task, now)
         return JSONResponse(self._service.generation(task, now))
 
+    async def uploaded(self, request: Request) -> Response:
+        """GET /uploads on the second origin: an uploaded file, byte for byte."""
+        upload = self._service.accounts.upload(request.path_params["file_id"])
+        return Response(upload.request.data, media_type=upload.request.mime_type)
+
+    async def result(self, request: Request) -> Response:
+        """GET /results on the second origin: a picture, drawn at the first request for it."""
+        index = request.path_params["index"]
+        task = self._service.result_task(request.path_params["task_id"], index, dict(request.query_params))
+        picture = await asyncio.wrap_future(self._service.picture(task, index))
+        kind = "image/png" if task.request.option("outputFormat") == "png" else "image/jpeg"
+        return Response(picture, media_type=kind)
+
 
 async def _parts(request: Request) -> UploadRequest:
     """Read the parts of an upload: each at most once, none unknown, ``file`` a file and the others text."""
@@ -196,28 +206,3 @@ async def _parts(request: Request) -> UploadRequest:
     return UploadRequest(
         data, file.filename, found["kind"], mime_type, found.get("model"), found.get("client_request_id")
     )
-
-
-def _inspect(upload: UploadRequest) -> tuple[str, bool]:
-    """Return the SHA-256 of an upload and whether it opens as an image (videos and audio are not opened)."""
-    return sha256(upload.data).hexdigest(), upload.kind != "image" or is_readable(upload.data)
-
-
-class ResultOrigin:
-    """The two kinds of files on the second origin."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    async def upload(self, request: Request) -> Response:
-        """An uploaded file, byte for byte."""
-        upload = self._service.accounts.upload(request.path_params["file_id"])
-        return Response(upload.request.data, media_type=upload.request.mime_type)
-
-    async def result(self, request: Request) -> Response:
-        """A picture, drawn at the first request for it."""
-        index = request.path_params["index"]
-        task = self._service.result_task(request.path_params["task_id"], index, dict(request.query_params))
-        picture = await asyncio.wrap_future(self._service.picture(task, index))
-        kind = "image/png" if task.request.option("outputFormat") == "png" else "image/jpeg"
-        return Response(picture, media_type=kind)

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from .control import OPERATIONS, Control
 from .server import Sandbox
-from .settings import Settings, command_line
+from .settings import Settings
 
 
 class Handle(ABC):
@@ -122,7 +121,8 @@ def running(**options: Any) -> Iterator[LocalHandle]:
     thread.start()
     service = server.service
     try:
-        _wait_until(lambda: server.started)
+        if not server.ready.wait(10):
+            raise TimeoutError("the sandbox did not start")
         yield LocalHandle(
             Control(service), service.url, service.results_url, next(iter(service.accounts.keys))
         )
@@ -135,7 +135,7 @@ def running(**options: Any) -> Iterator[LocalHandle]:
 def spawned(**options: Any) -> Iterator[RemoteHandle]:
     """Serve a sandbox from a process of its own, which survives the death of its clients and ends with the block."""
     chosen = {"port": 0, "results_port": 0, "latency": 0.0, **options}
-    arguments = [sys.executable, "-m", "sandbox", "--json", *command_line(chosen)]
+    arguments = [sys.executable, "-m", "sandbox", "--json", "--settings", json.dumps(chosen)]
     home = Path(__file__).parents[1]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=home)  # noqa: S603 - our own module
     try:
@@ -148,11 +148,3 @@ def spawned(**options: Any) -> Iterator[RemoteHandle]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError("the sandbox did not start")
-        time.sleep(0.005)

@@ -30,27 +30,17 @@ _KINDS: dict[str, tuple[int, tuple[str, ...]]] = {
 }
 _ORDER_KEYS = {"model", "prompt", "params", "client_request_id"}
 _PARAM_KEYS = {*SELECTS, "safetyTolerance", "watermark", "referenceMediaItems"}
-_REFERENCE_TYPES: dict[str, tuple[type, ...]] = {
-    "url": (str,),
-    "kind": (str,),
-    "name": (str,),
-    "mimeType": (str,),
-    "durationSeconds": (int, float),
-    "durationToken": (str,),
-}
+_REFERENCE_KEYS = {"url", "kind", "name", "mimeType", "durationSeconds", "durationToken"}
 
 
+@dataclass(eq=False)
 class Refusal(Exception):
     """An answer in the documented error shape (`error_body`)."""
 
-    def __init__(
-        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.headers = dict(headers or {})
+    status: int
+    code: str
+    message: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def invalid(message: str) -> Refusal:
@@ -176,11 +166,10 @@ def _check_tolerance(value: Any) -> None:
 def _check_reference(item: Any) -> dict[str, Any]:
     if not isinstance(item, dict):
         raise invalid("An item of params.referenceMediaItems must be an object.")
-    _only(item, set(_REFERENCE_TYPES), "params.referenceMediaItems[0]")
-    for key, types in _REFERENCE_TYPES.items():
-        if key in item and (
-            not isinstance(item[key], types) or isinstance(item[key], bool) or item[key] == ""
-        ):
+    _only(item, _REFERENCE_KEYS, "params.referenceMediaItems[0]")
+    for key, value in item.items():
+        types = (int, float) if key == "durationSeconds" else str
+        if not isinstance(value, types) or isinstance(value, bool) or value == "":
             raise invalid(f"params.referenceMediaItems[0].{key} is of the wrong type or empty.")
     if "url" not in item or "kind" not in item:
         raise invalid("params.referenceMediaItems[0] needs url and kind.")

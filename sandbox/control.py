@@ -24,6 +24,13 @@ from .records import Account, Key, Task, Upload
 from .service import Service
 from .settings import NOTICE, ORIGINS
 
+_TASK_FIELDS = (
+    *("id", "account", "idempotency_key", "body_sha256", "take", "credits", "final_credits"),
+    *("created_at", "finish_at", "noticed_at", "polls"),
+)
+_UPLOAD_FIELDS = ("id", "account", "url", "sha256", "token", "created_at", "alive")
+_REQUEST_FIELDS = ("name", "kind", "mime_type", "model", "client_request_id")
+
 
 class Control:
     """The operations; each takes plain values and returns plain JSON values."""
@@ -62,26 +69,15 @@ class Control:
 
     def _task(self, task: Task) -> dict[str, Any]:
         status = task.status(time.time())
-        return {
-            "id": task.id,
-            "account": task.account,
+        return {name: getattr(task, name) for name in _TASK_FIELDS} | {
             "model": task.request.model,
             "prompt": task.request.prompt,
             "params": dict(task.request.params),
             "client_request_id": task.request.client_request_id,
             "upload": task.upload.id if task.upload is not None else None,
-            "idempotency_key": task.idempotency_key,
-            "body_sha256": task.body_sha256,
-            "take": task.take,
             "status": status,
-            "credits": task.credits,
-            "final_credits": task.final_credits,
             "charged": status == "succeeded" or (status == "failed" and task.plan.charged_on_failure),
-            "created_at": task.created_at,
-            "finish_at": task.finish_at,
             "latency": task.plan.latency,
-            "noticed_at": task.noticed_at,
-            "polls": task.polls,
             "urls": self._service.result_urls(task) if status == "succeeded" else [],
         }
 
@@ -120,15 +116,7 @@ class Control:
 
         False when that takes longer than ``timeout`` seconds.
         """
-        return self._service.log.wait(
-            lambda exchange: (
-                exchange.endpoint == endpoint
-                and exchange.reached(stage)
-                and (fault is None or exchange.fault == fault)
-            ),
-            count,
-            timeout,
-        )
+        return self._service.log.wait(endpoint, stage, count, timeout, fault)
 
     def set_key(
         self, key: str, account: str = "main", state: str = "active", scopes: list[str] | None = None
@@ -211,22 +199,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def _upload(upload: Upload) -> dict[str, Any]:
-    return {
-        "id": upload.id,
-        "account": upload.account,
-        "url": upload.url,
-        "sha256": upload.content_hash,
-        "size": len(upload.request.data),
-        "name": upload.request.name,
-        "kind": upload.request.kind,
-        "mime_type": upload.request.mime_type,
-        "model": upload.request.model,
-        "client_request_id": upload.request.client_request_id,
-        "token": upload.token,
-        "created_at": upload.created_at,
-        "alive": upload.alive,
-        "reads": upload.reads,
-    }
+    request = {name: getattr(upload.request, name) for name in _REQUEST_FIELDS}
+    size = len(upload.request.data)
+    return {name: getattr(upload, name) for name in _UPLOAD_FIELDS} | request | {"size": size}
 
 
 def control_routes(service: Service) -> list[Route]:
@@ -283,6 +258,4 @@ def _page(service: Service, book: dict[str, Any]) -> str:
 
 
 def _links(urls: list[str]) -> str:
-    return " ".join(
-        f'<a href="{html.escape(url)}">picture {number + 1}</a>' for number, url in enumerate(urls)
-    )
+    return " ".join(f'<a href="{html.escape(url)}">picture {n}</a>' for n, url in enumerate(urls, 1))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -63,7 +63,7 @@ SAMPLES: dict[str, tuple[str, bytes]] = {
     "html": ("text/html; charset=utf-8", b"<html><body><h1>502 Bad Gateway</h1>sandbox</body></html>"),
     "empty": ("application/json", b""),
 }
-_COMMON = {"times", "after", "probability", "seed", "contains"}
+_COMMON = {"times", "after", "probability", "contains"}
 _BELONGS_TO = {"fail_task": "create", "results": "create", "latency": "create", "duration_token": "upload"}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "sample": ("half", *SAMPLES),
@@ -82,17 +82,13 @@ class Fault:
     endpoints: tuple[str, ...]
     action: str
     fields: Mapping[str, Any]
+    random: Random
     times: int | None = 1
     after: int = 0
     probability: float = 1.0
     contains: str | None = None
-    seed: int = 0
     seen: int = 0
     hits: int = 0
-    _random: Random = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._random = Random(self.seed)
 
     def get(self, name: str, default: Any = None) -> Any:
         """One of the action's own fields."""
@@ -114,7 +110,7 @@ class Fault:
         self.seen += 1
         if self.seen <= self.after or (self.times is not None and self.hits >= self.times):
             return False
-        return self.probability >= 1.0 or self._random.random() < self.probability
+        return self.probability >= 1.0 or self.random.random() < self.probability
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values, with the requests ``seen`` and ``hits``."""
@@ -134,7 +130,7 @@ class Faults:
         self._numbers = 0
         self.cleared = threading.Event()
 
-    def arm(self, endpoint: Any, action: str, **fields: Any) -> Fault:
+    def arm(self, endpoint: Any, action: str, seed: int = 0, **fields: Any) -> Fault:
         """Arm a fault; ValueError for values that it does not know."""
         endpoints = _endpoints(endpoint)
         if action not in ACTIONS:
@@ -153,7 +149,7 @@ class Faults:
         common = {name: value for name, value in fields.items() if name in _COMMON}
         with self._lock:
             self._numbers += 1
-            fault = Fault(self._numbers, endpoints, action, own, **common)
+            fault = Fault(self._numbers, endpoints, action, own, Random(seed), **common)
             self._faults.append(fault)
             return fault
 

@@ -13,9 +13,11 @@ from email.utils import formatdate
 from hashlib import sha256
 from typing import Any
 
+from starlette.responses import JSONResponse, Response
+
 from .contract import error_body
 from .faults import SAMPLES, Fault
-from .raw_http import RawConnection, RawResponse
+from .raw_http import RawConnection, head
 from .request_log import Exchange
 from .service import Service
 from .settings import NOTICE
@@ -79,12 +81,11 @@ class Middleware:
             await connection.close(reset=bool(fault and fault.get("reset")))
         else:
             answer = await self._work(scope, exchange, fault, body)
-            exchange.status = answer.status
-            await self._deliver(answer, fault, connection, send)
+            exchange.status = answer.status_code
+            await self._deliver(answer, fault, connection, scope, send)
         self._service.log.advance(exchange, "answered")
-        _log.info(
-            "%s: %s %s %s %s", NOTICE, exchange.method, exchange.path, exchange.status, exchange.fault or ""
-        )
+        words = NOTICE, exchange.method, exchange.path, exchange.status, exchange.fault or ""
+        _log.info("%s: %s %s %s %s", *words)
 
     def _note(self, scope: Scope, origin: str) -> Exchange:
         """Log a request whose headers have arrived, and what in them a client must never send."""
@@ -99,19 +100,17 @@ class Middleware:
             request_id="req_sandbox_" + secrets.token_hex(8),
         )
         scope["state"]["exchange"] = exchange
-        kept = {
-            name: value for name, value in headers.items() if origin == "results" or name != "authorization"
-        }
-        self._look_for_keys(exchange, f"{scope['path']} {scope['query_string']!r} {kept}")
         if origin == "results" and "authorization" in headers:
             self._service.log.violation(exchange, "An Authorization header was sent to the result origin.")
+        elif origin == "api":
+            headers.pop("authorization", None)
+        self._look_for_keys(exchange, f"{scope['path']} {scope['query_string']!r} {headers}")
         return exchange
 
     def _look_for_keys(self, exchange: Exchange, text: str) -> None:
         if any(key in text for key in list(self._service.accounts.keys)):
-            place = (
-                "to the result origin" if exchange.origin == "results" else "outside the Authorization header"
-            )
+            to_results = exchange.origin == "results"
+            place = "to the result origin" if to_results else "outside the Authorization header"
             self._service.log.violation(exchange, f"An API key was sent {place}.")
 
     async def _received(self, exchange: Exchange, body: bytes) -> None:
@@ -126,7 +125,7 @@ class Middleware:
         exchange.fault = exchange.fault or next(iter(found), None)
         return found
 
-    async def _work(self, scope: Scope, exchange: Exchange, fault: Fault | None, body: bytes) -> RawResponse:
+    async def _work(self, scope: Scope, exchange: Exchange, fault: Fault | None, body: bytes) -> Response:
         """Run the application, or do what the fault says in its place; returns the answer."""
         if fault is None:
             return await self._ask(scope, exchange, body)
@@ -135,7 +134,7 @@ class Middleware:
         if stalls and when == "before":
             await self._stall(fault)
         if fault.action in ("status", "body") and when == "before":
-            return self._false_answer(fault, exchange, None)
+            return _false_answer(fault, exchange, Response())
         if fault.action == "stall" and when == "during":
             scope["state"]["pause"] = lambda: self._stall(fault)
         answer = await self._ask(scope, exchange, body)
@@ -143,21 +142,20 @@ class Middleware:
         if stalls and when == "after":
             await self._stall(fault)
         if fault.action in ("status", "body"):
-            return self._false_answer(fault, exchange, answer)
+            return _false_answer(fault, exchange, answer)
         return _patched(answer, fault) if fault.action == "patch" else answer
 
-    async def _ask(self, scope: Scope, exchange: Exchange, body: bytes) -> RawResponse:
+    async def _ask(self, scope: Scope, exchange: Exchange, body: bytes) -> Response:
         """Run the application and return its whole answer."""
-        status, headers, parts = 500, (), [b""]
+        answer, parts = Response(), []
         inbox = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> dict[str, Any]:
             return inbox.pop() if inbox else {"type": "http.disconnect"}
 
         async def send(message: dict[str, Any]) -> None:
-            nonlocal status, headers
             if message["type"] == "http.response.start":
-                status, headers = message["status"], tuple(message.get("headers", ()))
+                answer.status_code, answer.raw_headers = message["status"], message["headers"]
             else:
                 parts.append(message.get("body", b""))
 
@@ -166,11 +164,11 @@ class Middleware:
         except Exception as error:
             _log.exception("%s: the sandbox itself has a fault", NOTICE)
             self._service.log.errors.append(repr(error))
-            body = json.dumps(
-                error_body("internal_error", "The sandbox has a fault.", exchange.request_id)
-            ).encode()
-            return RawResponse(500, ((b"content-type", b"application/json"),), b"").with_body(body)
-        return RawResponse(status, headers, b"".join(parts))
+            return JSONResponse(
+                error_body("internal_error", "The sandbox has a fault.", exchange.request_id), 500
+            )
+        answer.body = b"".join(parts)
+        return answer
 
     async def _stall(self, fault: Fault) -> None:
         await self._pause(fault.get("seconds", 3600.0))
@@ -178,24 +176,12 @@ class Middleware:
     async def _pause(self, seconds: float) -> None:
         """Wait, but no longer than until the faults are cleared."""
         cleared, end = self._service.faults.cleared, time.monotonic() + seconds
-        # Faults are cleared from other threads, and a thread for each stall would be too many: hence a look every 20 ms.
+        # Faults are cleared from other threads, and a thread for each stall would be too many: so it polls.
         while not cleared.is_set() and (left := end - time.monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(0.02, left))
 
-    def _false_answer(self, fault: Fault, exchange: Exchange, real: RawResponse | None) -> RawResponse:
-        """Return the answer that a ``status`` or ``body`` fault gives."""
-        status = fault.get("status", 500 if fault.action == "status" else 200)
-        if fault.get("sample") == "half":
-            real = real or RawResponse(status, (), b"")
-            return real.with_body(real.body[: len(real.body) // 2])
-        mime_type, body = _false_body(fault, status, exchange.request_id)
-        answer = RawResponse(status, (), b"").with_body(body).with_headers({"content-type": mime_type})
-        if fault.get("retry_after") is not None:
-            answer = answer.with_headers({"retry-after": _retry_after(fault)})
-        return answer.with_headers(fault.get("headers", {}))
-
     async def _deliver(
-        self, answer: RawResponse, fault: Fault | None, connection: RawConnection, send: Channel
+        self, answer: Response, fault: Fault | None, connection: RawConnection, scope: Scope, send: Channel
     ) -> None:
         """Send the answer; what a server cannot send goes to the connection byte by byte."""
         action = fault.action if fault is not None else None
@@ -204,17 +190,14 @@ class Middleware:
         ):
             if fault is not None and action == "close_listener":
                 await self._service.listeners.close(fault.get("seconds", 1.0), fault.get("origin", "api"))
-                answer = answer.with_headers({"connection": "close"})
-            await send(
-                {"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)}
-            )
-            await send({"type": "http.response.body", "body": answer.body})
+                answer.headers["connection"] = "close"
+            await answer(scope, connection.receive, send)
             return
-        head, whole = answer.head(), answer.head() + answer.body
+        body, whole = bytes(answer.body), head(answer) + answer.body
         if action == "cut_after":
             await connection.write(whole[: fault.get("at_byte", 0)])
         elif action == "truncate":
-            await connection.write(head + answer.body[: fault.get("at_byte", len(answer.body) // 2)])
+            await connection.write(head(answer) + body[: fault.get("at_byte", len(body) // 2)])
         elif action == "stall":
             await connection.write(whole[: fault.get("at_byte")])
             await self._stall(fault)
@@ -243,6 +226,25 @@ async def _read(receive: Channel, at_most: int | None) -> bytes | None:
     return None
 
 
+def _false_answer(fault: Fault, exchange: Exchange, real: Response) -> Response:
+    """Return the answer that a ``status`` or ``body`` fault gives."""
+    if fault.get("sample") == "half":
+        return _with_body(real, real.body[: len(real.body) // 2])
+    status = fault.get("status", 500 if fault.action == "status" else 200)
+    mime_type, body = _false_body(fault, status, exchange.request_id)
+    answer = _with_body(Response(status_code=status, headers={"content-type": mime_type}), body)
+    if fault.get("retry_after") is not None:
+        answer.headers["retry-after"] = _retry_after(fault)
+    answer.headers.update(fault.get("headers", {}))
+    return answer
+
+
+def _with_body(answer: Response, body: bytes | memoryview) -> Response:
+    answer.body = body
+    answer.headers["content-length"] = str(len(body))
+    return answer
+
+
 def _false_body(fault: Fault, status: int, request_id: str) -> tuple[str, bytes]:
     if "sample" in fault.fields:
         return SAMPLES[fault.get("sample")]
@@ -263,19 +265,20 @@ def _retry_after(fault: Fault) -> str:
     return formatdate(time.time() + seconds, usegmt=True) if as_date else str(seconds)
 
 
-def _patched(answer: RawResponse, fault: Fault) -> RawResponse:
+def _patched(answer: Response, fault: Fault) -> Response:
     """Return the real JSON answer with values set and dropped."""
-    if answer.status < 300 and (fault.get("values") or fault.get("drop")):
-        found = json.loads(answer.body)
+    if answer.status_code < 300 and (fault.get("values") or fault.get("drop")):
+        found = json.loads(bytes(answer.body))
         for path, value in fault.get("values", {}).items():
             holder, name = _inside(found, path)
             holder[name] = value
         for path in fault.get("drop", ()):
             holder, name = _inside(found, path)
             holder.pop(name, None)
-        answer = answer.with_body(json.dumps(found).encode())
-    answer = RawResponse(fault.get("status", answer.status), answer.headers, answer.body)
-    return answer.with_headers(fault.get("headers", {}))
+        _with_body(answer, json.dumps(found).encode())
+    answer.status_code = fault.get("status", answer.status_code)
+    answer.headers.update(fault.get("headers", {}))
+    return answer
 
 
 def _inside(found: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:

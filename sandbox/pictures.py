@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import colorsys
 import textwrap
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from hashlib import sha256
+from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from random import Random
 
@@ -21,7 +19,6 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .models import picture_size
 
-_REMEMBERED = 128
 Colour = tuple[int, int, int]
 
 
@@ -39,23 +36,13 @@ class PictureOrder:
     format: str
     watermark: str
     reference: bytes | None
-    reference_hash: str | None
     take: int
     index: int
     megapixels: float
 
-    @property
-    def identity(self) -> str:
-        """A hash of all fields."""
-        words = (*self._words(), self.ratio, self.format, self.watermark, self.reference_hash)
-        return sha256(repr(words).encode()).hexdigest()
-
     def colours(self) -> Random:
         """A random generator seeded by the order without reference, ratio, format and watermark."""
-        return Random(repr(self._words()))
-
-    def _words(self) -> tuple[object, ...]:
-        return self.model, self.prompt, self.take, self.index, self.megapixels
+        return Random(repr((self.model, self.prompt, self.take, self.index, self.megapixels)))
 
 
 def render(order: PictureOrder) -> bytes:
@@ -159,25 +146,16 @@ def _on_one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-@dataclass
 class Gallery:
     """Draws pictures in threads and keeps the last 128."""
 
-    _workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "sandbox-pictures"))
-    _made: OrderedDict[str, Future[bytes]] = field(default_factory=OrderedDict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self._workers = ThreadPoolExecutor(2, "sandbox-pictures")
+        self._drawn = lru_cache(maxsize=128)(lambda order: self._workers.submit(render, order))
 
     def picture(self, order: PictureOrder) -> Future[bytes]:
         """Return the picture of an order, drawn in a thread at the first call."""
-        identity = order.identity
-        with self._lock:
-            found = self._made.get(identity)
-            if found is None:
-                found = self._made[identity] = self._workers.submit(render, order)
-            self._made.move_to_end(identity)
-            while len(self._made) > _REMEMBERED:
-                self._made.popitem(last=False)
-            return found
+        return self._drawn(order)
 
     def close(self) -> None:
         """Stop the threads."""

@@ -6,10 +6,10 @@ import asyncio
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from starlette.responses import Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
@@ -26,34 +26,15 @@ class Connection(H11Protocol):
         return self.server[1] if self.server is not None else None
 
 
-@dataclass(frozen=True)
-class RawResponse:
-    """One whole HTTP response."""
-
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
-
-    def with_headers(self, added: dict[str, str]) -> RawResponse:
-        """Return a copy with headers set or replaced."""
-        fresh = tuple((name.lower().encode(), value.encode("latin-1")) for name, value in added.items())
-        names = {name for name, _ in fresh}
-        kept = tuple(pair for pair in self.headers if pair[0].lower() not in names)
-        return RawResponse(self.status, kept + fresh, self.body)
-
-    def with_body(self, body: bytes) -> RawResponse:
-        """Return a copy with another body and its content length."""
-        return RawResponse(self.status, self.headers, body).with_headers({"content-length": str(len(body))})
-
-    def head(self) -> bytes:
-        """Return status line and headers as sent."""
-        try:
-            phrase = HTTPStatus(self.status).phrase
-        except ValueError:
-            phrase = "Sandbox"
-        lines = [f"HTTP/1.1 {self.status} {phrase}".encode()]
-        lines += [name + b": " + value for name, value in (*self.headers, (b"connection", b"close"))]
-        return b"\r\n".join(lines) + b"\r\n\r\n"
+def head(response: Response) -> bytes:
+    """Return status line and headers as sent; the connection closes afterwards."""
+    try:
+        phrase = HTTPStatus(response.status_code).phrase
+    except ValueError:
+        phrase = "Sandbox"
+    lines = [f"HTTP/1.1 {response.status_code} {phrase}".encode()]
+    lines += [name + b": " + value for name, value in (*response.raw_headers, (b"connection", b"close"))]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 class RawConnection:
@@ -61,7 +42,7 @@ class RawConnection:
 
     def __init__(self, connection: Connection, receive: Callable[[], Awaitable[Any]]) -> None:
         self._transport = connection.transport
-        self._receive = receive
+        self.receive = receive
 
     async def write(self, data: bytes) -> None:
         """Write, and wait while more than 64 KiB are buffered."""
@@ -82,5 +63,5 @@ class RawConnection:
             self._transport.abort()
         else:
             self._transport.close()
-        while (await self._receive())["type"] != "http.disconnect":
+        while (await self.receive())["type"] != "http.disconnect":
             pass

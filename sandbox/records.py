@@ -39,19 +39,18 @@ class Account:
 
 @dataclass
 class Upload:
-    """One uploaded file; ``content_hash`` is the SHA-256 of its bytes, ``readable`` whether they open as an image."""
+    """One uploaded file; ``sha256`` is the SHA-256 of its bytes, ``readable`` whether an image opens."""
 
     id: str
     account: str
     url: str
     request: UploadRequest
     created_at: float
-    content_hash: str
+    sha256: str
     alive: bool = True
     readable: bool = True
     token_spelling: str | None = None
     token: str | None = None
-    reads: int = 0
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -76,8 +75,14 @@ class RequestLog:
         with self.changed:
             self.violations.append({"time": time.time(), "request": exchange.number, "text": text})
 
-    def wait(self, wanted: Callable[[Exchange], bool], count: int, timeout: float) -> bool:
-        """Wait until ``count`` requests are as wanted; False after ``timeout`` seconds."""
+    def wait(self, endpoint: str, stage: str, count: int, timeout: float, fault: str | None) -> bool:
+        """Wait for requests as `sandbox.control.Control.wait` says; False after ``timeout`` seconds."""
+
+        def wanted(exchange: Exchange) -> bool:
+            return (
+                exchange.endpoint == endpoint and exchange.reached(stage) and fault in (None, exchange.fault)
+            )
+
         with self.changed:
             return self.changed.wait_for(lambda: sum(map(wanted, self.exchanges)) >= count, timeout)
 

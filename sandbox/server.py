@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
 from dataclasses import replace
 
 import uvicorn
@@ -21,6 +22,7 @@ class Sandbox(uvicorn.Server):
     """Both origins in one server. It listens when made, so that its addresses are known before it runs."""
 
     def __init__(self, settings: Settings) -> None:
+        self.ready = threading.Event()
         self.sockets = [listening(settings.port), listening(settings.results_port)]
         api_port, results_port = (listener.getsockname()[1] for listener in self.sockets)
         self.listeners = Listeners(self, (api_port, results_port))
@@ -44,9 +46,10 @@ class Sandbox(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to accept."""
+        """Start to accept; sets ``ready``."""
         self.listeners.loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End at once, without waiting for stalled or slow answers."""

@@ -141,9 +141,8 @@ class Service:
         if task is None or task.dropped or not right or time.time() < task.finish_at:
             raise Refusal(403, "signature", "The signature of this sandbox URL is wrong.")
         if task.gone or generation != task.generation or time.time() >= expires:
-            raise Refusal(
-                task.expired_status or self.settings.expired_status, "expired", "This sandbox URL is over."
-            )
+            status = task.expired_status or self.settings.expired_status
+            raise Refusal(status, "expired", "This sandbox URL has expired.")
         return task
 
     def picture(self, task: Task, index: int) -> Future[bytes]:
@@ -156,7 +155,6 @@ class Service:
                 format=task.request.option("outputFormat"),
                 watermark=str(task.request.params.get("watermark", "")),
                 reference=task.upload.request.data if task.upload is not None else None,
-                reference_hash=task.upload.content_hash if task.upload is not None else None,
                 take=task.take,
                 index=index,
                 megapixels=self.settings.megapixels,

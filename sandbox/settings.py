@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -51,46 +51,12 @@ class Settings:
     result_lifetime: float = 3600.0
     expired_status: int = 403
 
-    def opening_accounts(self) -> dict[str, tuple[tuple[str, ...], int]]:
-        """Return the accounts to open, by name: keys and credits."""
-        if self.accounts is None:
-            return {"main": ((self.key,), self.credits)}
-        return {
-            name: (tuple(spec["keys"]), int(spec.get("credits", self.credits)))
-            for name, spec in self.accounts.items()
-        }
 
-
-@dataclass
-class Latencies:
-    """The latency of one order after the other; the same settings give the same latencies."""
-
-    settings: Settings
-    _drawn: int = 0
-    _random: Random = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._random = Random(self.settings.seed)
-
-    def next(self) -> float:
-        """Return the seconds that the next order takes, never negative."""
-        index, self._drawn = self._drawn, self._drawn + 1
-        if self.settings.latencies:
-            return self.settings.latencies[index % len(self.settings.latencies)]
-        if self.settings.latency_sd:
-            return max(0.05, self._random.gauss(self.settings.latency, self.settings.latency_sd))
-        return self.settings.latency
-
-
-def command_line(settings: Mapping[str, Any]) -> Iterable[str]:
-    """Return the arguments of ``python -m sandbox`` that set these options."""
-    for name, value in settings.items():
-        flag = "--" + name.replace("_", "-")
-        if value is True:
-            yield flag
-        elif name == "latencies":
-            yield f"{flag}={','.join(map(str, value))}"
-        elif name == "accounts" and value is not None:
-            yield f"{flag}={json.dumps(value)}"
-        elif value is not None and value is not False:
-            yield f"{flag}={value}"
+def latencies(settings: Settings) -> Iterator[float]:
+    """Yield the seconds of one order after the other, never negative; the same for the same settings."""
+    if settings.latencies:
+        yield from itertools.cycle(settings.latencies)
+    random = Random(settings.seed)
+    while settings.latency_sd:
+        yield max(0.05, random.gauss(settings.latency, settings.latency_sd))
+    yield from itertools.repeat(settings.latency)
