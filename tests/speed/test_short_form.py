@@ -17,6 +17,7 @@ from support.comfy import comfyui_folder
 pytestmark = [pytest.mark.xdist_group("bench")]
 
 
+@pytest.mark.slow
 @pytest.mark.comfy
 @pytest.mark.timeout(300)
 def test_both_sides_edit_and_the_second_run_costs_nothing(

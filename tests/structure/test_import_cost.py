@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import chain
 
 import pytest
 
 from support.comfy import comfyui_folder
 from support.sources import ROOT
+
+pytestmark = pytest.mark.xdist_group("import")
 
 BUDGET_S = 0.050
 
@@ -61,27 +64,25 @@ def load_pack() -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def loads() -> list[dict[str, object]]:
-    return [load_pack() for _ in range(3)]
+def load() -> dict[str, object]:
+    return load_pack()
 
 
-def test_the_pack_loads_within_its_budget(loads: list[dict[str, object]]) -> None:
-    # The quickest of three, in processor time: what else runs on the machine is not the pack's.
-    assert min(float(str(load["cpu"])) for load in loads) < BUDGET_S
+def test_the_pack_loads_within_its_budget(load: dict[str, object]) -> None:
+    # Processor time, and the quickest of three: what else runs on the machine is not the pack's.
+    assert any(float(str(each["cpu"])) < BUDGET_S for each in chain([load], (load_pack() for _ in range(2))))
 
 
 @pytest.mark.parametrize("name", ["httpx", "httpcore", "h11", "anyio"])
-def test_what_is_heavy_is_loaded_at_first_use(loads: list[dict[str, object]], name: str) -> None:
-    assert name not in list(loads[0]["modules"])  # type: ignore[call-overload]
+def test_what_is_heavy_is_loaded_at_first_use(load: dict[str, object], name: str) -> None:
+    assert name not in list(load["modules"])  # type: ignore[call-overload]
 
 
-def test_loading_touches_neither_network_nor_disk(loads: list[dict[str, object]]) -> None:
-    assert loads[0]["events"] == []
+def test_loading_touches_neither_network_nor_disk(load: dict[str, object]) -> None:
+    assert load["events"] == []
 
 
-def test_comfyui_sees_an_entry_point_and_a_web_folder_and_nothing_else(
-    loads: list[dict[str, object]],
-) -> None:
-    names = {name for name in list(loads[0]["names"]) if not name.startswith("__")}  # type: ignore[call-overload]
+def test_comfyui_sees_an_entry_point_and_a_web_folder_and_nothing_else(load: dict[str, object]) -> None:
+    names = {name for name in list(load["names"]) if not name.startswith("__")}  # type: ignore[call-overload]
     assert {"comfy_entrypoint", "WEB_DIRECTORY"} <= names
     assert names <= {"comfy_entrypoint", "WEB_DIRECTORY", "annotations", "nodes"}
