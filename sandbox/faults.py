@@ -46,7 +46,7 @@ status: answer ``status`` in place of the work (``when="after"``: after it), by 
 body: answer 200 with another body, by default after the work. ``sample``: one of `SAMPLES`, or "half": the first half
     of the real body, with a matching length.
 truncate: send the full Content-Length but ``at_byte`` bytes (default: half) of the body, close.
-slow: send ``chunk`` bytes of the answer every ``interval`` seconds.
+slow: send ``chunk`` bytes of the answer every ``interval`` seconds, until ``clear_faults``.
 patch: send the real JSON answer with ``values`` set and ``drop`` removed (dotted paths), another status, more headers.
 close_listener: answer, then refuse connections to ``origin`` ("api" or "results") for ``seconds`` and close idle ones.
 fail_task: the accepted task will fail, ``charged`` or refunded, with ``error`` (None: without an error object).

@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -173,9 +174,9 @@ class Middleware:
     async def _stall(self, fault: Fault) -> None:
         await self._pause(fault.get("seconds", 3600.0))
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, seconds: float, cleared: threading.Event | None = None) -> None:
         """Wait, but no longer than until the faults are cleared."""
-        cleared, end = self._service.faults.cleared, time.monotonic() + seconds
+        cleared, end = cleared or self._service.faults.cleared, time.monotonic() + seconds
         # Faults are cleared from other threads, and a thread for each stall would be too many: so it polls.
         while not cleared.is_set() and (left := end - time.monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(0.02, left))
@@ -203,10 +204,10 @@ class Middleware:
             await self._stall(fault)
             await connection.write(whole[fault.get("at_byte") :])
         else:
-            chunk = fault.get("chunk", 1024)
+            chunk, cleared = fault.get("chunk", 1024), self._service.faults.cleared
             for start in range(0, len(whole), chunk):
                 await connection.write(whole[start : start + chunk])
-                await self._pause(fault.get("interval", 0.05))
+                await self._pause(fault.get("interval", 0.05), cleared)
         await connection.close(reset=bool(fault.get("reset")))
 
 

@@ -172,7 +172,8 @@ def test_the_time_limit_is_an_error_with_the_task_and_the_way_on(
     assert len(service.tasks()) == 1
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_quitting_with_open_orders_is_not_delayed_and_the_next_start_resumes(
     start_comfyui: Callable[..., RivyaComfyUI], service: Watched, sign: signal.Signals
 ) -> None:

@@ -14,10 +14,9 @@ from benchmarks import edits, load, report
 from benchmarks.run import Bench
 from support.comfy import comfyui_folder
 
-pytestmark = [pytest.mark.xdist_group("bench")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bench")]
 
 
-@pytest.mark.slow
 @pytest.mark.comfy
 @pytest.mark.timeout(300)
 def test_both_sides_edit_and_the_second_run_costs_nothing(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from itertools import chain
+from typing import Any
 
 import pytest
 
@@ -41,48 +41,55 @@ async def nodes():
     return await (await module.comfy_entrypoint()).get_node_list()
 
 sys.addaudithook(hook)
-cpu, wall = time.process_time(), time.perf_counter()
-spec = importlib.util.spec_from_file_location("the/pack", pack + "/__init__.py", submodule_search_locations=[pack])
-module = importlib.util.module_from_spec(spec)
-sys.modules["the/pack"] = module
-spec.loader.exec_module(module)
-names = sorted(vars(module))
-schemas = [node.GET_SCHEMA() for node in asyncio.run(nodes())]
-cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-new = sorted(set(sys.modules) - before)
-assert len(schemas) == 5
-print("RESULT" + json.dumps({"cpu": cpu, "wall": wall, "modules": new, "events": seen, "names": names}))
+for _ in range(5):
+    cpu, wall = time.process_time(), time.perf_counter()
+    spec = importlib.util.spec_from_file_location(
+        "the/pack", pack + "/__init__.py", submodule_search_locations=[pack]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["the/pack"] = module
+    spec.loader.exec_module(module)
+    names = sorted(vars(module))
+    schemas = [node.GET_SCHEMA() for node in asyncio.run(nodes())]
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    new = sorted(set(sys.modules) - before)
+    assert len(schemas) == 5
+    print("RESULT" + json.dumps({"cpu": cpu, "wall": wall, "modules": new, "events": seen, "names": names}))
+    for name in new:  # so that the next round loads all of it again
+        del sys.modules[name]
 """
 
 
-def load_pack() -> dict[str, object]:
+def load_pack() -> list[dict[str, Any]]:
+    """Load ComfyUI once, and the pack five times beside it."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(comfyui_folder()), str(ROOT)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout.split("RESULT")[1]))
+    return [json.loads(line) for line in done.stdout.split("RESULT")[1:]]
 
 
 @pytest.fixture(scope="module")
-def load() -> dict[str, object]:
+def loads() -> list[dict[str, Any]]:
     return load_pack()
 
 
-def test_the_pack_loads_within_its_budget(load: dict[str, object]) -> None:
-    # Processor time, and the quickest of three: what else runs on the machine is not the pack's.
-    assert any(float(str(each["cpu"])) < BUDGET_S for each in chain([load], (load_pack() for _ in range(2))))
+def test_the_pack_loads_within_its_budget(loads: list[dict[str, Any]]) -> None:
+    # The quickest of five, in processor time: what else runs on the machine is not the pack's.
+    assert len(loads) == 5
+    assert min(load["cpu"] for load in loads) < BUDGET_S
 
 
 @pytest.mark.parametrize("name", ["httpx", "httpcore", "h11", "anyio"])
-def test_what_is_heavy_is_loaded_at_first_use(load: dict[str, object], name: str) -> None:
-    assert name not in list(load["modules"])  # type: ignore[call-overload]
+def test_what_is_heavy_is_loaded_at_first_use(loads: list[dict[str, Any]], name: str) -> None:
+    assert name not in loads[0]["modules"]
 
 
-def test_loading_touches_neither_network_nor_disk(load: dict[str, object]) -> None:
-    assert load["events"] == []
+def test_loading_touches_neither_network_nor_disk(loads: list[dict[str, Any]]) -> None:
+    assert loads[0]["events"] == []
 
 
-def test_comfyui_sees_an_entry_point_and_a_web_folder_and_nothing_else(load: dict[str, object]) -> None:
-    names = {name for name in list(load["names"]) if not name.startswith("__")}  # type: ignore[call-overload]
+def test_comfyui_sees_an_entry_point_and_a_web_folder_and_nothing_else(loads: list[dict[str, Any]]) -> None:
+    names = {name for name in loads[0]["names"] if not name.startswith("__")}
     assert {"comfy_entrypoint", "WEB_DIRECTORY"} <= names
     assert names <= {"comfy_entrypoint", "WEB_DIRECTORY", "annotations", "nodes"}
