@@ -14,7 +14,8 @@ from support.sources import ROOT
 
 pytestmark = pytest.mark.xdist_group("import")
 
-BUDGET_S = 0.050
+BUDGET = 1.25
+"""Processor time to load the pack, as a multiple of a million steps of a plain loop beside it (40 ms or so)."""
 
 # Loads what ComfyUI has loaded by itself when it comes to its custom nodes, then the pack as ComfyUI does.
 PROGRAM = """
@@ -42,7 +43,10 @@ async def nodes():
 
 sys.addaudithook(hook)
 for _ in range(5):
-    cpu, wall = time.process_time(), time.perf_counter()
+    loop = time.process_time()
+    sum(step for step in range(1_000_000) if step % 3)
+    loop = time.process_time() - loop
+    cpu = time.process_time()
     spec = importlib.util.spec_from_file_location(
         "the/pack", pack + "/__init__.py", submodule_search_locations=[pack]
     )
@@ -51,10 +55,10 @@ for _ in range(5):
     spec.loader.exec_module(module)
     names = sorted(vars(module))
     schemas = [node.GET_SCHEMA() for node in asyncio.run(nodes())]
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    cpu = time.process_time() - cpu
     new = sorted(set(sys.modules) - before)
     assert len(schemas) == 5
-    print("RESULT" + json.dumps({"cpu": cpu, "wall": wall, "modules": new, "events": seen, "names": names}))
+    print("RESULT" + json.dumps({"cpu": cpu, "loop": loop, "modules": new, "events": seen, "names": names}))
     for name in new:  # so that the next round loads all of it again
         del sys.modules[name]
 """
@@ -75,9 +79,9 @@ def loads() -> list[dict[str, Any]]:
 
 
 def test_the_pack_loads_within_its_budget(loads: list[dict[str, Any]]) -> None:
-    # The quickest of five, in processor time: what else runs on the machine is not the pack's.
+    # The quickest of five each: what else runs on the machine is not the pack's.
     assert len(loads) == 5
-    assert min(load["cpu"] for load in loads) < BUDGET_S
+    assert min(load["cpu"] for load in loads) < BUDGET * min(load["loop"] for load in loads)
 
 
 @pytest.mark.parametrize("name", ["httpx", "httpcore", "h11", "anyio"])
