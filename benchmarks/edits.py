@@ -145,7 +145,6 @@ def a_result(work: Path) -> bytes:
         format="png",
         watermark="",
         reference=(work / name).read_bytes(),
-        reference_hash=name,
         take=0,
         index=0,
         megapixels=1.0,

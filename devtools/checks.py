@@ -1,4 +1,11 @@
-"""``python dev.py test``: the whole check, from linters to a graph in a real ComfyUI and a real browser."""
+"""``python dev.py test``: the check, from linters to a graph in a real ComfyUI and a real browser.
+
+python dev.py test              linters, types, and all tests but the long ones
+python dev.py test --quick      the linter, and the tests of the library and the nodes without a ComfyUI process
+python dev.py test --rest       the long tests alone; a test that fails at first counts as failed
+python dev.py test --full       everything, under the rule of --rest
+python dev.py test WORDS        pytest with these words, also with --full
+"""
 
 from __future__ import annotations
 
@@ -6,9 +13,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from .comfyui import ROOT, link_folder
 from .environment import DEV, PYTHON, comfyui_folder, ensure_environment
@@ -16,11 +27,16 @@ from .report import StepFailed, say, step
 
 _TYPING = DEV / "typing"
 _PACKAGE = "rivya_nodes"
-# Three at once on two cores: much of the time is spent waiting. What fails beside two others, with real processes and a
-# real browser about, is tried once more; the closing line counts such reruns, so that they stay in sight.
-_TOGETHER = ("-n", "3", "--dist", "loadgroup", "--reruns", "1", "--durations", "10")
+_MODES = ("--quick", "--rest", "--full")
+_QUICK_FOLDERS = ("ledger", "library", "network", "nodes", "pixels", "policy")
+_BROWSER = "tests/browser"
+# Three at once on two cores: much of the time is spent waiting.
+_TOGETHER = ("-n", "3", "--dist", "loadgroup", "--durations", "10")
 # Playwright leaves its event loop running in the thread of the tests, where no other test could start one.
-_ALONE = ("--reruns", "1", "--durations", "10")
+_ALONE = ("--durations", "10")
+# What fails beside others, with real processes and a real browser about, is tried once more; the closing line counts
+# such reruns, so that they stay in sight. In the long forms it stays failed.
+_ONCE_MORE = ("--reruns", "1")
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _CHROMIUM_PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -29,33 +45,88 @@ _CHROMIUM_PLACES = (
 )
 
 
+@dataclass(frozen=True)
+class Check:
+    """One command, and the folder that it runs in."""
+
+    name: str
+    command: Sequence[str]
+    cwd: Path = ROOT
+
+
 def main(arguments: list[str]) -> int:
-    """Run all checks; with arguments for pytest (``--full`` aside) pytest alone. 0 when all passed."""
-    full = "--full" in arguments
-    chosen = [argument for argument in arguments if argument != "--full"]
+    """Run the checks of a mode; with arguments for pytest pytest alone. 0 when all passed."""
+    chosen = [argument for argument in arguments if argument not in _MODES]
+    quick, rest, full = (mode in arguments for mode in _MODES)
     folder = comfyui_folder(None)
     ensure_environment(folder, ("test",))
-    env = {**os.environ, "COMFYUI_DIR": str(folder), "CHROMIUM": _ensure_chromium()}
-    pytest = [str(PYTHON), "-m", "pytest", *(["--full"] if full else [])]
+    env = {**os.environ, "COMFYUI_DIR": str(folder)}
+    if quick:
+        folders = [f"tests/{name}" for name in _QUICK_FOLDERS]
+        tests = _pytest("pytest, quick", "not comfy", *_TOGETHER, *_ONCE_MORE, *folders, *chosen)
+        return _conclude(_in_turn([_ruff("check"), tests], env))
+    env["CHROMIUM"] = _ensure_chromium()
     if chosen:
-        return subprocess.run([*pytest, *chosen], cwd=ROOT, env=env).returncode
-    checks = [
-        ("ruff check", [str(PYTHON), "-m", "ruff", "check"], ROOT),
-        ("ruff format --check", [str(PYTHON), "-m", "ruff", "format", "--check"], ROOT),
-        ("mypy --strict on rivya and nodes", _mypy(), _TYPING),
-        ("pytest", [*pytest, "-m", "not browser", *_TOGETHER], ROOT),
-        ("pytest in a real browser", [*pytest, "-m", "browser", *_ALONE], ROOT),
-    ]
-    failed = [name for name, command, cwd in checks if not _passes(name, command, cwd, env)]
+        long = ["--full"] if full or rest else []
+        return subprocess.run([str(PYTHON), "-m", "pytest", *long, *chosen], cwd=ROOT, env=env).returncode
+    failed = [] if rest else _default(env, () if full else _ONCE_MORE)
+    return _conclude(failed + (_long(env) if full or rest else []))
+
+
+def _default(env: Mapping[str, str], again: Sequence[str]) -> list[str]:
+    """Run what every change must pass; returns the names of what failed."""
+    failed = _in_turn([_ruff("check"), _ruff("format", "--check")], env)
+    types = Check("mypy --strict on rivya and nodes", _mypy(), _TYPING)
+    browser = _pytest("pytest in a real browser", "browser and not slow", *_ALONE, *again, _BROWSER)
+    tests = _pytest("pytest", "not browser and not slow", *_TOGETHER, *again)
+    return failed + _beside([tests], [types, browser], env)
+
+
+def _long(env: Mapping[str, str]) -> list[str]:
+    """Run what takes long; returns the names of what failed."""
+    browser = _pytest("long tests in a real browser", "browser and slow", "--full", *_ALONE, _BROWSER)
+    tests = _pytest("long tests", "not browser and slow", "--full", *_TOGETHER)
+    return _beside([tests], [browser], env)
+
+
+def _ruff(*words: str) -> Check:
+    return Check(f"ruff {' '.join(words)}", [str(PYTHON), "-m", "ruff", *words])
+
+
+def _pytest(name: str, marks: str, *words: str) -> Check:
+    return Check(name, [str(PYTHON), "-m", "pytest", "-m", marks, *words])
+
+
+def _conclude(failed: Sequence[str]) -> int:
     say(f"\nFailed: {', '.join(failed)}" if failed else "\nAll checks passed.")
     return 1 if failed else 0
 
 
-def _passes(name: str, command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> bool:
-    say(f"- {name}")
+def _in_turn(checks: Sequence[Check], env: Mapping[str, str]) -> list[str]:
+    return [check.name for check in checks if not _passes(check, env)]
+
+
+def _beside(shown: Sequence[Check], beside: Sequence[Check], env: Mapping[str, str]) -> list[str]:
+    """Run two rows of checks at once; what the second row prints is shown when the first has ended."""
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as told,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        second = pool.submit(lambda: [each.name for each in beside if not _passes(each, env, told)])
+        failed = _in_turn(shown, env) + second.result()
+        told.seek(0)
+        say(told.read())
+    return failed
+
+
+def _passes(check: Check, env: Mapping[str, str], told: IO[str] | None = None) -> bool:
+    """Run a check; what it prints goes to the terminal, or into a file."""
+    tell: Callable[[str], object] = say if told is None else lambda text: print(text, file=told, flush=True)
+    tell(f"- {check.name}")
     started = time.monotonic()
-    passed = subprocess.run(list(command), cwd=cwd, env=dict(env)).returncode == 0
-    say(f"    {'passed' if passed else 'FAILED'} ({time.monotonic() - started:.1f} s)")
+    done = subprocess.run(list(check.command), cwd=check.cwd, env=dict(env), stdout=told, stderr=told)
+    passed = done.returncode == 0
+    tell(f"    {'passed' if passed else 'FAILED'} ({time.monotonic() - started:.1f} s)")
     return passed
 
 

@@ -120,6 +120,7 @@ class ComfyUI:
         self.base = base
         self.child = child
         self.client_id = uuid.uuid4().hex
+        self._emptied_by: list[str] = []  # the prompt of the last `forget_cached`
 
     @classmethod
     def start(
@@ -214,16 +215,19 @@ class ComfyUI:
         """Empty ComfyUI's memory of what nodes gave, as its button does; takes effect before the next prompt.
 
         ComfyUI looks at this wish between two prompts, or when it gets round to it: so a prompt that costs nothing is
-        run in between.
+        run in between. Where nothing has run since the last time, nothing is done.
         """
+        if list(self.call("/history?max_items=1")) == self._emptied_by:
+            return
         self.call("/free", {"free_memory": True, "unload_models": True})
         size = {"width": 16, "height": 16, "batch_size": 1, "color": 0}
-        self.run(
+        done = self.run(
             {
                 "empty": {"class_type": "EmptyImage", "inputs": size},
                 "look": {"class_type": "PreviewImage", "inputs": {"images": ["empty", 0]}},
             }
         )
+        self._emptied_by = [done.prompt_id]
 
     def stop(self) -> None:
         self.child.stop()

@@ -1,11 +1,10 @@
-"""A local stand-in for the Rivya service: for the demo, for tests, and for building graphs for free.
+"""A local stand-in for the Rivya service: for the demo, for tests, and for building graphs free of charge.
 
-No real service is involved: it listens on loopback, its accounts are in memory, and its pictures are drawn, not made
-by a model. ``python -m sandbox`` serves it until Ctrl-C; `running` serves it from a thread for a test, `spawned` from
-a process of its own. What it takes is what the service documents, and nothing more; `sandbox.faults` lists the failures
-that can be ordered.
+It listens on loopback, keeps its accounts in memory, and draws its pictures without a model; no real service is
+involved. It takes only what the service documents. ``python -m sandbox`` serves it until Ctrl-C, `running` from a
+thread, `spawned` from a process of its own; `sandbox.faults` lists the failures that can be armed.
 """
 
-from .handle import Handle, LocalHandle, RemoteHandle, running, spawned
+from .client import Handle, LocalHandle, RemoteHandle, running, spawned
 
 __all__ = ["Handle", "LocalHandle", "RemoteHandle", "running", "spawned"]

@@ -1,7 +1,4 @@
-"""What the service takes, checked to the letter: whatever is not documented is refused.
-
-Every refusal has the documented shape and one of the documented codes.
-"""
+"""Strict checks of requests: what the service does not document is refused with a documented code."""
 
 from __future__ import annotations
 
@@ -33,37 +30,32 @@ _KINDS: dict[str, tuple[int, tuple[str, ...]]] = {
 }
 _ORDER_KEYS = {"model", "prompt", "params", "client_request_id"}
 _PARAM_KEYS = {*SELECTS, "safetyTolerance", "watermark", "referenceMediaItems"}
-_REFERENCE_TYPES: dict[str, tuple[type, ...]] = {
-    "url": (str,),
-    "kind": (str,),
-    "name": (str,),
-    "mimeType": (str,),
-    "durationSeconds": (int, float),
-    "durationToken": (str,),
-}
+_REFERENCE_KEYS = {"url", "kind", "name", "mimeType", "durationSeconds", "durationToken"}
 
 
+@dataclass(eq=False)
 class Refusal(Exception):
-    """An answer in the documented error shape."""
+    """An answer in the documented error shape (`error_body`)."""
 
-    def __init__(
-        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.headers = dict(headers or {})
+    status: int
+    code: str
+    message: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def invalid(message: str) -> Refusal:
-    """The refusal of a request that is not as documented."""
+    """Return the refusal of a request that is not as documented."""
     return Refusal(400, "validation_failed", message)
+
+
+def error_body(code: str, message: str, request_id: str) -> dict[str, Any]:
+    """Return the documented body of every error."""
+    return {"error": {"code": code, "message": message, "requestId": request_id}}
 
 
 @dataclass(frozen=True)
 class OrderRequest:
-    """A body of ``POST /api/v1/generations`` that is of the documented form."""
+    """The body of ``POST /api/v1/generations``, checked."""
 
     model: str
     prompt: str
@@ -72,7 +64,7 @@ class OrderRequest:
     client_request_id: str | None = None
 
     def option(self, key: str) -> str:
-        """A select parameter with its default filled in."""
+        """Return a select parameter, or its default."""
         return str(self.params.get(key, SELECTS[key][0]))
 
 
@@ -89,7 +81,7 @@ class UploadRequest:
 
 
 def bearer_key(headers: Mapping[str, str]) -> str:
-    """The API key of a request; a missing or misshapen header is ``api_key_missing``."""
+    """Return the API key of a request; ``api_key_missing`` if the header is missing or malformed."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme != "Bearer" or not key.strip():
         raise Refusal(401, "api_key_missing", "A valid Bearer API key is required.")
@@ -97,7 +89,7 @@ def bearer_key(headers: Mapping[str, str]) -> str:
 
 
 def read_json(body: bytes) -> Any:
-    """Strict JSON: UTF-8, no duplicate keys, no NaN, bounded."""
+    """Parse strict JSON: UTF-8, no duplicate keys, no NaN, of limited size."""
     if len(body) > JSON_LIMIT_BYTES:
         raise invalid(f"The body is larger than {JSON_LIMIT_BYTES} bytes.")
     try:
@@ -120,7 +112,7 @@ def _no_constant(name: str) -> Any:
 
 
 def read_order(content_type: str, body: bytes) -> OrderRequest:
-    """Check a generation request against the model table; `Refusal` says what is wrong."""
+    """Check a generation request against the model table; `Refusal` says what is wrong with it."""
     if content_type.split(";")[0].strip().lower() != "application/json":
         raise invalid("Content-Type must be application/json.")
     found = read_json(body)
@@ -145,7 +137,7 @@ def read_order(content_type: str, body: bytes) -> OrderRequest:
 
 
 def _check_params(params: dict[str, Any]) -> dict[str, Any] | None:
-    """Check every parameter; returns the reference item, where there is one."""
+    """Check every parameter; returns the reference item, if any."""
     _only(params, _PARAM_KEYS, "params")
     for key, options in SELECTS.items():
         if key in params and (not isinstance(params[key], str) or params[key] not in options):
@@ -174,11 +166,10 @@ def _check_tolerance(value: Any) -> None:
 def _check_reference(item: Any) -> dict[str, Any]:
     if not isinstance(item, dict):
         raise invalid("An item of params.referenceMediaItems must be an object.")
-    _only(item, set(_REFERENCE_TYPES), "params.referenceMediaItems[0]")
-    for key, types in _REFERENCE_TYPES.items():
-        if key in item and (
-            not isinstance(item[key], types) or isinstance(item[key], bool) or item[key] == ""
-        ):
+    _only(item, _REFERENCE_KEYS, "params.referenceMediaItems[0]")
+    for key, value in item.items():
+        types = (int, float) if key == "durationSeconds" else str
+        if not isinstance(value, types) or isinstance(value, bool) or value == "":
             raise invalid(f"params.referenceMediaItems[0].{key} is of the wrong type or empty.")
     if "url" not in item or "kind" not in item:
         raise invalid("params.referenceMediaItems[0] needs url and kind.")
@@ -196,13 +187,13 @@ def _only(found: Mapping[str, Any], allowed: set[str], where: str) -> None:
 
 
 def check_client_request_id(value: Any) -> None:
-    """At most 128 characters, not empty."""
+    """Refuse what is not a text of 1 to 128 characters."""
     if not isinstance(value, str) or not 0 < len(value) <= CLIENT_REQUEST_ID_LIMIT:
         raise invalid(f"client_request_id must be a text of 1 to {CLIENT_REQUEST_ID_LIMIT} characters.")
 
 
 def check_upload(upload: UploadRequest) -> None:
-    """Kind, model, size, declared type, and whether the bytes are what they are declared to be."""
+    """Check kind, model, size, declared type, and that the first bytes are of that type."""
     if upload.kind not in _KINDS:
         raise invalid("kind must be image, video or audio.")
     limit, mime_types = _KINDS[upload.kind]
@@ -224,7 +215,7 @@ def check_upload(upload: UploadRequest) -> None:
 
 
 def _detected(data: bytes) -> tuple[str, ...]:
-    """MIME types that the first bytes of a file allow."""
+    """Return the MIME types that the first bytes of a file allow."""
     if data[4:8] == b"ftyp":
         return ("video/quicktime",) if data[8:10] == b"qt" else ("video/mp4", "audio/mp4")
     if data[:4] == b"RIFF":

@@ -1,23 +1,22 @@
-"""The fault desk: failures that tests order, and which request gets which.
+"""Faults: failures that tests arm, and which request each one hits.
 
-A fault names an endpoint (or several, or "*"), an action and the action's own fields. The first fault in order of
-arming that applies to a request hits it; what shapes the accepted thing (the last four actions) comes on top, counts
-only what is accepted, and adds up. ``after`` lets that many requests pass first, ``times`` says how often it
-strikes (None: always), ``probability`` throws a seeded die, ``contains`` limits it to requests whose path, idempotency
-key or body has that text.
+A fault names an endpoint (or several, or "*"), an action and the action's own fields. A request is hit by the first
+armed fault that applies to it. Besides, all faults of the last four actions apply to what is accepted, and count only
+that. ``after``: requests that pass first. ``times``: how often it hits (None: always). ``probability``: by a generator
+with ``seed``. ``contains``: only requests whose path, idempotency key or body holds this text.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from .settings import ORIGINS
 
-ENDPOINTS = ("upload", "file", "create", "status", "credits", "models", "openapi", "result")
+ENDPOINTS = ("upload", "file", "create", "status", "credits", "models", "result")
 """``result`` is everything on the second origin."""
 
 _ANSWER = {"status", "headers", "body", "body_base64", "sample", "when"}
@@ -38,24 +37,22 @@ ACTIONS: dict[str, set[str]] = {
 }
 """Every action with the fields of its own.
 
-cut_before: the connection is closed and no work done: after ``at_byte`` bytes of the body, or after all of it.
-cut_after: the work is done, then ``at_byte`` bytes of the answer (0) go out, then the connection is closed.
-    ``reset`` closes with a TCP reset.
-stall: waits ``seconds`` before the work, "during" it (create: the idempotency key is claimed), or after it; after
-    ``at_byte`` bytes of the answer, where given. ``clear_faults`` ends the waiting.
-status: answers ``status`` in place of the work (``when="after"``: after the work was done), by default with the error
-    shape and the code that belongs to it.
-body: a body of another kind, with status 200, by default after the work was done. ``sample`` is one of `SAMPLES`, or
-    "half": the first half of the real body, with a matching length.
-truncate: Content-Length of the whole, ``at_byte`` bytes (half) of the body, closed.
-slow: the answer drips, ``chunk`` bytes every ``interval`` seconds.
-patch: the real JSON answer with ``values`` set and ``drop`` left out (dotted paths), another status or more headers.
-close_listener: the request is answered; from then on nothing listens at ``origin`` ("api", or "results") for
-    ``seconds``, and its idle connections are closed.
+cut_before: close the connection without doing the work, after ``at_byte`` bytes of the body (default: all).
+cut_after: do the work, send ``at_byte`` bytes of the answer (0), close. ``reset``: close with a TCP reset.
+stall: wait ``seconds`` before the work, "during" it (create: with the idempotency key claimed) or after it, or after
+    ``at_byte`` bytes of the answer. ``clear_faults`` ends the wait.
+status: answer ``status`` in place of the work (``when="after"``: after it), by default with the error body and code
+    that belong to it.
+body: answer 200 with another body, by default after the work. ``sample``: one of `SAMPLES`, or "half": the first half
+    of the real body, with a matching length.
+truncate: send the full Content-Length but ``at_byte`` bytes (default: half) of the body, close.
+slow: send ``chunk`` bytes of the answer every ``interval`` seconds, until ``clear_faults``.
+patch: send the real JSON answer with ``values`` set and ``drop`` removed (dotted paths), another status, more headers.
+close_listener: answer, then refuse connections to ``origin`` ("api" or "results") for ``seconds`` and close idle ones.
 fail_task: the accepted task will fail, ``charged`` or refunded, with ``error`` (None: without an error object).
 results: the accepted task has ``count`` result URLs.
 latency: the accepted task takes ``seconds``.
-duration_token: the upload returns a token under ``spelling``, and references must bring it back.
+duration_token: the upload returns a token under ``spelling``, which references must send.
 """
 
 SAMPLES: dict[str, tuple[str, bytes]] = {
@@ -66,7 +63,7 @@ SAMPLES: dict[str, tuple[str, bytes]] = {
     "html": ("text/html; charset=utf-8", b"<html><body><h1>502 Bad Gateway</h1>sandbox</body></html>"),
     "empty": ("application/json", b""),
 }
-_COMMON = {"endpoint", "action", "times", "after", "probability", "seed", "contains"}
+_COMMON = {"times", "after", "probability", "contains"}
 _BELONGS_TO = {"fail_task": "create", "results": "create", "latency": "create", "duration_token": "upload"}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "sample": ("half", *SAMPLES),
@@ -85,17 +82,13 @@ class Fault:
     endpoints: tuple[str, ...]
     action: str
     fields: Mapping[str, Any]
+    random: Random
     times: int | None = 1
     after: int = 0
     probability: float = 1.0
     contains: str | None = None
-    seed: int = 0
     seen: int = 0
     hits: int = 0
-    _random: Random = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._random = Random(self.seed)
 
     def get(self, name: str, default: Any = None) -> Any:
         """One of the action's own fields."""
@@ -103,13 +96,13 @@ class Fault:
 
     @property
     def moment(self) -> str:
-        """When it is asked for: "headers" (before the body is read), "request", or "accepted" (the work is done)."""
+        """When it applies: "headers" (before the body is read), "request", or "accepted"."""
         if self.action in _BELONGS_TO:
             return "accepted"
         return "headers" if self.action == "cut_before" and "at_byte" in self.fields else "request"
 
     def applies(self, endpoint: str, texts: tuple[bytes, ...]) -> bool:
-        """Count the request, and decide whether this fault would hit it."""
+        """Count the request; True if this fault hits it."""
         if endpoint not in self.endpoints:
             return False
         if self.contains is not None and not any(self.contains.encode() in text for text in texts):
@@ -117,10 +110,10 @@ class Fault:
         self.seen += 1
         if self.seen <= self.after or (self.times is not None and self.hits >= self.times):
             return False
-        return self.probability >= 1.0 or self._random.random() < self.probability
+        return self.probability >= 1.0 or self.random.random() < self.probability
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, with how often it was looked at and how often it struck."""
+        """Return plain JSON values, with the requests ``seen`` and ``hits``."""
         names = ("number", "action", "times", "after", "probability", "contains", "seen", "hits")
         return {name: getattr(self, name) for name in names} | {
             "endpoint": list(self.endpoints),
@@ -128,7 +121,7 @@ class Fault:
         }
 
 
-class FaultDesk:
+class Faults:
     """All armed faults."""
 
     def __init__(self) -> None:
@@ -137,12 +130,12 @@ class FaultDesk:
         self._numbers = 0
         self.cleared = threading.Event()
 
-    def arm(self, **order: Any) -> Fault:
-        """Arm a fault; ValueError for whatever it would not understand."""
-        endpoints, action = _endpoints(order.get("endpoint")), order.get("action")
+    def arm(self, endpoint: Any, action: str, seed: int = 0, **fields: Any) -> Fault:
+        """Arm a fault; ValueError for values that it does not know."""
+        endpoints = _endpoints(endpoint)
         if action not in ACTIONS:
             raise ValueError(f"action must be one of {', '.join(ACTIONS)}")
-        own = {name: value for name, value in order.items() if name not in _COMMON}
+        own = {name: value for name, value in fields.items() if name not in _COMMON}
         unknown = set(own) - ACTIONS[action]
         if unknown:
             raise ValueError(
@@ -153,19 +146,19 @@ class FaultDesk:
         for name, choices in _CHOICES.items():
             if own.get(name, choices[0]) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}")
-        common = {name: order[name] for name in _COMMON - {"endpoint", "action"} if name in order}
+        common = {name: value for name, value in fields.items() if name in _COMMON}
         with self._lock:
             self._numbers += 1
-            fault = Fault(self._numbers, endpoints, action, own, **common)
+            fault = Fault(self._numbers, endpoints, action, own, Random(seed), **common)
             self._faults.append(fault)
             return fault
 
     def take(self, endpoint: str, texts: tuple[bytes, ...], moment: str) -> Fault | None:
-        """The fault that hits this request at "headers" or "request", if one does."""
+        """Return the fault that hits this request at "headers" or "request", if any."""
         return next(iter(self._strike(endpoint, texts, moment, one=True).values()), None)
 
     def take_all(self, endpoint: str, texts: tuple[bytes, ...]) -> dict[str, Fault]:
-        """The faults that shape what is accepted now, one of each action."""
+        """Return the faults that shape what is accepted now, one of each action."""
         return self._strike(endpoint, texts, "accepted", one=False)
 
     def _strike(self, endpoint: str, texts: tuple[bytes, ...], moment: str, *, one: bool) -> dict[str, Fault]:
@@ -179,12 +172,12 @@ class FaultDesk:
         return struck
 
     def armed(self) -> list[dict[str, Any]]:
-        """Every fault as plain values."""
+        """Return every fault as plain values."""
         with self._lock:
             return [fault.as_dict() for fault in self._faults]
 
     def clear(self) -> None:
-        """Take every fault back and end every stall."""
+        """Remove every fault and end every stall."""
         with self._lock:
             self._faults.clear()
             cleared, self.cleared = self.cleared, threading.Event()

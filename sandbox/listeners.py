@@ -6,21 +6,20 @@ import asyncio
 import socket
 import sys
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import uvicorn
+
+from .raw_http import Connection
 from .settings import ORIGINS
-from .wire import Connection
-
-if TYPE_CHECKING:
-    from .serve import Sandbox
 
 HOST = "127.0.0.1"
-"""Loopback only: whoever can reach the sandbox can order faults."""
+"""Loopback only: every client of the sandbox can arm faults."""
 BACKLOG = 1024
 
 
 def bound(port: int) -> socket.socket:
-    """A socket that has a port on loopback but does not listen: whoever connects is refused; 0 takes a free one."""
+    """Return a loopback socket that holds a port without listening, so that clients are refused; 0 takes a free one."""
     found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if sys.platform != "win32":  # there it would let two servers share a port
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -29,16 +28,16 @@ def bound(port: int) -> socket.socket:
 
 
 def listening(port: int) -> socket.socket:
-    """A socket that listens on loopback from now on, before anyone accepts."""
+    """Return a loopback socket that listens, before a server accepts."""
     found = bound(port)
     found.listen(BACKLOG)
     return found
 
 
 class Listeners:
-    """Opens and closes the listeners of a running server."""
+    """Opens and closes the listeners of a running server, which sets ``loop`` when it starts."""
 
-    def __init__(self, server: Sandbox, ports: tuple[int, int]) -> None:
+    def __init__(self, server: uvicorn.Server, ports: tuple[int, int]) -> None:
         self._server = server
         self._ports = ports
         self._held: list[socket.socket | None] = [None, None]
@@ -46,21 +45,21 @@ class Listeners:
         self._reopening: set[asyncio.Task[None]] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
 
-    def order(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Carry out `close` or `open` from another thread; returns when it is done."""
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run `close` or `open` from another thread; returns when it is done."""
         if self.loop is None:
             raise RuntimeError("the sandbox does not run")
         asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10)
 
     async def close(self, seconds: float, origin: str) -> None:
-        """Refuse connections to one origin for a while, and close what is idle there.
+        """Refuse connections to one origin for a while, and close its idle ones.
 
-        Where a request is under way, its connection is closed after the answer.
+        A connection with a request under way is closed after the answer.
         """
         number, loop = ORIGINS.index(origin), asyncio.get_running_loop()
         if self._held[number] is None:
             self._server.servers[number].close()
-            # Held, or somebody's outgoing connection might take the port before it is opened again.
+            # Held, or an outgoing connection of another process might take the port before it is opened again.
             self._held[number] = bound(self._ports[number])
         for connection in list(self._server.server_state.connections):
             if isinstance(connection, Connection) and connection.port == self._ports[number]:
@@ -69,7 +68,7 @@ class Listeners:
         reopening = loop.create_task(self._open_later(number, seconds))
         self._reopening.add(reopening)
         reopening.add_done_callback(self._reopening.discard)
-        # The connections are really gone two rounds of the loop later; only then may anyone hear of it.
+        # The connections are gone two rounds of the loop later; the caller must not continue before.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
@@ -79,7 +78,7 @@ class Listeners:
             await self._open(number)
 
     async def open(self) -> None:
-        """Listen again wherever nothing listens."""
+        """Reopen every closed listener."""
         for number in range(len(ORIGINS)):
             await self._open(number)
 
@@ -95,8 +94,8 @@ class Listeners:
         create = asyncio.get_running_loop().create_server
         self._server.servers[number] = await create(protocol, sock=held, backlog=BACKLOG)
 
-    def let_go(self) -> None:
-        """Give up the ports of closed listeners."""
+    def release(self) -> None:
+        """Release the ports of closed listeners."""
         for held in self._held:
             if held is not None:
                 held.close()

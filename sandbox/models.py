@@ -1,7 +1,6 @@
-"""What the stand-in serves: the two Kontext models, their parameters, prices and picture sizes.
+"""The two Kontext models: parameters, prices and picture sizes, from the published model pages.
 
-This table is written from the published model pages and shares nothing with the client's own table, so that
-a mistake in one of them shows against the other.
+It shares nothing with the client's own table, so that a mistake in one shows against the other.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ SELECTS: dict[str, tuple[str, ...]] = {
     "enableTranslation": ("true", "false"),
     "promptUpsampling": ("false", "true"),
 }
-"""Select parameters and their options, the default first. All are strings, the truth values too."""
+"""Select parameters and their options, the default first. All are strings, booleans too."""
 
 SAFETY_TOLERANCE = (0, 6)
 SAFETY_TOLERANCE_DEFAULT = 2
@@ -54,7 +53,7 @@ MODELS = {
 
 
 def picture_size(ratio: str, megapixels: float) -> tuple[int, int]:
-    """Width and height for an aspect ratio, multiples of 16; 1.0 megapixels gives the usual Kontext sizes."""
+    """Return width and height in pixels, multiples of 16; 1.0 megapixels gives the usual Kontext sizes."""
     width, height = _ONE_MEGAPIXEL_SIZES[ratio]
     scale = sqrt(megapixels)
     return max(16, round(width * scale / 16) * 16), max(16, round(height * scale / 16) * 16)
@@ -81,7 +80,7 @@ def _parameters() -> list[dict[str, Any]]:
 
 
 def listing() -> dict[str, Any]:
-    """The answer of ``GET /api/v1/models``."""
+    """Return the answer of ``GET /api/v1/models``."""
     return {"object": "list", "data": [_listed(model) for model in MODELS.values()]}
 
 

@@ -1,20 +1,17 @@
-"""The pictures: honest, visible, and the same for the same order.
+"""The pictures: the same order gives the same picture.
 
-An edit is the reference in two colours that come from the prompt, framed, with the prompt and the word SANDBOX
-drawn in, so that a person sees at once that the reference arrived and that no model was at work. A picture from
-text alone is a gradient with shapes, all of it drawn from the prompt. Nothing depends on time or chance.
+An edit is the reference in two colours that come from the prompt, framed, with the prompt and the word SANDBOX drawn
+in, to show that the reference arrived and that no model was used. A picture from text alone is a gradient with circles.
 """
 
 from __future__ import annotations
 
 import colorsys
 import textwrap
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from hashlib import sha256
+from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from random import Random
 
@@ -22,16 +19,15 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .models import picture_size
 
-_REMEMBERED = 128
 Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class PictureOrder:
-    """All that a picture depends on.
+    """Everything that a picture depends on.
 
-    ``reference`` is the uploaded file, with its SHA-256 (None: text alone), ``take`` tells several equal orders apart,
-    ``index`` the pictures of one order.
+    ``reference`` is the uploaded file (None: text alone), ``take`` tells equal orders apart, ``index`` the pictures of
+    one order.
     """
 
     model: str
@@ -40,27 +36,17 @@ class PictureOrder:
     format: str
     watermark: str
     reference: bytes | None
-    reference_hash: str | None
     take: int
     index: int
     megapixels: float
 
-    @property
-    def identity(self) -> str:
-        """A hash over everything."""
-        words = (*self._words(), self.ratio, self.format, self.watermark, self.reference_hash)
-        return sha256(repr(words).encode()).hexdigest()
-
     def colours(self) -> Random:
-        """A source of numbers that only this order's words decide."""
-        return Random(repr(self._words()))
-
-    def _words(self) -> tuple[object, ...]:
-        return self.model, self.prompt, self.take, self.index, self.megapixels
+        """A random generator seeded by the order without reference, ratio, format and watermark."""
+        return Random(repr((self.model, self.prompt, self.take, self.index, self.megapixels)))
 
 
 def render(order: PictureOrder) -> bytes:
-    """The finished picture as PNG or JPEG bytes."""
+    """Return the picture as PNG or JPEG bytes."""
     size = picture_size(order.ratio, order.megapixels)
     colours = order.colours()
     hue = colours.random()
@@ -75,7 +61,7 @@ def render(order: PictureOrder) -> bytes:
 
 
 def is_readable(data: bytes) -> bool:
-    """Whether the bytes open as a picture (the header and, where the format has them, checksums)."""
+    """Whether the bytes open as an image (header, and checksums where the format has them)."""
     try:
         with Image.open(BytesIO(data)) as picture:
             picture.verify()
@@ -90,14 +76,14 @@ def _colour(hue: float, saturation: float, value: float) -> Colour:
 
 
 def _two_colours(grey: Image.Image, hue: float) -> Image.Image:
-    """A grey picture in a dark tone, a full one and a light one of its opposite."""
+    """Colour a grey picture: dark, full, and light in the opposite hue."""
     return ImageOps.colorize(
         grey, _colour(hue, 0.8, 0.18), _colour(hue + 0.45, 0.2, 1.0), mid=_colour(hue + 0.06, 0.65, 0.72)
     )
 
 
 def _from_reference(order: PictureOrder, size: tuple[int, int], hue: float) -> Image.Image:
-    """The reference, cut to the size from its middle, in two colours with a breath of its own."""
+    """The centre of the reference in two colours, with a quarter of its own."""
     with Image.open(BytesIO(order.reference or b"")) as opened:
         upright = ImageOps.exif_transpose(opened)
         if upright.has_transparency_data:
@@ -150,36 +136,27 @@ def _draw_words(canvas: Image.Image, order: PictureOrder, hue: float) -> None:
 
 
 def _wrapped(prompt: str, columns: float) -> Iterator[str]:
-    """The prompt on at most three lines."""
+    """Wrap the prompt on at most three lines."""
     plain = _on_one_line(prompt[:600])
     yield from textwrap.wrap(plain, max(8, int(columns)), max_lines=3, placeholder=" ...")
 
 
 def _on_one_line(text: str) -> str:
-    """The text with spaces for what the font cannot hold on one line of text."""
+    """Replace unprintable characters, line breaks among them, by spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-@dataclass
 class Gallery:
-    """Makes pictures in threads, each once while it is remembered."""
+    """Draws pictures in threads and keeps the last 128."""
 
-    _workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "sandbox-pictures"))
-    _made: OrderedDict[str, Future[bytes]] = field(default_factory=OrderedDict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self._workers = ThreadPoolExecutor(2, "sandbox-pictures")
+        self._drawn = lru_cache(maxsize=128)(lambda order: self._workers.submit(render, order))
 
     def picture(self, order: PictureOrder) -> Future[bytes]:
-        """The picture of an order, made in a thread when it is asked for the first time."""
-        identity = order.identity
-        with self._lock:
-            found = self._made.get(identity)
-            if found is None:
-                found = self._made[identity] = self._workers.submit(render, order)
-            self._made.move_to_end(identity)
-            while len(self._made) > _REMEMBERED:
-                self._made.popitem(last=False)
-            return found
+        """Return the picture of an order, drawn in a thread at the first call."""
+        return self._drawn(order)
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         self._workers.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The records of the account book: what an account, a key, an upload and a task are."""
+"""The records: key, account, upload, task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Key:
 
 @dataclass
 class Account:
-    """A wallet. ``credits`` is what is free: what running tasks hold is ``reserved``."""
+    """One account: ``credits`` are free, ``reserved`` are held by running tasks."""
 
     name: str
     credits: int
@@ -39,24 +39,23 @@ class Account:
 
 @dataclass
 class Upload:
-    """One uploaded file, with its bytes and their SHA-256; ``readable`` says whether they open as a picture."""
+    """One uploaded file; ``sha256`` is the SHA-256 of its bytes, ``readable`` whether an image opens."""
 
     id: str
     account: str
     url: str
     request: UploadRequest
     created_at: float
-    content_hash: str
+    sha256: str
     alive: bool = True
     readable: bool = True
     token_spelling: str | None = None
     token: str | None = None
-    reads: int = 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a task will go: decided when it is accepted."""
+    """How a task will end, decided when it is accepted."""
 
     latency: float
     fails: bool = False
@@ -94,7 +93,7 @@ class Task:
         return self.created_at + self.plan.latency
 
     def status(self, now: float) -> str:
-        """The status word at a moment: a quarter of the time queued, then processing, then the end."""
+        """Return the status at a moment: queued for a quarter of the latency, then processing, then the end."""
         if now <= self.created_at:
             return "queued"
         if now >= self.finish_at:
@@ -102,6 +101,6 @@ class Task:
         return "queued" if now < self.created_at + self.plan.latency / 4 else "processing"
 
     def changed_at(self, now: float) -> float:
-        """When the status last changed."""
+        """Return when the status last changed."""
         starts = {"queued": self.created_at, "processing": self.created_at + self.plan.latency / 4}
         return starts.get(self.status(now), self.finish_at)

@@ -1,4 +1,4 @@
-"""One sandbox: its book, its traffic, its faults and its pictures, and what they do together."""
+"""The state of one sandbox: accounts, request log, faults and pictures."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from datetime import datetime, timezone
 from hashlib import sha256
 from typing import Any
 
-from .book import Book
+from .accounts import Accounts
 from .contract import Refusal
-from .faults import Fault, FaultDesk
+from .faults import Fault, Faults
 from .listeners import Listeners
 from .pictures import Gallery, PictureOrder
 from .records import Task, Upload
+from .request_log import RequestLog
 from .settings import Settings
-from .traffic import Traffic
 
 
 def timestamp(moment: float) -> str:
-    """ISO 8601 in UTC with milliseconds, as the service writes times."""
+    """Format a time as the service does: ISO 8601 in UTC with milliseconds."""
     text = datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
 
 def shaping(faults: Mapping[str, Fault]) -> dict[str, Any]:
-    """What faults decide about the plan of the accepted task."""
+    """Return the parts of an accepted task's plan that faults set."""
     plan: dict[str, Any] = {}
     if "fail_task" in faults:
         fault = faults["fail_task"]
@@ -45,16 +45,16 @@ def shaping(faults: Mapping[str, Fault]) -> dict[str, Any]:
 
 @dataclass
 class Service:
-    """The state behind both origins; ``settings`` has the real ports."""
+    """The state behind both origins; ``settings`` holds the ports in use."""
 
     settings: Settings
     listeners: Listeners
-    faults: FaultDesk = field(default_factory=FaultDesk)
+    faults: Faults = field(default_factory=Faults)
     gallery: Gallery = field(default_factory=Gallery)
-    traffic: Traffic = field(default_factory=Traffic)
+    log: RequestLog = field(default_factory=RequestLog)
 
     def __post_init__(self) -> None:
-        self.book = Book(self.settings)
+        self.accounts = Accounts(self.settings)
         self._secret = secrets.token_bytes(32)
         self.advertised: str | None = None
 
@@ -65,17 +65,17 @@ class Service:
 
     @property
     def results_url(self) -> str:
-        """The second origin, where uploads and results are, as clients are told it."""
+        """The second origin, with uploads and results, as clients are told it."""
         return self.advertised or f"http://127.0.0.1:{self.settings.results_port}"
 
     def reset(self) -> None:
-        """Begin again with the opening accounts, no tasks, no uploads and an empty log."""
-        self.book = Book(self.settings)
-        self.traffic = Traffic()
+        """Return to the opening accounts, no tasks, no uploads and an empty log."""
+        self.accounts = Accounts(self.settings)
+        self.log = RequestLog()
         self.advertised = None
 
     def generation(self, task: Task, now: float) -> dict[str, Any]:
-        """A task as both generation endpoints show it: nine keys, as at a moment."""
+        """Return a task as both generation endpoints show it at a moment: nine keys."""
         status = task.status(now)
         result, error = None, None
         if status == "succeeded":
@@ -96,7 +96,7 @@ class Service:
         }
 
     def file(self, upload: Upload) -> dict[str, Any]:
-        """An upload as both file endpoints show it."""
+        """Return an upload as both file endpoints show it."""
         shown = {
             "id": upload.id,
             "object": "file",
@@ -115,7 +115,7 @@ class Service:
         return shown
 
     def result_urls(self, task: Task) -> list[str]:
-        """The signed URLs of a finished task's pictures, as they are at present."""
+        """Return the current signed URLs of a finished task's pictures."""
         return [self._result_url(task, index) for index in range(task.plan.results)]
 
     def _result_url(self, task: Task, index: int) -> str:
@@ -130,8 +130,8 @@ class Service:
         return hmac.new(self._secret, text, sha256).hexdigest()
 
     def result_task(self, task_id: str, index: int, query: dict[str, str]) -> Task:
-        """The task of a result URL; `Refusal` when the URL is wrong, has expired, or the picture is gone."""
-        task = self.book.tasks.get(task_id)
+        """Return the task of a result URL; `Refusal` if the URL is wrong or expired, or the picture gone."""
+        task = self.accounts.tasks.get(task_id)
         try:
             generation, expires = int(query["generation"]), int(query["expires"])
             signed = self._signature(task_id, index, generation, expires)
@@ -141,13 +141,12 @@ class Service:
         if task is None or task.dropped or not right or time.time() < task.finish_at:
             raise Refusal(403, "signature", "The signature of this sandbox URL is wrong.")
         if task.gone or generation != task.generation or time.time() >= expires:
-            raise Refusal(
-                task.expired_status or self.settings.expired_status, "expired", "This sandbox URL is over."
-            )
+            status = task.expired_status or self.settings.expired_status
+            raise Refusal(status, "expired", "This sandbox URL has expired.")
         return task
 
     def picture(self, task: Task, index: int) -> Future[bytes]:
-        """The bytes of one result of a task, made in a thread at the first call."""
+        """Return the bytes of one result, drawn in a thread at the first call."""
         return self.gallery.picture(
             PictureOrder(
                 model=task.request.model,
@@ -156,7 +155,6 @@ class Service:
                 format=task.request.option("outputFormat"),
                 watermark=str(task.request.params.get("watermark", "")),
                 reference=task.upload.request.data if task.upload is not None else None,
-                reference_hash=task.upload.content_hash if task.upload is not None else None,
                 take=task.take,
                 index=index,
                 megapixels=self.settings.megapixels,

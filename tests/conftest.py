@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Fixtures that are one expensive process, with the marker of tests that ask for them. Tests of one folder that share
-# such a process go to one worker of xdist, so that few of them run at once.
+# Fixtures that are one expensive process, with the marker of tests that ask for them. Tests that share such a
+# process go to one worker of xdist, so that it starts once.
 _SHARED = {"comfyui": "comfy", "browser": "browser"}
 
 
@@ -43,6 +43,7 @@ class _RootIsNoPackage:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run the slow tests too")
+    parser.addoption("--by-hand", action="store_true", help="with --full: also what takes tens of minutes")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,9 +57,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker in shared:
             item.add_marker(getattr(pytest.mark, marker))
         if shared and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}-{shared[-1]}"))
-        if item.get_closest_marker("slow") and not config.getoption("--full"):
-            item.add_marker(pytest.mark.skip(reason="slow: runs with --full"))
+            item.add_marker(pytest.mark.xdist_group(shared[-1]))
+        for marker, option in (("slow", "--full"), ("by_hand", "--by-hand")):
+            if item.get_closest_marker(marker) and not config.getoption(option):
+                item.add_marker(pytest.mark.skip(reason=f"{marker}: runs with {option}"))
 
 
 @pytest.hookimpl

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from support.comfy import RivyaComfyUI
     from support.service import Watched
 
-RENDERERS = ("litegraph", "nodes2")
+RENDERERS = ("litegraph", pytest.param("nodes2", marks=pytest.mark.slow))
 
 
 @pytest.fixture(params=RENDERERS)

@@ -1,4 +1,7 @@
-"""What can be wrong, and what a person is told: errors in a real ComfyUI, and what they cost."""
+"""What can be wrong, and what a person is told in a real ComfyUI: one case of each kind.
+
+The other cases: ``tests/nodes/test_bad_input.py``, ``tests/library/test_bad_answers.py``.
+"""
 
 from __future__ import annotations
 
@@ -41,21 +44,16 @@ def test_without_a_key_one_error_names_both_places_before_anything_is_sent(
     assert not service.requests()
 
 
-@pytest.mark.parametrize("around", ["  {}", "{}\n", "\r\n {} \t\r\n"])
-def test_a_key_with_spaces_and_line_ends_around_it_works(
-    comfy: RivyaComfyUI, service: Watched, around: str
-) -> None:
-    comfy.configure(api_key=around.format(service.key), base_url=service.url)
+def test_a_key_with_spaces_and_line_ends_around_it_works(comfy: RivyaComfyUI, service: Watched) -> None:
+    comfy.configure(api_key=f"\r\n {service.key} \t\r\n", base_url=service.url)
     finished = comfy.run(edit_graph(None))
     assert finished.succeeded, finished.explain()
 
 
-@pytest.mark.parametrize("inside", ["\n", "\u00e9", "\u200b", " ", "\x00"])
 def test_a_key_that_cannot_be_in_a_header_is_refused_by_name_and_never_shown(
-    comfy: RivyaComfyUI, service: Watched, inside: str
+    comfy: RivyaComfyUI, service: Watched
 ) -> None:
-    key = f"rvya_sk_se{inside}cret"
-    comfy.configure(api_key=key, base_url=service.url)
+    comfy.configure(api_key="rvya_sk_se\ncret", base_url=service.url)
     finished = comfy.run(edit_graph(None))
     assert finished.error is not None
     assert finished.error["exception_type"].endswith("ConfigurationError")
@@ -66,12 +64,11 @@ def test_a_key_that_cannot_be_in_a_header_is_refused_by_name_and_never_shown(
     assert not service.requests()
 
 
-@pytest.mark.parametrize("prompt", ["", "   ", " \n\t "])
 def test_a_blank_prompt_is_refused_on_the_node_when_the_graph_is_queued(
-    comfy: RivyaComfyUI, service: Watched, prompt: str
+    comfy: RivyaComfyUI, service: Watched
 ) -> None:
     with pytest.raises(PromptRefused) as refusal:
-        comfy.queue(edit_graph(None, prompt=prompt))
+        comfy.queue(edit_graph(None, prompt=" \n\t "))
     (problem,) = refusal.value.errors["edit"]["errors"]
     assert "prompt" in problem["details"]
     assert "blank" in problem["details"]
@@ -86,15 +83,7 @@ def test_a_blank_prompt_over_a_link_is_refused_before_anything_is_sent(
     assert not service.requests()
 
 
-@pytest.mark.parametrize(
-    "name, value",
-    [
-        ("model", "flux-2-pro"),
-        ("aspect_ratio", "2:1"),
-        ("output_format", "webp"),
-        ("watermark", "\ud800"),
-    ],
-)
+@pytest.mark.parametrize("name, value", [("model", "flux-2-pro"), ("watermark", "\ud800")])
 def test_a_parameter_outside_the_table_is_named_before_anything_is_sent(
     comfy: RivyaComfyUI, service: Watched, name: str, value: str
 ) -> None:
@@ -110,10 +99,7 @@ def test_a_parameter_outside_the_table_is_named_before_anything_is_sent(
     assert not service.requests()
 
 
-@pytest.mark.parametrize(
-    "inputs",
-    [{"safety_tolerance": 7}, {"safety_tolerance": -1}, {"safety_tolerance": "high"}],
-)
+@pytest.mark.parametrize("inputs", [{"safety_tolerance": 7}, {"safety_tolerance": "high"}])
 def test_a_number_out_of_range_is_refused_when_the_graph_is_queued(
     comfy: RivyaComfyUI, service: Watched, inputs: dict[str, Any]
 ) -> None:
@@ -122,17 +108,7 @@ def test_a_number_out_of_range_is_refused_when_the_graph_is_queued(
     assert "params" in refusal.value.errors
 
 
-@pytest.mark.parametrize(
-    "inputs",
-    [
-        {"seed": -1},
-        {"seed": 2**31},
-        {"variations": 0},
-        {"variations": 17},
-        {"timeout_s": 29},
-        {"on_failure": 7},
-    ],
-)
+@pytest.mark.parametrize("inputs", [{"variations": 17}, {"on_failure": 7}])
 def test_a_setting_out_of_range_never_reaches_the_service(
     comfy: RivyaComfyUI, service: Watched, inputs: dict[str, Any]
 ) -> None:
@@ -146,21 +122,10 @@ def test_a_setting_out_of_range_never_reaches_the_service(
     assert not service.requests()
 
 
-@pytest.mark.parametrize(
-    "base_url",
-    [
-        "http://rivya.example",
-        "ftp://127.0.0.1",
-        "//rivya.ai",
-        "rivya.ai",
-        "https://user:word@rivya.ai",
-        "https://",
-    ],
-)
 def test_a_base_url_that_is_neither_https_nor_loopback_is_refused(
-    comfy: RivyaComfyUI, service: Watched, base_url: str
+    comfy: RivyaComfyUI, service: Watched
 ) -> None:
-    comfy.configure(api_key=service.key, base_url=base_url)
+    comfy.configure(api_key=service.key, base_url="http://user:word@rivya.example")
     text = refused(comfy, edit_graph(None), "ConfigurationError")
     assert "base URL" in text
     assert "user:word" not in text
@@ -202,18 +167,11 @@ def test_a_task_that_failed_without_charge_is_ordered_again_by_the_next_run(
 @pytest.mark.parametrize(
     "status, code, kind, sentence",
     [
-        (400, "validation_failed", "ValidationError", "Correct"),
-        (401, "api_key_invalid", "AuthenticationError", "RIVYA_API_KEY"),
         (401, "api_key_expired", "AuthenticationError", "RIVYA_API_KEY"),
         (402, "insufficient_credits", "InsufficientCreditsError", "Top up"),
-        (403, "api_scope_denied", "PermissionDeniedError", "scopes"),
-        (404, "not_found", "NotFoundError", "account"),
-        (429, "rate_limited", "RateLimitError", "RIVYA_MAX_CONCURRENCY"),
-        (503, "public_api_disabled", "ServiceUnavailableError", "later"),
-        (418, "teapot", "ApiError", "request id"),
     ],
 )
-def test_each_refusal_has_a_sentence_of_its_own_and_costs_nothing(
+def test_a_refusal_has_a_sentence_of_its_own_and_costs_nothing(
     comfy: RivyaComfyUI, service: Watched, status: int, code: str, kind: str, sentence: str
 ) -> None:
     impatient(comfy, service)
@@ -231,13 +189,12 @@ def test_each_refusal_has_a_sentence_of_its_own_and_costs_nothing(
     assert "Payment Required" not in text
 
 
-@pytest.mark.parametrize("status", [408, 500, 502, 504])
 def test_trouble_that_stays_leaves_open_what_was_done_and_the_next_run_pays_once(
-    comfy: RivyaComfyUI, service: Watched, status: int
+    comfy: RivyaComfyUI, service: Watched
 ) -> None:
     impatient(comfy, service)
     # The order is carried out, and only the answer is trouble: nobody but the service can know.
-    service.fault("create", "status", status=status, code="internal", when="after", times=None)
+    service.fault("create", "status", status=502, code="internal", when="after", times=None)
     graph = edit_graph(None)
     text = refused(comfy, graph, "ServiceUnavailableError")
     assert "not known" in text
@@ -246,13 +203,6 @@ def test_trouble_that_stays_leaves_open_what_was_done_and_the_next_run_pays_once
     again = comfy.run(graph)
     assert again.succeeded, again.explain()
     assert service.charges() == [4]
-
-
-@pytest.mark.parametrize("status", [400, 401, 402, 403, 404])
-def test_a_final_refusal_is_sent_once(comfy: RivyaComfyUI, service: Watched, status: int) -> None:
-    service.fault("create", "status", status=status, times=None)
-    assert comfy.run(edit_graph(None)).error is not None
-    assert len(service.requests("create")) == 1
 
 
 def test_a_conflict_is_a_safe_stop(comfy: RivyaComfyUI, service: Watched) -> None:
@@ -267,11 +217,8 @@ def test_a_conflict_is_a_safe_stop(comfy: RivyaComfyUI, service: Watched) -> Non
     assert service.charges() == []
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
-def test_trouble_that_passes_is_not_noticed(comfy: RivyaComfyUI, service: Watched, status: int) -> None:
-    service.fault(
-        "create", "status", status=status, times=2, headers={"Retry-After": "1"} if status == 429 else {}
-    )
+def test_trouble_that_passes_is_not_noticed(comfy: RivyaComfyUI, service: Watched) -> None:
+    service.fault("create", "status", status=503, times=2)
     finished = comfy.run(edit_graph(None))
     assert finished.succeeded, finished.explain()
     assert len({request["idempotency_key"] for request in service.requests("create")}) == 1
@@ -279,12 +226,11 @@ def test_trouble_that_passes_is_not_noticed(comfy: RivyaComfyUI, service: Watche
     assert service.charges() == [4]
 
 
-@pytest.mark.parametrize("sample", ["malformed", "shape", "empty_object", "text", "html", "empty", "half"])
 def test_an_unusable_answer_to_an_order_never_leads_to_a_second_one(
-    comfy: RivyaComfyUI, service: Watched, sample: str
+    comfy: RivyaComfyUI, service: Watched
 ) -> None:
     impatient(comfy, service)
-    service.fault("create", "body", sample=sample, times=None)
+    service.fault("create", "body", sample="malformed", times=None)
     graph = edit_graph(None)
     first = comfy.run(graph)
     assert first.error is not None
@@ -296,24 +242,11 @@ def test_an_unusable_answer_to_an_order_never_leads_to_a_second_one(
     assert service.charges() == [4]
 
 
-@pytest.mark.parametrize("missing", ["id", "status"])
-def test_an_answer_without_what_is_needed_is_quoted(
-    comfy: RivyaComfyUI, service: Watched, missing: str
-) -> None:
-    impatient(comfy, service)
-    service.fault("create", "patch", drop=[missing], values={"model": "quoted-model"}, times=None)
-    finished = comfy.run(edit_graph(None))
-    assert finished.error is not None
-    assert "quoted-model" in finished.error["exception_message"]
-    assert len(finished.error["exception_message"]) < 1500
-
-
-@pytest.mark.parametrize("sample", ["text", "html", "empty", "half"])
 def test_a_result_that_is_no_picture_is_an_error_and_stays_collectable(
-    comfy: RivyaComfyUI, service: Watched, sample: str
+    comfy: RivyaComfyUI, service: Watched
 ) -> None:
     impatient(comfy, service)
-    service.fault("result", "body", sample=sample, times=None)
+    service.fault("result", "body", sample="html", times=None)
     graph = edit_graph(None)
     finished = comfy.run(graph)
     assert finished.error is not None

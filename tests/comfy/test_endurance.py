@@ -11,7 +11,7 @@ import pytest
 import sandbox
 from support.comfy import Graph, RivyaComfyUI, edit_graph, new_seed
 
-pytestmark = [pytest.mark.comfy, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.comfy, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def look_only(seed: int, number: int) -> Graph:
@@ -33,7 +33,9 @@ def left_behind(process: psutil.Process, api_port: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("prompts", "every"), [(60, 6), pytest.param(1000, 10, marks=pytest.mark.slow)], ids=["short", "thousand"]
+    ("prompts", "every"),
+    [(60, 6), pytest.param(1000, 10, marks=pytest.mark.by_hand)],
+    ids=["short", "thousand"],
 )
 def test_prompts_in_a_row_leave_no_threads_sockets_or_memory(
     start_comfyui: Callable[..., RivyaComfyUI], prompts: int, every: int

@@ -38,16 +38,18 @@ MOMENTS = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.comfy
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("rounds", [1, pytest.param(9, marks=pytest.mark.by_hand)])
 def test_a_killed_comfyui_pays_once_and_delivers_when_its_graph_runs_again(
-    start_comfyui: Callable[..., RivyaComfyUI], service: Watched, request: pytest.FixtureRequest
+    start_comfyui: Callable[..., RivyaComfyUI], service: Watched, rounds: int
 ) -> None:
     comfy = start_comfyui()
     comfy.configure(api_key=service.key, base_url=service.url)
     paid = 0
-    full = request.config.getoption("--full")
-    for _ in range(10 if full else 1):
-        for moment in list(MOMENTS.values())[: None if full else 2]:  # a start takes long
+    for _ in range(rounds):
+        for moment in MOMENTS.values():
             graph = edit_graph(comfy.put_image(random_picture()), variations=moment.orders)
             entries = service.book()["requests"]
             earlier = sum(entry["endpoint"] == moment.seen["endpoint"] for entry in entries)

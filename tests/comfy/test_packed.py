@@ -1,4 +1,7 @@
-"""The archive that the registry hands out, installed into a ComfyUI of its own."""
+"""The archive that the registry hands out, installed into a ComfyUI of its own.
+
+That it holds every module that its modules import is checked in ``tests/structure/test_archive.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from support.archive import pack
 from support.comfy import RivyaComfyUI, edit_graph, random_picture
 from support.service import Watched
@@ -14,6 +19,7 @@ from support.service import Watched
 NAME = "rivya-nodes"  # the folder is named after the project
 
 
+@pytest.mark.slow
 def test_the_packed_archive_edits_a_picture_in_a_fresh_comfyui(
     tmp_path: Path, start_comfyui: Callable[..., RivyaComfyUI], service: Watched
 ) -> None:

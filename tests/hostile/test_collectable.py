@@ -17,8 +17,10 @@ from hostile.host import Answer, always, endless, reply, reset, serving
 from network.clients import everything_about
 from rivya import client
 from rivya.config import Config
+from rivya.engine import engine
 from rivya.errors import Charged, RivyaError
 from rivya.secret import Secret
+from support.quick import QuickAccount
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -51,6 +53,11 @@ def town() -> Iterator[Town]:
     lived_in = Town()
     yield lived_in
     lived_in.close()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "Account", QuickAccount)
 
 
 @pytest.fixture

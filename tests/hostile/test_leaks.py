@@ -1,4 +1,7 @@
-"""The key and what signs a result are planted, every node is run through success and failure, and all is searched."""
+"""The key and what signs a result are planted, every node is run through success and failure, and all is searched.
+
+The library alone is searched in ``tests/library/test_leaks.py``.
+"""
 
 from __future__ import annotations
 
@@ -109,9 +112,10 @@ def run_everything(comfy: RivyaComfyUI, service: Any) -> dict[str, int]:
     return ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "level, place",
-    [("DEBUG", "environment"), pytest.param("INFO", "config.json", marks=pytest.mark.slow)],
+    [("DEBUG", "environment"), ("INFO", "config.json")],
 )
 def test_neither_the_key_nor_what_signs_a_result_is_found_anywhere(
     level: str, place: str, service: Any, start_comfyui: Callable[..., RivyaComfyUI], tmp_path: Path

@@ -1,4 +1,4 @@
-"""The command line, in a process of its own."""
+"""The command line: a few cases in a process of its own, the others by a call of its main function."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from library.client import Client, png
+from rivya import cli
+from rivya.engine import engine
 from support.sources import ROOT
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -30,18 +32,50 @@ def environment(client: Client) -> dict[str, str]:
 
 
 @pytest.fixture
-def shell(client: Client, tmp_path: Path) -> Run:
-    """Runs ``python -m rivya`` in an empty folder, for an account whose orders are known to be quick."""
+def work(client: Client, tmp_path: Path) -> Path:
+    """An empty folder to work in, for an account whose orders are known to be quick."""
     client.run(*[client.order("what is learned from", seed=seed) for seed in range(6)])
     client.engine.delivered([ticket.result() for ticket in _all(client)]).result(10)
     folder = tmp_path / "work"
     folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def shell(
+    client: Client, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Runs the command line as a process would: with an engine of its own, which ends with it."""
+
+    def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as changed:
+            for name, value in {**environment(client), **changes}.items():
+                changed.setenv(name, value)
+            changed.chdir(work)
+            changed.setattr(engine, "_shared", None)
+            capsys.readouterr()
+            try:
+                status = cli.main(arguments)
+            except SystemExit as end:
+                status = int(end.code or 0)
+            for state in engine._shared._states.values() if engine._shared else ():
+                state.ledger.close()
+                state.holder.close()
+            told = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, status, told.out, told.err)
+
+    return run
+
+
+@pytest.fixture
+def process(client: Client, work: Path) -> Run:
+    """Runs ``python -m rivya``."""
 
     def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "rivya", *arguments],
             env={**environment(client), **changes},
-            cwd=folder,
+            cwd=work,
             capture_output=True,
             text=True,
             timeout=60,
@@ -54,15 +88,15 @@ def _all(client: Client) -> list[Any]:
     return client.tickets(*[client.order("what is learned from", seed=seed) for seed in range(6)])
 
 
-def test_a_picture_is_edited_and_its_cost_told(shell: Run, service: Any, tmp_path: Path) -> None:
+def test_a_picture_is_edited_and_its_cost_told(process: Run, service: Any, tmp_path: Path) -> None:
     folder = tmp_path / "work"
     (folder / "photo.png").write_bytes(png(1))
-    done = shell("edit", "photo.png", "make it night", "--seed", "7")
+    done = process("edit", "photo.png", "make it night", "--seed", "7")
     assert done.returncode == 0, done.stderr
     task = service.tasks()[-1]
     assert f"photo-7-0.jpg  (new, 4 credits, task {task['id']})" in done.stdout
     assert (folder / "photo-7-0.jpg").read_bytes() == service.picture(task["id"])
-    again = shell("edit", "photo.png", "make it night", "--seed", "7", "-o", "night.jpg")
+    again = process("edit", "photo.png", "make it night", "--seed", "7", "-o", "night.jpg")
     assert "night.jpg  (stored, 0 credits" in again.stdout
     assert (folder / "night.jpg").read_bytes() == (folder / "photo-7-0.jpg").read_bytes()
 
@@ -125,8 +159,8 @@ def test_what_cannot_be_done_is_one_readable_text(
     assert len(service.requests()) == before
 
 
-def test_without_a_key_the_error_says_where_to_put_one(shell: Run) -> None:
-    done = shell("credits", RIVYA_API_KEY="")
+def test_without_a_key_the_error_says_where_to_put_one(process: Run) -> None:
+    done = process("credits", RIVYA_API_KEY="")
     assert done.returncode == 1
     assert "RIVYA_API_KEY" in done.stderr
     assert "config.json" in done.stderr
@@ -177,10 +211,10 @@ def test_an_empty_ledger_lists_nothing(shell: Run, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_ctrl_c_ends_it_at_once_and_the_same_command_resumes(
-    shell: Run, client: Client, service: Any, tmp_path: Path
+    process: Run, client: Client, service: Any, tmp_path: Path
 ) -> None:
     service.fault("create", "latency", seconds=60)
-    process = subprocess.Popen(
+    begun = subprocess.Popen(
         [sys.executable, "-m", "rivya", "edit", "--text", "a quiet harbour"],
         env=environment(client),
         cwd=tmp_path / "work",
@@ -190,13 +224,13 @@ def test_ctrl_c_ends_it_at_once_and_the_same_command_resumes(
     )
     service.wait("create", count=7)
     service.wait("status", count=7)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=10)
-    assert process.returncode == 130
+    begun.send_signal(signal.SIGINT)
+    _, errors = begun.communicate(timeout=10)
+    assert begun.returncode == 130
     assert "resumes" in errors
     assert "Traceback" not in errors
     service.finish_tasks()
-    again = shell("edit", "--text", "a quiet harbour")
+    again = process("edit", "--text", "a quiet harbour")
     assert "(resumed, 0 credits" in again.stdout
     assert len(service.tasks()) == 7
 

@@ -21,10 +21,15 @@ from benchmarks.pace import (
 FAMILIES = families(600)
 
 
-@pytest.mark.parametrize("telling", TELLING)
+LONG = [pytest.param(telling, 600, marks=pytest.mark.slow) for telling in TELLING]
+
+
+@pytest.mark.parametrize("telling, count", [("timestamps", 300), ("none", 300), *LONG])
 @pytest.mark.parametrize("family", list(FAMILIES))
-def test_it_notices_sooner_with_no_more_questions_than_the_advice(family: str, telling: str) -> None:
-    durations = FAMILIES[family]
+def test_it_notices_sooner_with_no_more_questions_than_the_advice(
+    family: str, telling: str, count: int
+) -> None:
+    durations = FAMILIES[family][:count]
     advice = summarise(family, "advice", [follow(d, FIXED[DOCUMENTED]) for d in durations])
     learned = summarise(family, "learned", follow_learned(durations, telling, cold=family.startswith("cold")))
     assert learned.lag_mean_s < advice.lag_mean_s

@@ -172,7 +172,7 @@ def test_an_order_must_be_declared_as_json(client: Client) -> None:
     assert client.create(body, **{"Content-Type": "application/json; charset=utf-8"}).status_code == 201
 
 
-@pytest.mark.parametrize("path", ["/api/v1/credits", "/api/v1/models", "/api/v1/openapi.json"])
+@pytest.mark.parametrize("path", ["/api/v1/credits", "/api/v1/models"])
 def test_an_unknown_query_is_refused(client: Client, path: str) -> None:
     refused(client.get(f"{path}?verbose=1"))
 
@@ -204,7 +204,6 @@ def test_a_wrong_key_is_refused_everywhere(client: Client, header: str | None, c
     ):
         refused(answer, 401, code)
     assert client.get("/api/v1/models").status_code == 200
-    assert client.get("/api/v1/openapi.json").status_code == 200
 
 
 def test_keys_can_be_revoked_expired_and_lack_a_scope(client: Client) -> None:

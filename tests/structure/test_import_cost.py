@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from support.comfy import comfyui_folder
 from support.sources import ROOT
 
-BUDGET_S = 0.050
+pytestmark = pytest.mark.xdist_group("import")
+
+BUDGET = 1.25
+"""Processor time to load the pack, as a multiple of a million steps of a plain loop beside it (40 ms or so)."""
 
 # Loads what ComfyUI has loaded by itself when it comes to its custom nodes, then the pack as ComfyUI does.
 PROGRAM = """
@@ -38,50 +42,58 @@ async def nodes():
     return await (await module.comfy_entrypoint()).get_node_list()
 
 sys.addaudithook(hook)
-cpu, wall = time.process_time(), time.perf_counter()
-spec = importlib.util.spec_from_file_location("the/pack", pack + "/__init__.py", submodule_search_locations=[pack])
-module = importlib.util.module_from_spec(spec)
-sys.modules["the/pack"] = module
-spec.loader.exec_module(module)
-names = sorted(vars(module))
-schemas = [node.GET_SCHEMA() for node in asyncio.run(nodes())]
-cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-new = sorted(set(sys.modules) - before)
-assert len(schemas) == 5
-print("RESULT" + json.dumps({"cpu": cpu, "wall": wall, "modules": new, "events": seen, "names": names}))
+for _ in range(5):
+    loop = time.process_time()
+    sum(step for step in range(1_000_000) if step % 3)
+    loop = time.process_time() - loop
+    cpu = time.process_time()
+    spec = importlib.util.spec_from_file_location(
+        "the/pack", pack + "/__init__.py", submodule_search_locations=[pack]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["the/pack"] = module
+    spec.loader.exec_module(module)
+    names = sorted(vars(module))
+    schemas = [node.GET_SCHEMA() for node in asyncio.run(nodes())]
+    cpu = time.process_time() - cpu
+    new = sorted(set(sys.modules) - before)
+    assert len(schemas) == 5
+    print("RESULT" + json.dumps({"cpu": cpu, "loop": loop, "modules": new, "events": seen, "names": names}))
+    for name in new:  # so that the next round loads all of it again
+        del sys.modules[name]
 """
 
 
-def load_pack() -> dict[str, object]:
+def load_pack() -> list[dict[str, Any]]:
+    """Load ComfyUI once, and the pack five times beside it."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(comfyui_folder()), str(ROOT)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout.split("RESULT")[1]))
+    return [json.loads(line) for line in done.stdout.split("RESULT")[1:]]
 
 
 @pytest.fixture(scope="module")
-def loads() -> list[dict[str, object]]:
-    return [load_pack() for _ in range(3)]
+def loads() -> list[dict[str, Any]]:
+    return load_pack()
 
 
-def test_the_pack_loads_within_its_budget(loads: list[dict[str, object]]) -> None:
-    # The quickest of three, in processor time: what else runs on the machine is not the pack's.
-    assert min(float(str(load["cpu"])) for load in loads) < BUDGET_S
+def test_the_pack_loads_within_its_budget(loads: list[dict[str, Any]]) -> None:
+    # The quickest of five each: what else runs on the machine is not the pack's.
+    assert len(loads) == 5
+    assert min(load["cpu"] for load in loads) < BUDGET * min(load["loop"] for load in loads)
 
 
 @pytest.mark.parametrize("name", ["httpx", "httpcore", "h11", "anyio"])
-def test_what_is_heavy_is_loaded_at_first_use(loads: list[dict[str, object]], name: str) -> None:
-    assert name not in list(loads[0]["modules"])  # type: ignore[call-overload]
+def test_what_is_heavy_is_loaded_at_first_use(loads: list[dict[str, Any]], name: str) -> None:
+    assert name not in loads[0]["modules"]
 
 
-def test_loading_touches_neither_network_nor_disk(loads: list[dict[str, object]]) -> None:
+def test_loading_touches_neither_network_nor_disk(loads: list[dict[str, Any]]) -> None:
     assert loads[0]["events"] == []
 
 
-def test_comfyui_sees_an_entry_point_and_a_web_folder_and_nothing_else(
-    loads: list[dict[str, object]],
-) -> None:
-    names = {name for name in list(loads[0]["names"]) if not name.startswith("__")}  # type: ignore[call-overload]
+def test_comfyui_sees_an_entry_point_and_a_web_folder_and_nothing_else(loads: list[dict[str, Any]]) -> None:
+    names = {name for name in loads[0]["names"] if not name.startswith("__")}
     assert {"comfy_entrypoint", "WEB_DIRECTORY"} <= names
     assert names <= {"comfy_entrypoint", "WEB_DIRECTORY", "annotations", "nodes"}

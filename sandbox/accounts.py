@@ -1,8 +1,7 @@
-"""The account book: accounts, uploads, tasks and every movement of credits.
+"""Accounts, uploads, tasks and every movement of credits, in memory.
 
-Everything is in memory and guarded by one lock, so that a test may read it from another thread while the
-service runs. Tasks move on by themselves: `Book.settle` books what has become due up to now, and every method
-that looks at tasks or credits settles first. Times are seconds since the epoch (UTC).
+One lock guards everything, so that a test may read it from another thread. `Accounts.settle` books what has become due
+up to now; every method that reads tasks or credits settles first. Times are seconds since the epoch (UTC).
 """
 
 from __future__ import annotations
@@ -19,25 +18,25 @@ from typing import Any
 from .contract import OrderRequest, Refusal, UploadRequest, invalid
 from .models import MODELS
 from .records import Account, Key, Plan, Task, Upload
-from .settings import Latencies, Settings
+from .settings import Settings, latencies
 
 _KEY_STATES = {"revoked": "api_key_revoked", "expired": "api_key_expired"}
 
 
 @dataclass
 class _Held:
-    """What is known of one idempotency key: the body that it came with, and the task once there is one."""
+    """One idempotency key: the hash of its body, and the task once accepted."""
 
     body_sha256: str
     task: Task | None = None
 
 
 @dataclass
-class Book:
+class Accounts:
     """Accounts, keys, uploads, tasks, entries."""
 
     settings: Settings
-    accounts: dict[str, Account] = field(default_factory=dict)
+    by_name: dict[str, Account] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
@@ -49,16 +48,13 @@ class Book:
         self._by_url: dict[str, Upload] = {}
         self._due: list[tuple[float, str]] = []
         self._takes: Counter[str] = Counter()
-        self._latencies = Latencies(self.settings)
-        for name, (keys, free) in self.settings.opening_accounts().items():
-            self.accounts[name] = Account(name, free)
-            for key in keys:
-                self.keys[key] = Key(name)
-
-    # Who is asking
+        self._latencies = latencies(self.settings)
+        for name, spec in (self.settings.accounts or {"main": {"keys": [self.settings.key]}}).items():
+            self.by_name[name] = Account(name, int(spec.get("credits", self.settings.credits)))
+            self.keys |= {key: Key(name) for key in spec["keys"]}
 
     def account_of(self, key: str, scope: str) -> str:
-        """The name of the account that a key opens, or the refusal it gets."""
+        """Return the name of the account of an API key; `Refusal` if the key does not have this scope."""
         with self.lock:
             found = self.keys.get(key)
         if found is None:
@@ -69,27 +65,24 @@ class Book:
             raise Refusal(403, "api_scope_denied", f"The API key lacks the scope {scope}.")
         return found.account
 
-    # Uploads
-
     def add_upload(
-        self, account: str, base_url: str, request: UploadRequest, content_hash: str, readable: bool
+        self, account: str, base_url: str, request: UploadRequest, sha256: str, readable: bool
     ) -> Upload:
-        """Take a file in; its URL is on the second origin."""
+        """Store a file; its URL is on the second origin."""
         number = "file_sandbox_" + secrets.token_hex(8)
         extension = {"jpeg": "jpg"}.get(request.mime_type.split("/")[1], request.mime_type.split("/")[1])
         url = f"{base_url}/uploads/{number}/reference.{extension}"
-        upload = Upload(number, account, url, request, time.time(), content_hash, readable=readable)
+        upload = Upload(number, account, url, request, time.time(), sha256, readable=readable)
         with self.lock:
             self.uploads[number] = self._by_url[url] = upload
         return upload
 
     def upload(self, upload_id: str, account: str | None = None) -> Upload:
-        """A living upload (of one account, where named); 404 otherwise."""
+        """Return an upload (of one account, if given) that has not expired; else 404."""
         with self.lock:
             found = self.uploads.get(upload_id)
             if found is None or not self._is_alive(found) or account not in (None, found.account):
                 raise Refusal(404, "not_found", "The file does not exist in this account.")
-            found.reads += 1
             return found
 
     def _is_alive(self, upload: Upload) -> bool:
@@ -97,7 +90,7 @@ class Book:
         return upload.alive and (lifetime is None or time.time() < upload.created_at + lifetime)
 
     def _reference(self, account: str, request: OrderRequest) -> Upload | None:
-        """The upload that an order's reference item names; it must be this account's, and alive."""
+        """Return the upload that an order's reference item names: of this account, not expired."""
         item = request.reference
         if item is None:
             return None
@@ -112,32 +105,32 @@ class Book:
             raise invalid("params.referenceMediaItems[0].durationToken is not what the upload returned.")
         return upload
 
-    # Orders
-
     def claim(self, account: str, key: str, body_sha256: str) -> Task | None:
-        """Claim an idempotency key before the work; returns the task to replay, or refuses the repeat."""
+        """Claim an idempotency key before the work; returns the task to replay, or refuses the repeat with 409."""
         with self.lock:
             held = self._idempotency.get((account, key))
             if held is None:
                 self._idempotency[account, key] = _Held(body_sha256)
                 return None
             if held.body_sha256 != body_sha256:
-                raise _conflict("The Idempotency-Key was used with another body.")
+                raise Refusal(409, "idempotency_conflict", "The Idempotency-Key was used with another body.")
             if held.task is None:
-                raise _conflict("A request with this Idempotency-Key is in progress.")
+                raise Refusal(
+                    409, "idempotency_conflict", "A request with this Idempotency-Key is in progress."
+                )
             if self.settings.reject_repeats:
-                raise _conflict("The Idempotency-Key was used before.")
+                raise Refusal(409, "idempotency_conflict", "The Idempotency-Key was used before.")
             return held.task
 
     def release(self, account: str, key: str) -> None:
-        """Give a claimed key back: the order was refused."""
+        """Release a claimed key whose order was refused."""
         with self.lock:
             held = self._idempotency.get((account, key))
             if held is not None and held.task is None:
                 del self._idempotency[account, key]
 
     def forget_keys(self) -> None:
-        """Drop every idempotency key, as a service does when its replay window is over."""
+        """Drop every idempotency key."""
         with self.lock:
             self._idempotency.clear()
 
@@ -149,11 +142,11 @@ class Book:
         body_sha256: str,
         shaping: Mapping[str, Any],
     ) -> Task:
-        """Make a task and reserve its credits; ``shaping`` overrides parts of its plan."""
+        """Create a task and reserve its credits; ``shaping`` overrides parts of its plan."""
         with self.lock:
             upload = self._reference(account, request)
             self.settle()
-            wallet, price = self.accounts[account], MODELS[request.model].credits
+            wallet, price = self.by_name[account], MODELS[request.model].credits
             if self.settings.max_open is not None and wallet.open >= self.settings.max_open:
                 raise Refusal(429, "rate_limited", "Too many orders are open.", {"Retry-After": "1"})
             if wallet.credits < price:
@@ -173,24 +166,24 @@ class Book:
             return task
 
     def _take(self, account: str, request: OrderRequest, upload: Upload | None) -> int:
-        """Which of several equal orders this is (0 for the first), so that each gets a picture of its own."""
+        """Return how many equal orders came before, so that each gets a picture of its own."""
         params = sorted(
             (key, repr(value)) for key, value in request.params.items() if key != "referenceMediaItems"
         )
-        content = upload.content_hash if upload else None
+        content = upload.sha256 if upload else None
         order = repr((account, request.model, request.prompt, params, content))
         self._takes[order] += 1
         return self._takes[order] - 1
 
     def _plan(self, upload: Upload | None, shaping: Mapping[str, Any]) -> Plan:
-        latency = float(shaping.get("latency", self._latencies.next()))
+        latency = float(shaping.get("latency", next(self._latencies)))
         if upload is not None and not upload.readable:
             error = {"code": "generation_failed", "message": "The reference cannot be read."}
             return Plan(latency, fails=True, error=error)
         return Plan(latency, **{name: value for name, value in shaping.items() if name != "latency"})
 
     def task(self, task_id: str, account: str) -> Task:
-        """A task of an account; 404 otherwise."""
+        """Return a task of an account; else 404."""
         with self.lock:
             found = self.tasks.get(task_id)
             if found is None or found.dropped or found.account != account:
@@ -198,7 +191,7 @@ class Book:
             return found
 
     def noticed(self, task: Task, now: float) -> None:
-        """Note one status read, the first one that tells the end, and renew result URLs that have run out."""
+        """Count one status read, note the first that shows the end, and renew expired result URLs."""
         with self.lock:
             self.settle(now)
             task.polls += 1
@@ -212,10 +205,8 @@ class Book:
                 task.generation += 1
                 task.urls_expire_at = now + self.settings.result_lifetime
 
-    # Credits
-
     def settle(self, now: float | None = None) -> None:
-        """Charge or refund every task whose time has come."""
+        """Charge or refund every task that has ended."""
         with self.lock:
             until = time.time() if now is None else now
             while self._due and self._due[0][0] <= until:
@@ -225,7 +216,7 @@ class Book:
                     self._settle(task, moment)
 
     def finish(self, task: Task) -> None:
-        """Let a task end now, whatever its latency."""
+        """End a running task now."""
         with self.lock:
             now = time.time()
             if task.status(now) in ("queued", "processing"):
@@ -234,7 +225,7 @@ class Book:
                 self.settle()
 
     def _settle(self, task: Task, moment: float) -> None:
-        wallet = self.accounts[task.account]
+        wallet = self.by_name[task.account]
         wallet.reserved -= task.credits
         wallet.open -= 1
         task.settled = True
@@ -251,11 +242,7 @@ class Book:
         self.entries.append(entry)
 
     def credits_of(self, account: str) -> int:
-        """Free credits of an account, settled."""
+        """Return the free credits of an account."""
         with self.lock:
             self.settle()
-            return self.accounts[account].credits
-
-
-def _conflict(message: str) -> Refusal:
-    return Refusal(409, "idempotency_conflict", message)
+            return self.by_name[account].credits

@@ -5,32 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
 from dataclasses import replace
 
 import uvicorn
 
 from .app import api_app, results_app
-from .front import Front
 from .listeners import BACKLOG, Listeners, listening
+from .middleware import Middleware
+from .raw_http import Connection
 from .service import Service
 from .settings import Settings
-from .wire import Connection
 
 
 class Sandbox(uvicorn.Server):
-    """Both origins in one server. It listens at once, so that the addresses are known and hold before it runs."""
+    """Both origins in one server. It listens when made, so that its addresses are known before it runs."""
 
     def __init__(self, settings: Settings) -> None:
+        self.ready = threading.Event()
         self.sockets = [listening(settings.port), listening(settings.results_port)]
         api_port, results_port = (listener.getsockname()[1] for listener in self.sockets)
         self.listeners = Listeners(self, (api_port, results_port))
         known = replace(settings, port=api_port, results_port=results_port)
         self.service = Service(known, self.listeners)
-        front = Front(self.service, api_app(self.service), results_app(self.service))
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         super().__init__(
             uvicorn.Config(
-                front,
+                Middleware(self.service, api_app(self.service), results_app(self.service)),
                 http=Connection,
                 ws="none",
                 loop="asyncio",
@@ -45,16 +46,17 @@ class Sandbox(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to accept."""
+        """Start to accept; sets ``ready``."""
         self.listeners.loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End at once: nothing that is stalled or dripping is waited for."""
+        """End at once, without waiting for stalled or slow answers."""
         for connection in list(self.server_state.connections):
             connection.transport.abort()
         for task in list(self.server_state.tasks):
             task.cancel()
-        self.listeners.let_go()
+        self.listeners.release()
         self.service.gallery.close()
         await super().shutdown(sockets)

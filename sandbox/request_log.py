@@ -1,10 +1,9 @@
-"""The log of requests: what came, how far it got, what was answered. Tests read it and wait on it."""
+"""The request log: each request, how far it got, and its answer. Tests read it and wait on it."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,9 +14,11 @@ STAGES = ("arrived", "received", "worked", "answered")
 class Exchange:
     """One request, without its key and without the query of its URL.
 
-    ``stage`` says how far it got: arrived (headers read), received (body read), worked (the service has done what was
-    asked), answered (the last byte of the answer was handed to the system). ``fault`` is the action of the fault that
-    hit it. ``time`` is when it arrived, in seconds since the epoch.
+    Attributes:
+        time: when it arrived, in seconds since the epoch.
+        stage: arrived (headers read), received (body read), worked (the service did what was asked), or answered (the
+            last byte was handed to the system).
+        fault: the action of the fault that hit it.
     """
 
     number: int
@@ -38,13 +39,13 @@ class Exchange:
     seconds: float | None = None
 
     def reached(self, stage: str) -> bool:
-        """Whether the request has come as far as a stage."""
+        """Whether the request has reached a stage."""
         return STAGES.index(self.stage) >= STAGES.index(stage)
 
 
 @dataclass
-class Traffic:
-    """All requests to the service's endpoints, in order of arrival, and what was seen that must not be."""
+class RequestLog:
+    """All requests to the service's endpoints in order of arrival, and what a client must never send."""
 
     exchanges: list[Exchange] = field(default_factory=list)
     violations: list[dict[str, Any]] = field(default_factory=list)
@@ -52,7 +53,7 @@ class Traffic:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def add(self, **fields: Any) -> Exchange:
-        """Note a request that has arrived."""
+        """Log a request that has arrived."""
         with self.changed:
             exchange = Exchange(number=len(self.exchanges) + 1, time=time.time(), **fields)
             self.exchanges.append(exchange)
@@ -60,7 +61,7 @@ class Traffic:
             return exchange
 
     def advance(self, exchange: Exchange, stage: str, **fields: Any) -> None:
-        """Note how far a request has come."""
+        """Log that a request has reached a stage."""
         with self.changed:
             exchange.stage = stage
             for name, value in fields.items():
@@ -70,20 +71,22 @@ class Traffic:
             self.changed.notify_all()
 
     def violation(self, exchange: Exchange, text: str) -> None:
-        """Note something that a client must never do."""
+        """Log something that a client must never do."""
         with self.changed:
             self.violations.append({"time": time.time(), "request": exchange.number, "text": text})
 
-    def wait(self, wanted: Callable[[Exchange], bool], count: int, timeout: float) -> bool:
-        """Wait until ``count`` requests are as wanted; False when it takes longer than ``timeout`` seconds."""
+    def wait(self, endpoint: str, stage: str, count: int, timeout: float, fault: str | None) -> bool:
+        """Wait for requests as `sandbox.control.Control.wait` says; False after ``timeout`` seconds."""
 
-        def enough() -> bool:
-            return sum(map(wanted, self.exchanges)) >= count
+        def wanted(exchange: Exchange) -> bool:
+            return (
+                exchange.endpoint == endpoint and exchange.reached(stage) and fault in (None, exchange.fault)
+            )
 
         with self.changed:
-            return self.changed.wait_for(enough, timeout)
+            return self.changed.wait_for(lambda: sum(map(wanted, self.exchanges)) >= count, timeout)
 
-    def as_dicts(self) -> Iterable[dict[str, Any]]:
-        """The requests as plain JSON values."""
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return the requests as plain JSON values."""
         with self.changed:
             return [asdict(exchange) for exchange in self.exchanges]
