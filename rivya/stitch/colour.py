@@ -1,0 +1,120 @@
+"""Giving the edit the colours of the original, from the pixels that both have and that were left alone.
+
+Per channel a gain and an offset, then what is left over at low frequencies: it is measured where nothing was edited and
+carried into the edited part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import thresholds
+from .boxes import Box
+from .raster import TRIANGLE, Array, blurred, resampled
+
+_GRID = 96
+"""Longer side of the local field, in cells."""
+_RADII = (32, 16, 8, 4, 2, 1)
+
+
+@dataclass(frozen=True)
+class Colours:
+    """How the colours of an edit become those of the original.
+
+    Attributes:
+        gain, offset: three each: value * gain + offset, in units of 0 to 1.
+        field: float32 (rows, columns, 3), added to that; it covers the region that was compared. None: nothing.
+        note: a sentence, where colours were left alone.
+    """
+
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    field: Array | None = None
+    note: str = ""
+
+    def applied(self, pixels: Array, part: Box | None = None) -> Array:
+        """The colours of float32 (height, width, 3) corrected.
+
+        Args:
+            part: which part of the compared region ``pixels`` cover, in shares (0 to 1) of it; None: all.
+        """
+        out: Array = pixels * np.array(self.gain, np.float32) + np.array(self.offset, np.float32)
+        if self.field is not None:
+            rows, columns = self.field.shape[:2]
+            part = part or Box.of_size(1, 1)
+            cells = Box(part.left * columns, part.top * rows, part.right * columns, part.bottom * rows)
+            out += resampled(self.field, cells, (out.shape[1], out.shape[0]), TRIANGLE)
+        return out
+
+
+def fitted(original: Array, edited: Array, weight: Array) -> Colours:
+    """Gain and offset from paired pixels.
+
+    Args:
+        original, edited: float32 (height, width, 3) on one grid.
+        weight: float32 (height, width), 1 where nothing was edited.
+
+    Returns:
+        Colours without a field; as they are, with a note, where too little is unchanged or the correction would be
+        larger than a drift.
+    """
+    if float(weight.mean()) < thresholds.LEAST_UNCHANGED:
+        return Colours(note="Colours were left alone: too little of the picture is unchanged.")
+    flat = weight.ravel()
+    gains, offsets = [], []
+    for channel in range(3):
+        gain, offset = _line(edited[..., channel].ravel(), original[..., channel].ravel(), flat)
+        middle = float(np.average(edited[..., channel].ravel(), weights=flat))
+        if not thresholds.LEAST_GAIN <= gain <= thresholds.MOST_GAIN:
+            return Colours(note="Colours were left alone: the edit changed them as a whole.")
+        if abs(gain * middle + offset - middle) > thresholds.MOST_OFFSET:
+            return Colours(note="Colours were left alone: the edit changed them as a whole.")
+        gains.append(gain)
+        offsets.append(offset)
+    return Colours((gains[0], gains[1], gains[2]), (offsets[0], offsets[1], offsets[2]))
+
+
+def _line(theirs: Array, ours: Array, weight: Array) -> tuple[float, float]:
+    """ours = gain * theirs + offset by least squares whose outliers lose their weight; the gain is drawn to 1.
+
+    Without the pull a plain wall, whose values hardly vary, would give any gain.
+    """
+    gain, offset, trust = 1.0, 0.0, weight
+    for _ in range(4):
+        total = float(trust.sum()) + 1e-6
+        x, y = float(trust @ theirs) / total, float(trust @ ours) / total
+        variance = float(trust @ (theirs - x) ** 2) / total
+        both = float(trust @ ((theirs - x) * (ours - y))) / total
+        gain = (both + thresholds.GAIN_PULL) / (variance + thresholds.GAIN_PULL)
+        offset = y - gain * x
+        error = ours - (gain * theirs + offset)
+        spread = max(2 / 255, 1.4826 * float(np.median(np.abs(error[weight > 0.5]))))
+        trust = weight * np.clip(1 - (error / np.float32(4.685 * spread)) ** 2, 0, None) ** 2
+    return gain, offset
+
+
+def with_field(colours: Colours, original: Array, edited: Array, weight: Array) -> Colours:
+    """The same colours, with what they leave over at low frequencies, held to the size of a drift."""
+    if colours.note:
+        return colours
+    rest = original - colours.applied(edited)
+    height, width = weight.shape
+    scale = _GRID / max(height, width)
+    size = max(2, round(width * scale)), max(2, round(height * scale))
+    whole = Box.of_size(width, height)
+    spread = max(3 / 255, 1.4826 * float(np.median(np.abs(rest[weight > 0.5]))))
+    trust = weight * (np.abs(rest).max(-1) < max(4 * spread, thresholds.MOST_FIELD))
+    stacked = np.concatenate([rest * trust[..., None], trust[..., None]], axis=-1)
+    cells = resampled(stacked, whole, size, TRIANGLE)
+    field = np.zeros((size[1], size[0], 3), np.float32)
+    for radius in _RADII:
+        if 2 * radius + 1 > 2 * max(size):
+            continue
+        around = blurred(cells, radius, 2)
+        mass = around[..., 3:]
+        sure = mass / (mass + np.float32(thresholds.FIELD_MASS))
+        field += sure * (around[..., :3] / (mass + np.float32(1e-6)) - field)
+    most = np.float32(thresholds.MOST_FIELD)
+    return replace(colours, field=np.clip(field, -most, most))
