@@ -6,11 +6,12 @@ carried into the edited part.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import thresholds
+from . import raster, thresholds
 from .boxes import Box
 from .raster import TRIANGLE, Array, blurred, resampled
 
@@ -34,19 +35,32 @@ class Colours:
     field: Array | None = None
     note: str = ""
 
-    def applied(self, pixels: Array, part: Box | None = None) -> Array:
-        """The colours of float32 (height, width, 3) corrected.
+    def applied(self, pixels: Array) -> Array:
+        """The colours of float32 (height, width, 3) corrected; the pixels cover the compared region."""
+        out = np.empty(pixels.shape, np.float32)
+        size = pixels.shape[1], pixels.shape[0]
+        corrected = self.corrected((pixels[..., each].copy() for each in range(3)), Box.of_size(1, 1), size)
+        for channel, plane in enumerate(corrected):
+            out[..., channel] = plane
+        return out
+
+    def corrected(self, planes: Iterable[Array], part: Box, size: tuple[int, int]) -> Iterator[Array]:
+        """Red, green and blue planes of ``size``, corrected in place.
 
         Args:
-            part: which part of the compared region ``pixels`` cover, in shares (0 to 1) of it; None: all.
+            part: which part of the compared region they cover, in shares (0 to 1) of it; beyond it its edge is repeated.
         """
-        out: Array = pixels * np.array(self.gain, np.float32) + np.array(self.offset, np.float32)
+        added: Iterable[Array | None] = (None, None, None)
         if self.field is not None:
             rows, columns = self.field.shape[:2]
-            part = part or Box.of_size(1, 1)
             cells = Box(part.left * columns, part.top * rows, part.right * columns, part.bottom * rows)
-            out += resampled(self.field, cells, (out.shape[1], out.shape[0]), TRIANGLE)
-        return out
+            added = raster.planes(self.field, cells, size, raster.TRIANGLE)
+        for plane, gain, offset, more in zip(planes, self.gain, self.offset, added, strict=True):
+            plane *= np.float32(gain)
+            plane += np.float32(offset)
+            if more is not None:
+                plane += more
+            yield plane
 
 
 def fitted(original: Array, edited: Array, weight: Array) -> Colours:
@@ -62,11 +76,13 @@ def fitted(original: Array, edited: Array, weight: Array) -> Colours:
     """
     if float(weight.mean()) < thresholds.LEAST_UNCHANGED:
         return Colours(note="Colours were left alone: too little of the picture is unchanged.")
-    flat = weight.ravel()
+    few = slice(None, None, 2)
+    flat = weight[few, few].ravel()
     gains, offsets = [], []
     for channel in range(3):
-        gain, offset = _line(edited[..., channel].ravel(), original[..., channel].ravel(), flat)
-        middle = float(np.average(edited[..., channel].ravel(), weights=flat))
+        theirs, ours = (pixels[few, few, channel].ravel() for pixels in (edited, original))
+        gain, offset = _line(theirs, ours, flat)
+        middle = float(flat @ theirs) / float(flat.sum() + 1e-6)
         if not thresholds.LEAST_GAIN <= gain <= thresholds.MOST_GAIN:
             return Colours(note="Colours were left alone: the edit changed them as a whole.")
         if abs(gain * middle + offset - middle) > thresholds.MOST_OFFSET:
@@ -101,10 +117,11 @@ def with_field(colours: Colours, original: Array, edited: Array, weight: Array) 
         return colours
     rest = original - colours.applied(edited)
     height, width = weight.shape
+    few = slice(None, None, 4)
     scale = _GRID / max(height, width)
     size = max(2, round(width * scale)), max(2, round(height * scale))
     whole = Box.of_size(width, height)
-    spread = max(3 / 255, 1.4826 * float(np.median(np.abs(rest[weight > 0.5]))))
+    spread = max(3 / 255, 1.4826 * float(np.median(np.abs(rest[few, few][weight[few, few] > 0.5]))))
     trust = weight * (np.abs(rest).max(-1) < max(4 * spread, thresholds.MOST_FIELD))
     stacked = np.concatenate([rest * trust[..., None], trust[..., None]], axis=-1)
     cells = resampled(stacked, whole, size, TRIANGLE)

@@ -10,9 +10,9 @@ import numpy as np
 
 from .boxes import Box
 from .colour import Colours
-from .raster import LANCZOS, Array, full, resampled, stored
+from .raster import CUBIC, LANCZOS, Array, full, planes, stored
 
-_BAND_PIXELS = 1 << 20
+_BAND_PIXELS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ def compose(
         check: called between bands; what it raises ends the work.
     """
     height, width = original.shape[:2]
-    canvas.image[...] = original
+    canvas.image[...] = original  # a grey one three times
     if canvas.layer is not None:
         canvas.layer[...] = original[..., :3] if original.shape[2] >= 3 else original
-    colour = edited[..., :3] if edited.shape[2] >= 3 else np.repeat(edited[..., :1], 3, axis=2)
+    colour = edited[..., :3] if edited.shape[2] >= 3 else np.broadcast_to(edited, (*edited.shape[:2], 3))
     rows, columns = covered(frame, width, height)
     if canvas.layer is None:
         rows, columns = _shown(canvas.mask, rows, columns)
@@ -95,15 +95,20 @@ def _band(
     here = Box(float(columns.start), float(rows.start), float(columns.stop), float(rows.stop))
     window = here.seen_from(frame, colour.shape[1], colour.shape[0])
     size = columns.stop - columns.start, rows.stop - rows.start
-    laid = colours.applied(resampled(colour, window, size, LANCZOS), here.seen_from(region, 1, 1))
-    np.clip(laid, 0, 1, out=laid)
-    if canvas.layer is not None:
-        canvas.layer[part] = stored(laid, canvas.layer.dtype)
-    share = canvas.mask[part][..., None]
-    if not share.any():
-        return
-    image = canvas.image[part][..., :3]
-    whole = np.float32(full(image))
-    before = image.astype(np.float32) / whole if whole != 1 else image
-    blended = before + share * (laid - before)
-    np.copyto(image, stored(blended, image.dtype), where=share > 0)
+    enlarged = window.width < size[0] and window.height < size[1]
+    laid = planes(colour, window, size, CUBIC if enlarged else LANCZOS)
+    share = canvas.mask[part]
+    shown = share > 0
+    blends = bool(shown.any())
+    for channel, plane in enumerate(colours.corrected(laid, here.seen_from(region, 1, 1), size)):
+        np.clip(plane, 0, 1, out=plane)
+        if canvas.layer is not None:
+            canvas.layer[(*part, channel)] = stored(plane, canvas.layer.dtype)
+        if blends:
+            image = canvas.image[(*part, channel)]
+            before = image.astype(np.float32)
+            before *= np.float32(1 / full(image))
+            plane -= before
+            plane *= share
+            plane += before
+            np.copyto(image, stored(plane, image.dtype), where=shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from .boxes import Box
 Array = np.ndarray[Any, Any]
 
 LANCZOS = Image.Resampling.LANCZOS
+CUBIC = Image.Resampling.BICUBIC
+"""For enlarging: in half the time of Lanczos, and without its ringing at the blocks of a JPEG."""
 TRIANGLE = Image.Resampling.BILINEAR
 """For shrinking before measuring: antialiased, and without the bias that a plain mean of whole pixels has."""
 
-_SUPPORT = {LANCZOS: 3.0, TRIANGLE: 1.0}
+_SUPPORT = {LANCZOS: 3.0, CUBIC: 2.0, TRIANGLE: 1.0}
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -32,11 +35,19 @@ def resampled(pixels: Array, box: Box, size: tuple[int, int], kernel: Image.Resa
         pixels: (height, width, channels), uint8, uint16 or float32.
         box: in pixels of ``pixels``; beyond the picture its edge pixels are repeated.
         size: (width, height) of the result.
-        kernel: `LANCZOS` or `TRIANGLE`.
+        kernel: `LANCZOS`, `CUBIC` or `TRIANGLE`.
 
     Returns:
         float32 (height, width, channels) of 0 to 1.
     """
+    out = np.empty((size[1], size[0], pixels.shape[2]), np.float32)
+    for channel, plane in enumerate(planes(pixels, box, size, kernel)):
+        out[..., channel] = plane
+    return out
+
+
+def planes(pixels: Array, box: Box, size: tuple[int, int], kernel: Image.Resampling) -> Iterator[Array]:
+    """As `resampled`, one channel after the other: float32 (height, width), each the caller's to change."""
     height, width, channels = pixels.shape
     columns, left = _needed(box.left, box.right, width, size[0], kernel)
     rows, top = _needed(box.top, box.bottom, height, size[1], kernel)
@@ -49,7 +60,7 @@ def resampled(pixels: Array, box: Box, size: tuple[int, int], kernel: Image.Resa
     )
     local = box.moved(beyond[1][0] - left, beyond[0][0] - top)
     whole, part = full(pixels), pixels[rows, columns]
-    out = np.empty((size[1], size[0], channels), np.float32)
+    gap = 3.0 if kernel == TRIANGLE else None
     for channel in range(channels):
         plane = np.ascontiguousarray(part[..., channel], np.float32)
         if any(beyond[0]) or any(beyond[1]):
@@ -61,11 +72,11 @@ def resampled(pixels: Array, box: Box, size: tuple[int, int], kernel: Image.Resa
             min(float(plane.shape[1]), local.right),
             min(float(plane.shape[0]), local.bottom),
         )
-        gap = 3.0 if kernel == TRIANGLE else None
-        out[..., channel] = Image.fromarray(plane).resize(size, kernel, box=edges, reducing_gap=gap)
-    if whole != 1.0:
-        out *= np.float32(1 / whole)
-    return out
+        resized = Image.fromarray(plane).resize(size, kernel, box=edges, reducing_gap=gap)
+        out: Array = np.array(resized)
+        if whole != 1.0:
+            out *= np.float32(1 / whole)
+        yield out
 
 
 def _needed(first: float, last: float, length: int, out: int, kernel: Image.Resampling) -> tuple[slice, int]:
@@ -81,7 +92,9 @@ def stored(values: Array, dtype: np.dtype[Any]) -> Array:
     if dtype.kind != "u":
         return values.astype(dtype, copy=False)
     most = np.iinfo(dtype).max
-    return np.rint(np.clip(values, 0, 1) * np.float32(most)).astype(dtype)
+    whole = np.clip(values, 0, 1)
+    whole *= np.float32(most)
+    return np.rint(whole, out=whole).astype(dtype)
 
 
 def luma(pixels: Array) -> Array:

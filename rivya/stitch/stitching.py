@@ -132,8 +132,8 @@ def stitch_into(
     allowed = _allowed(mask, placement, width, height, notes)
     keep = _resolved(options.keep, allowed, notes)
     places = _places(placement, (width, height), (edited.shape[1], edited.shape[0]))
-    region, found = _registered(original, edited, places, options.align, notes, check)
-    compared = _compared(original, edited, region, found.frame, allowed, keep, options, check)
+    region, view, found = _registered(original, edited, places, options.align, notes, check)
+    compared = _compared(view, edited, region, found.frame, allowed, keep, options, check)
     if compared.colours.note:
         notes.append(compared.colours.note)
     canvas.mask[...] = _shares(found, compared, region, allowed, keep, options, (width, height), notes)
@@ -281,24 +281,26 @@ def _registered(
     align: bool,
     notes: list[str],
     check: Callable[[], None],
-) -> tuple[Box, Registration]:
-    """The part of the original that is compared, and where the edit lies."""
+) -> tuple[Box, Array, Registration]:
+    """The part of the original that is compared, its pixels in a working size, and where the edit lies."""
     whole = Box.of_size(original.shape[1], original.shape[0])
-    tried: list[tuple[Box, Registration]] = []
+    tried: list[tuple[Box, Array, Registration]] = []
+    theirs = _view(edited, None)
     for place in places:
         region = place.cut(whole)
         if region is None:
             raise ValidationError("placement lies beyond the picture.", code="placement_of_another_picture")
+        view = _view(original, region)
         if not align:
-            return region, Registration(place, False, 0.0, 0.0, 0.0)
-        tried.append((region, register(_view(original, region), region, _view(edited, None), place, check)))
-    region, found = max(tried, key=lambda each: (each[1].aligned, each[1].agreement if each[1].aligned else 0))
+            return region, view, Registration(place, False, 0.0, 0.0, 0.0)
+        tried.append((region, view, register(view, region, theirs, place, check)))
+    region, view, found = max(tried, key=lambda each: each[2].agreement if each[2].aligned else -1)
     if not found.aligned:
         if found.detail < thresholds.DETAIL:
             notes.append("There is too little detail to align by: the edit is laid over its place as it is.")
         else:
             notes.append("The edit could not be aligned: it is laid over its place as it is.")
-    return region, found
+    return region, view, found
 
 
 def _view(pixels: Array, region: Box | None) -> Array:
@@ -306,11 +308,11 @@ def _view(pixels: Array, region: Box | None) -> Array:
     region = region or Box.of_size(pixels.shape[1], pixels.shape[0])
     scale = min(1.0, 1024 / max(region.width, region.height))
     size = max(1, round(region.width * scale)), max(1, round(region.height * scale))
-    return resampled(pixels[..., :3], region, size, TRIANGLE)
+    return resampled(_rgb(pixels), region, size, TRIANGLE)
 
 
 def _compared(
-    original: Array,
+    view: Array,
     edited: Array,
     region: Box,
     frame: Box,
@@ -333,8 +335,8 @@ def _compared(
     if allowed is not None:
         excluded = resampled(allowed[..., None], region, size, TRIANGLE)[..., 0] > 0.05
     return change.compare(
-        _rgb(resampled(original, region, size, TRIANGLE)),
-        _rgb(resampled(edited, window, size, TRIANGLE)),
+        resampled(view, Box.of_size(view.shape[1], view.shape[0]), size, TRIANGLE),
+        resampled(_rgb(edited), window, size, TRIANGLE),
         has,
         match_color=options.match_color,
         excluded=excluded,
@@ -343,7 +345,8 @@ def _compared(
 
 
 def _rgb(pixels: Array) -> Array:
-    return pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels, 3, axis=2)
+    """A view of the three colours; of a grey picture three times the same."""
+    return pixels[..., :3] if pixels.shape[2] >= 3 else np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 
 def _shares(
