@@ -78,9 +78,7 @@ def _shades(
     return marked * count if len(marked) == 1 else marked, notes
 
 
-def _in_crop(
-    shade: np.ndarray[Any, Any] | None, box: Box, size: tuple[int, int]
-) -> np.ndarray[Any, Any]:
+def _in_crop(shade: np.ndarray[Any, Any] | None, box: Box, size: tuple[int, int]) -> np.ndarray[Any, Any]:
     """The mask in the crop: all of it where there is none; 0 beyond the picture only where its edge is 0."""
     if shade is None:
         return np.ones((size[1], size[0]), np.float32)

@@ -85,7 +85,8 @@ def with_always(line: str, always: str) -> str:
 def label(number: int, line: str) -> str:
     """``01 make it night``: letters, digits, spaces, hyphens and underscores alone."""
     kept = (
-        letter if letter.isalnum() or letter in " -_" else " " for letter in unicodedata.normalize("NFC", line)
+        letter if letter.isalnum() or letter in " -_" else " "
+        for letter in unicodedata.normalize("NFC", line)
     )
     words = re.sub(r"\s+", " ", "".join(kept)).strip()
     return f"{number:02d} {words[:_LABEL_CHARACTERS]}".strip()

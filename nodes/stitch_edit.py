@@ -44,9 +44,7 @@ class RivyaStitchEdit(io.ComfyNode):
                     is_output_list=True,
                     tooltip="The whole edit laid over the original, not blended: for layers in another program.",
                 ),
-                io.String.Output(
-                    display_name="report", tooltip="What was done with each picture, as JSON."
-                ),
+                io.String.Output(display_name="report", tooltip="What was done with each picture, as JSON."),
             ],
         )
 
@@ -80,7 +78,8 @@ def _inputs() -> list[Any]:
     return [
         io.Image.Input("original", tooltip="What was edited, at any size: one picture or a batch."),
         io.Image.Input(
-            "edited", tooltip="The edits of it. Several edits of each picture: all of the first, then all of the next."
+            "edited",
+            tooltip="The edits of it. Several edits of each picture: all of the first, then all of the next.",
         ),
         io.Combo.Input(
             "keep",
@@ -107,7 +106,9 @@ def _inputs() -> list[Any]:
             tooltip="Width of the soft edge in % of the shorter side of the edited part; it lies inside the mask.",
         ),
         PlacementType.Input(
-            "placement", optional=True, tooltip="From Rivya Crop for Edit; without it the whole picture was edited."
+            "placement",
+            optional=True,
+            tooltip="From Rivya Crop for Edit; without it the whole picture was edited.",
         ),
         io.Mask.Input(
             "mask", optional=True, tooltip="Where the edit may show. Wins over the mask in placement."

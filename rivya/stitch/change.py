@@ -85,7 +85,7 @@ def found(original: Array, edited: Array, has: Array) -> Array:
         return has & False
     middle = float(np.median(inside))
     spread = 1.4826 * float(np.median(np.abs(inside - middle)))
-    low = max(thresholds.CHANGED, middle + 4 * spread)
+    low = min(max(thresholds.CHANGED, middle + 4 * spread), thresholds.SURELY_CHANGED)
     high = max(thresholds.CLEARLY_CHANGED, 1.5 * low)
     smooth = blurred(difference, 1)
     rough = blobs.holding((smooth > low) & has, (smooth > high) & has)

@@ -76,13 +76,20 @@ def fitted(original: Array, edited: Array, weight: Array) -> Colours:
     """
     if float(weight.mean()) < thresholds.LEAST_UNCHANGED:
         return Colours(note="Colours were left alone: too little of the picture is unchanged.")
-    few = slice(None, None, 2)
-    flat = weight[few, few].ravel()
+    height, width = weight.shape
+    size, whole = (max(1, width // 2), max(1, height // 2)), Box.of_size(width, height)
+    trust = (resampled(weight[..., None], whole, size, TRIANGLE) > 0.99).astype(np.float32)
+    theirs, ours = (resampled(pixels, whole, size, TRIANGLE) for pixels in (edited, original))
     gains, offsets = [], []
+    details = (_detail(theirs, trust), _detail(ours, trust))
+    sure = trust[..., 0] > 0
+    if not sure.any():
+        return Colours(note="Colours were left alone: too little of the picture is unchanged.")
     for channel in range(3):
-        theirs, ours = (pixels[few, few, channel].ravel() for pixels in (edited, original))
-        gain, offset = _line(theirs, ours, flat)
-        middle = float(flat @ theirs) / float(flat.sum() + 1e-6)
+        gain = _slope(*(detail[..., channel][sure] for detail in details))
+        x, y = theirs[..., channel][sure], ours[..., channel][sure]
+        offset = float(np.median(y - gain * x))
+        middle = float(x.mean())
         if not thresholds.LEAST_GAIN <= gain <= thresholds.MOST_GAIN:
             return Colours(note="Colours were left alone: the edit changed them as a whole.")
         if abs(gain * middle + offset - middle) > thresholds.MOST_OFFSET:
@@ -92,23 +99,31 @@ def fitted(original: Array, edited: Array, weight: Array) -> Colours:
     return Colours((gains[0], gains[1], gains[2]), (offsets[0], offsets[1], offsets[2]))
 
 
-def _line(theirs: Array, ours: Array, weight: Array) -> tuple[float, float]:
-    """ours = gain * theirs + offset by least squares whose outliers lose their weight; the gain is drawn to 1.
+def _detail(pixels: Array, trust: Array) -> Array:
+    """What differs from the surroundings, of the trusted pixels alone.
+
+    A drift that changes slowly over the picture is gone from it, and so cannot be taken for a gain.
+    """
+    radius = max(2, max(trust.shape) // 20)
+    around: Array = pixels - blurred(pixels * trust, radius) / (blurred(trust, radius) + np.float32(1e-6))
+    return around
+
+
+def _slope(theirs: Array, ours: Array) -> float:
+    """The gain by least squares whose outliers lose their weight; it is drawn to 1.
 
     Without the pull a plain wall, whose values hardly vary, would give any gain.
     """
-    gain, offset, trust = 1.0, 0.0, weight
+    gain, trust = 1.0, np.ones_like(theirs)
     for _ in range(4):
         total = float(trust.sum()) + 1e-6
-        x, y = float(trust @ theirs) / total, float(trust @ ours) / total
-        variance = float(trust @ (theirs - x) ** 2) / total
-        both = float(trust @ ((theirs - x) * (ours - y))) / total
+        variance = float(trust @ (theirs * theirs)) / total
+        both = float(trust @ (theirs * ours)) / total
         gain = (both + thresholds.GAIN_PULL) / (variance + thresholds.GAIN_PULL)
-        offset = y - gain * x
-        error = ours - (gain * theirs + offset)
-        spread = max(2 / 255, 1.4826 * float(np.median(np.abs(error[weight > 0.5]))))
-        trust = weight * np.clip(1 - (error / np.float32(4.685 * spread)) ** 2, 0, None) ** 2
-    return gain, offset
+        error = ours - gain * theirs
+        spread = max(2 / 255, 1.4826 * float(np.median(np.abs(error))))
+        trust = np.clip(1 - (error / np.float32(4.685 * spread)) ** 2, 0, None) ** 2
+    return gain
 
 
 def with_field(colours: Colours, original: Array, edited: Array, weight: Array) -> Colours:

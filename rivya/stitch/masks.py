@@ -76,12 +76,12 @@ def _bounds(support: Array) -> tuple[int, int, int, int] | None:
 
 
 def _cells(part: Array, cell: int) -> Array:
-    """Cells of ``cell`` squared pixels, true where all of their pixels are."""
+    """Cells of ``cell`` squared pixels, true where any of their pixels is: a thin line must not vanish."""
     if cell == 1:
         return part
     rows, columns = (range(0, side, cell) for side in part.shape)
-    down = np.logical_and.reduceat(part, rows, axis=0)
-    whole: Array = np.logical_and.reduceat(down, columns, axis=1)
+    down = np.logical_or.reduceat(part, rows, axis=0)
+    whole: Array = np.logical_or.reduceat(down, columns, axis=1)
     return whole
 
 

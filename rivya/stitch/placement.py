@@ -196,7 +196,10 @@ def _soften(rows: Array, first: int, last: int) -> None:
     reach = min(_SOFT_PX, (length - 1) // 2)
     if reach < 1:
         return
-    for edge, beyond in ((first, range(max(0, first) - 1, -1, -1)), (last - 1, range(min(count, last), count))):
+    for edge, beyond in (
+        (first, range(max(0, first) - 1, -1, -1)),
+        (last - 1, range(min(count, last), count)),
+    ):
         if not len(beyond):
             continue
         line = rows[min(max(edge, 0), count - 1)].copy()
@@ -232,7 +235,10 @@ def refuse_erased(pixels: Array, mask: Array) -> None:
     outside = _near(part > 0) & (part <= 0)
     if not inside.any() or not outside.any():
         return
-    if black[inside].mean() >= thresholds.ERASED_INSIDE and black[outside].mean() <= thresholds.ERASED_OUTSIDE:
+    if (
+        black[inside].mean() >= thresholds.ERASED_INSIDE
+        and black[outside].mean() <= thresholds.ERASED_OUTSIDE
+    ):
         raise ValidationError(
             "The picture is black exactly where the mask is: the mask editor of your ComfyUI erased it there "
             "(frontend 1.47.3 and some later ones do).",

@@ -66,7 +66,9 @@ def register(
         check: called between steps; what it raises ends the search.
     """
     brightness = luma(edited)
-    coarse, middle, fine = (_Level(longer, view, region, brightness, place) for longer in (COARSE, MIDDLE, FINE))
+    coarse, middle, fine = (
+        _Level(longer, view, region, brightness, place) for longer in (COARSE, MIDDLE, FINE)
+    )
     candidates = [place, *_starts(coarse, check)]
     for iterations, kept in _ROUNDS:
         ranked = []
@@ -97,7 +99,9 @@ class _Moving:
 
     def whole(self) -> Array:
         """The brightness without its margin."""
-        return self._padded[self._down : self._down + self.height, self._across : self._across + self.width, 0]
+        return self._padded[
+            self._down : self._down + self.height, self._across : self._across + self.width, 0
+        ]
 
     def under(self, window: Box, size: tuple[int, int]) -> Array:
         """The part under ``window``, in pixels of the edit."""
@@ -130,9 +134,11 @@ class _Level:
 
     def frame(self, window: Box) -> Box:
         """The inverse of `window`."""
-        return Box.of_size(self.moving.width, self.moving.height).seen_from(
-            window, self.region.width, self.region.height
-        ).moved(self.region.left, self.region.top)
+        return (
+            Box.of_size(self.moving.width, self.moving.height)
+            .seen_from(window, self.region.width, self.region.height)
+            .moved(self.region.left, self.region.top)
+        )
 
     def laid(self, frame: Box) -> tuple[Array, Array]:
         """The normalised edit on the grid, and where it has pixels there."""
@@ -180,7 +186,9 @@ class _Level:
         jacobian = np.stack(columns)
         weighted = jacobian * weight.ravel()
         try:
-            solved: Array = np.linalg.solve((weighted @ jacobian.T).astype(np.float64), (weighted @ error.ravel()).astype(np.float64))
+            solved: Array = np.linalg.solve(
+                (weighted @ jacobian.T).astype(np.float64), (weighted @ error.ravel()).astype(np.float64)
+            )
         except np.linalg.LinAlgError:
             return None
         return solved if np.isfinite(solved).all() else None
