@@ -10,8 +10,6 @@ from .v3 import CATEGORY, PlacementType, io
 if TYPE_CHECKING:
     import torch
 
-    from ..rivya.stitch import Placement
-
 FITS = ["pad", "crop"]
 
 
@@ -24,8 +22,8 @@ class RivyaCropForEdit(io.ComfyNode):
             node_id="RivyaCropForEdit",
             display_name="Rivya Crop for Edit",
             category=CATEGORY,
-            description="Cuts out what is to be edited, at exactly the size in which Kontext answers, and says how much "
-            "detail the answer will have. Rivya Stitch Edit puts the edit back. Costs nothing.",
+            description="Cuts out what is to be edited, at exactly the size in which Kontext answers, and says how "
+            "much detail the answer will have. Rivya Stitch Edit puts the edit back. Costs nothing.",
             inputs=[
                 io.Image.Input("image", tooltip="The picture, at any size; or a batch."),
                 io.Float.Input(
@@ -34,7 +32,7 @@ class RivyaCropForEdit(io.ComfyNode):
                     min=1.0,
                     max=8.0,
                     step=0.1,
-                    tooltip="How much around the mask Kontext sees, in mask sizes. More helps it to understand the scene.",
+                    tooltip="How much around the mask Kontext sees, in mask sizes. More shows it more of the scene.",
                 ),
                 io.Combo.Input(
                     "shape",

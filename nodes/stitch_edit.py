@@ -24,8 +24,8 @@ class RivyaStitchEdit(io.ComfyNode):
             node_id="RivyaStitchEdit",
             display_name="Rivya Stitch Edit",
             category=CATEGORY,
-            description="Puts an edit back into the original: aligned, in its colours, at full size, with only what was "
-            "edited in it. Every other pixel stays exactly as it was. Costs nothing, works with any editor's pictures.",
+            description="Puts an edit back into the original: aligned, in its colours, at full size, with only what "
+            "was edited in it. Every other pixel stays as it was. Costs nothing, works with any editor.",
             is_input_list=True,
             inputs=_inputs(),
             outputs=[
@@ -61,12 +61,15 @@ class RivyaStitchEdit(io.ComfyNode):
         mask: list[torch.Tensor] | None = None,
         report: list[str] | None = None,
     ) -> io.NodeOutput:
+        from ..rivya.engine import engine
         from ..rivya.stitch import Options
-        from . import host, stitching
+        from . import host, stitching, waiting
 
         options = Options(keep[0], align[0], match_color[0], feather[0])
         options.validate()
-        work = stitching.Work(original, edited, placement, mask, report, options)
+        work = await waiting.result(
+            engine.shared().codec(stitching.Work, original, edited, placement, mask, report, options)
+        )
         batches, pictures = await work.done()
         host.say("\n".join(stitching.texts(pictures)))
         return io.NodeOutput(
@@ -117,6 +120,6 @@ def _inputs() -> list[Any]:
             "report",
             optional=True,
             force_input=True,
-            tooltip="From Rivya Submit and Wait: which edit is of which picture, where some are missing or sizes differ.",
+            tooltip="From Rivya Submit and Wait: which edit is of which picture, where some are missing.",
         ),
     ]

@@ -172,7 +172,7 @@ def _by_report(
                 raise ValidationError(
                     f"report tells of picture {number + 1} and batch {batch + 1}; there are {originals} originals and "
                     f"{len(edits)} batches of edits.",
-                    hint="Connect images and report of the same Rivya Submit and Wait, and the pictures that it edited.",
+                    hint="Connect images and report of one Rivya Submit and Wait, and the pictures that it edited.",
                     code="counts_do_not_fit",
                 )
             found.append((number, edits[batch][order["position"]]))

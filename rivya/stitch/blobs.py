@@ -97,4 +97,5 @@ def distance(mask: Array, most: int) -> Array:
         apart = np.float32(step * step)
         np.minimum(nearest[:, step:], upright[:, :-step] + apart, out=nearest[:, step:])
         np.minimum(nearest[:, :-step], upright[:, step:] + apart, out=nearest[:, :-step])
-    return np.minimum(np.sqrt(nearest), far)
+    distances: Array = np.minimum(np.sqrt(nearest), far)
+    return distances

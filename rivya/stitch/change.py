@@ -72,7 +72,8 @@ def alike(original: Array, edited: Array) -> Array:
 def _shapes(brightness: Array) -> Array:
     around = brightness - blurred(brightness, _WINDOW)
     contrast = np.sqrt(blurred(around * around, _WINDOW))
-    return around / (contrast + np.float32(0.03))
+    shapes: Array = around / (contrast + np.float32(0.03))
+    return shapes
 
 
 def found(original: Array, edited: Array, has: Array) -> Array:

@@ -48,7 +48,7 @@ class Colours:
         """Red, green and blue planes of ``size``, corrected in place.
 
         Args:
-            part: which part of the compared region they cover, in shares (0 to 1) of it; beyond it its edge is repeated.
+            part: which part of the compared region they cover, in shares (0 to 1) of it; the edge goes on beyond it.
         """
         added: Iterable[Array | None] = (None, None, None)
         if self.field is not None:

@@ -103,9 +103,9 @@ def _band(
     for channel, plane in enumerate(colours.corrected(laid, here.seen_from(region, 1, 1), size)):
         np.clip(plane, 0, 1, out=plane)
         if canvas.layer is not None:
-            canvas.layer[(*part, channel)] = stored(plane, canvas.layer.dtype)
+            canvas.layer[rows, columns, channel] = stored(plane, canvas.layer.dtype)
         if blends:
-            image = canvas.image[(*part, channel)]
+            image = canvas.image[rows, columns, channel]
             before = image.astype(np.float32)
             before *= np.float32(1 / full(image))
             plane -= before

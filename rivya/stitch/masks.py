@@ -59,7 +59,6 @@ def feathered(support: Array, feather: float) -> Array:
     cell = max(1, -(-max(part.shape) // _CELLS), int(min(part.shape) * feather / 100 / _CELLS_A_FEATHER))
     borders = top > 0, bottom < support.shape[0], left > 0, right < support.shape[1]
     soft = _soft_cells(_cells(part, cell), borders, feather)
-    rows, columns = soft.shape
     for first in range(0, bottom - top, 512):
         last = min(first + 512, bottom - top)
         window = Box(0, first / cell, (right - left) / cell, last / cell)

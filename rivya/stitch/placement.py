@@ -230,7 +230,7 @@ def refuse_erased(pixels: Array, mask: Array) -> None:
     top, bottom = max(0, int(place.top) - _MARGIN_PX), min(height, int(place.bottom) + _MARGIN_PX)
     left, right = max(0, int(place.left) - _MARGIN_PX), min(width, int(place.right) + _MARGIN_PX)
     part = mask[top:bottom, left:right]
-    black = ~pixels[top:bottom, left:right, :3].any(-1)
+    black: Array = pixels[top:bottom, left:right, :3].max(-1) == 0
     inside = part >= thresholds.FULLY_MASKED
     outside = _near(part > 0) & (part <= 0)
     if not inside.any() or not outside.any():
@@ -249,7 +249,7 @@ def refuse_erased(pixels: Array, mask: Array) -> None:
 
 def _near(marked: Array) -> Array:
     """What is within a few pixels of the marked ones, along rows and columns."""
-    near = marked.copy()
+    near: Array = marked.copy()
     for distance in range(1, _MARGIN_PX):
         near[distance:] |= marked[:-distance]
         near[:-distance] |= marked[distance:]

@@ -94,7 +94,8 @@ def stored(values: Array, dtype: np.dtype[Any]) -> Array:
     most = np.iinfo(dtype).max
     whole = np.clip(values, 0, 1)
     whole *= np.float32(most)
-    return np.rint(whole, out=whole).astype(dtype)
+    rounded: Array = np.rint(whole, out=whole).astype(dtype)
+    return rounded
 
 
 def luma(pixels: Array) -> Array:

@@ -152,7 +152,8 @@ class _Level:
         down = window.top + self._y * window.height
         has_x = (across > 0) & (across < self.moving.width)
         has_y = (down > 0) & (down < self.moving.height)
-        return has_y[:, None] & has_x[None, :]
+        grid: Array = has_y[:, None] & has_x[None, :]
+        return grid
 
     def fitted(self, start: Box, iterations: int) -> Box:
         """The frame that robust least squares reach from ``start``; ``start`` where they lead out of bounds."""
@@ -216,7 +217,8 @@ class _Level:
 
         def blocks(plane: Array) -> Array:
             cut = plane[: rows * side, : columns * side]
-            return cut.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(rows * columns, -1)
+            tiles: Array = cut.reshape(rows, side, columns, side).swapaxes(1, 2)
+            return tiles.reshape(rows * columns, -1)
 
         inside = blocks(has).mean(1) > 0.9
         ours, theirs = blocks(self.template), blocks(moved)

@@ -325,7 +325,7 @@ def _compared(
     scale = min(1.0, _WORK / max(region.width, region.height))
     size = max(1, round(region.width * scale)), max(1, round(region.height * scale))
     window = region.seen_from(frame, edited.shape[1], edited.shape[0])
-    if not options.match_color and "changed" not in keep or min(size) < 8:
+    if (not options.match_color and "changed" not in keep) or min(size) < 8:
         return Comparison(Colours(), np.zeros((size[1], size[0]), bool), 0.0)
     across = window.left + (np.arange(size[0]) + 0.5) / size[0] * window.width
     down = window.top + (np.arange(size[1]) + 0.5) / size[1] * window.height
