@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from rivya.stitch import Box
+from rivya.stitching import Box
 
 Array = np.ndarray[Any, Any]
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from ..rivya.errors import ValidationError
-from ..rivya.stitch import Placement, masks, placement
-from ..rivya.stitch.boxes import Box
-from ..rivya.stitch.raster import TRIANGLE, resampled
+from ..rivya.stitching import Placement, masks, placement
+from ..rivya.stitching.boxes import Box
+from ..rivya.stitching.raster import TRIANGLE, resampled
 from . import tensors
 from .stitching import mask_batch
 

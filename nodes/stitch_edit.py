@@ -10,7 +10,7 @@ from .v3 import CATEGORY, PlacementType, io
 if TYPE_CHECKING:
     import torch
 
-    from ..rivya.stitch import Placement
+    from ..rivya.stitching import Placement
 
 KEEPS = ["auto", "mask", "changed", "mask and changed", "all"]
 
@@ -62,7 +62,7 @@ class RivyaStitchEdit(io.ComfyNode):
         report: list[str] | None = None,
     ) -> io.NodeOutput:
         from ..rivya.engine import engine
-        from ..rivya.stitch import Options
+        from ..rivya.stitching import Options
         from . import host, stitching, waiting
 
         options = Options(keep[0], align[0], match_color[0], feather[0])

@@ -13,9 +13,9 @@ import torch
 
 from ..rivya.engine import engine
 from ..rivya.errors import ValidationError
-from ..rivya.stitch import Options, Placement
-from ..rivya.stitch.compose import Canvas
-from ..rivya.stitch.stitching import stitch_into
+from ..rivya.stitching import Options, Placement
+from ..rivya.stitching.compose import Canvas
+from ..rivya.stitching.stitch import stitch_into
 from . import host, tensors, waiting
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rivya.errors import ValidationError
-from rivya.stitch import Box, Options, Placement, stitch
-from rivya.stitch.placement import refuse_erased
+from rivya.stitching import Box, Options, Placement, stitch
+from rivya.stitching.placement import refuse_erased
 from stitch.photos import cat, disc
 
 PICTURE = np.asarray(cat(300, 200))

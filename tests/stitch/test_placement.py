@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rivya.errors import ValidationError
-from rivya.stitch import Box
-from rivya.stitch.placement import SIZES, bounds, choose, cropped
+from rivya.stitching import Box
+from rivya.stitching.placement import SIZES, bounds, choose, cropped
 from stitch.photos import cat
 
 

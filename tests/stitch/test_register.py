@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import drift
-from rivya.stitch import Box, Options, stitch
-from rivya.stitch.register import register
+from rivya.stitching import Box, Options, stitch
+from rivya.stitching.register import register
 from stitch.photos import cat, scenery
 
 

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from benchmarks import drift
-from rivya.stitch import Options, Placement, stitch
-from rivya.stitch.blobs import grown, shrunk
-from rivya.stitch.compose import covered
-from rivya.stitch.placement import SIZES, bounds, choose, cropped
-from rivya.stitch.raster import TRIANGLE, blurred, resampled
+from rivya.stitching import Options, Placement, stitch
+from rivya.stitching.blobs import grown, shrunk
+from rivya.stitching.compose import covered
+from rivya.stitching.placement import SIZES, bounds, choose, cropped
+from rivya.stitching.raster import TRIANGLE, blurred, resampled
 from stitch.photos import cat, disc, in_form, scenery
 
 
