@@ -89,7 +89,7 @@ def _upright_exif(data: bytes) -> bytes:
             return b""
         if _ORIENTATION in exif:
             exif[_ORIENTATION] = 1
-        return exif.tobytes()
+        return bytes(exif.tobytes())
     except Exception:  # a broken block is no reason to lose the picture
         return b""
 
@@ -112,7 +112,8 @@ class FullSize:
         if save_as not in ("", *FORMATS):
             raise ValidationError(f"save_as is {ascii(save_as)[:40]}; it must be png, jpg or webp.")
         self._images, self._save_as = images, save_as
-        self._mask = self._placement = None
+        self._mask: Array | None = None
+        self._placement: Placement | None = None
         self.sent: list[Any] = images
         """What is uploaded for each photo."""
         if mask is None:
@@ -127,10 +128,10 @@ class FullSize:
 
         seen = as_seen(self._images[0])
         height, width = seen.shape[:2]
-        self._mask = fitting(mask, width, height) if mask.max() > 0 else mask
-        chosen, (box,) = placement.choose((width, height), [placement.bounds(self._mask)], shape=shape)
+        shown = fitting(mask, width, height) if mask.max() > 0 else mask
+        chosen, (box,) = placement.choose((width, height), [placement.bounds(shown)], shape=shape)
         size = placement.SIZES[chosen]
-        self._placement = Placement(width, height, box, chosen, size, self._mask)
+        self._mask, self._placement = shown, Placement(width, height, box, chosen, size, shown)
         return stored(placement.cropped(seen, box, size), np.dtype(np.uint8))
 
     def finished(self, number: int, answer: bytes) -> tuple[bytes, str, dict[str, Any]]:

@@ -31,7 +31,10 @@ def region_graph(comfy: RivyaComfyUI, photo: np.ndarray, mask: np.ndarray, **sti
             "original": ["photo", 0],
             "edited": ["edit", 0],
             "placement": ["crop", 1],
-            **{"keep": "auto", "align": True, "match_color": True, "feather": 1.0},
+            "keep": "auto",
+            "align": True,
+            "match_color": True,
+            "feather": 1.0,
             **stitch,
         },
     }
@@ -89,8 +92,12 @@ def test_counts_that_do_not_fit_are_an_error_that_names_both(comfy: RivyaComfyUI
         "stitch": {
             "class_type": "RivyaStitchEdit",
             "inputs": {
-                **{"original": ["b", 0], "edited": ["c", 0]},
-                **{"keep": "auto", "align": True, "match_color": True, "feather": 1.0},
+                "original": ["b", 0],
+                "edited": ["c", 0],
+                "keep": "auto",
+                "align": True,
+                "match_color": True,
+                "feather": 1.0,
             },
         },
         "save": {"class_type": "SaveImage", "inputs": {"images": ["stitch", 0], "filename_prefix": "x"}},
