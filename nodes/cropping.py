@@ -74,7 +74,9 @@ def _shades(
             code="counts_do_not_fit",
         )
     marked = [masks.fitting(shade, width, height) if shade.max() > 0 else None for shade in found]
-    notes = ["The mask is empty: the whole picture is taken."] if any(shade is None for shade in marked) else []
+    notes = (
+        ["The mask is empty: the whole picture is taken."] if any(shade is None for shade in marked) else []
+    )
     return marked * count if len(marked) == 1 else marked, notes
 
 
