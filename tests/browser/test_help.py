@@ -21,6 +21,9 @@ NODES = (
     "RivyaSubmitAndWait",
     "RivyaCollectTasks",
     "RivyaCredits",
+    "RivyaStitchEdit",
+    "RivyaCropForEdit",
+    "RivyaPromptList",
 )
 PAGES = [(node, language) for node in NODES for language in ("en", "zh-TW", "id")]
 
