@@ -18,6 +18,7 @@ _NUMBERS = {
     "credits": (int, 1000, "what the account starts with"),
     "seed": (int, 0, "for drawn latencies"),
     "megapixels": (float, 1.0, "size of the pictures"),
+    "drift": (int, None, "seed of a drift of size, place and tone in the answers, as image models have it"),
     "max-open": (int, None, "orders that may run at a time; more get 429"),
     "upload-lifetime": (float, None, "seconds until an upload is gone"),
     "result-lifetime": (float, 3600.0, "seconds that a result URL works"),

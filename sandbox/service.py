@@ -160,5 +160,6 @@ class Service:
                 take=task.take,
                 index=index,
                 megapixels=self.settings.megapixels,
+                drift=self.settings.drift,
             )
         )
