@@ -9,11 +9,14 @@ class RivyaExtension(ComfyExtension):
     """The nodes of this pack."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """The five nodes; the settings routes are registered on the way, where ComfyUI is for this machine alone."""
+        """All nodes; the settings routes are registered on the way, where ComfyUI is for this machine alone."""
         from . import settings_route
         from .collect_tasks import RivyaCollectTasks
         from .credits import RivyaCredits
+        from .crop_for_edit import RivyaCropForEdit
         from .kontext_params import RivyaKontextParams
+        from .prompt_list import RivyaPromptList
+        from .stitch_edit import RivyaStitchEdit
         from .submit_and_wait import RivyaSubmitAndWait
         from .upload_reference import RivyaUploadReference
 
@@ -24,6 +27,9 @@ class RivyaExtension(ComfyExtension):
             RivyaSubmitAndWait,
             RivyaCollectTasks,
             RivyaCredits,
+            RivyaStitchEdit,
+            RivyaCropForEdit,
+            RivyaPromptList,
         ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,10 +140,18 @@ def _entries(
             charged += cost
         for _ in range(count):
             where, warnings = next(pictures)
-            entries.append({**entry, **where._asdict(), "notes": [*entry["notes"], *warnings]})
+            measured = {**where._asdict(), "coarser": _coarser(place.known.get("size"), where)}
+            entries.append({**entry, **measured, "notes": [*entry["notes"], *warnings]})
         if not count:
             entries.append(entry)
     return entries, charged, reused
+
+
+def _coarser(reference: tuple[int, int] | None, result: tensors.BatchIndex) -> float | None:
+    """How many pixels of the reference one pixel of the result covers, along a side; None without a reference."""
+    if reference is None:
+        return None
+    return round(math.sqrt(reference[0] * reference[1] / (result.width * result.height)), 2)
 
 
 def _entry(place: OutputRow) -> dict[str, Any]:
@@ -163,6 +172,7 @@ def _entry(place: OutputRow) -> dict[str, Any]:
         "seconds": about.get("seconds"),
         "width": None,
         "height": None,
+        "coarser": None,
         "model": about.get("model"),
         "aspect_ratio": about.get("aspect_ratio"),
         "encoding": about.get("encoding"),

@@ -135,7 +135,7 @@ async def _run(
             variation=order.identity.variation,
             fingerprint=order.fingerprint,
             outcome=outcomes[order.fingerprint],
-            known={"model": order.identity.params.model, **order.details()},
+            known={"model": order.identity.params.model, "size": order.identity.size, **order.details()},
         )
         for index, order in enumerate(orders)
     ]

@@ -11,5 +11,6 @@ CATEGORY = "Rivya"
 
 ReferenceType = io.Custom("RIVYA_REFERENCE")
 ParamsType = io.Custom("RIVYA_PARAMS")
+PlacementType = io.Custom("RIVYA_PLACEMENT")
 
-__all__ = ["CATEGORY", "ComfyAPI", "ComfyExtension", "ParamsType", "ReferenceType", "io"]
+__all__ = ["CATEGORY", "ComfyAPI", "ComfyExtension", "ParamsType", "PlacementType", "ReferenceType", "io"]

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from .client import collect as collect
     from .client import credits as credits
     from .client import edit as edit
+    from .client import stitch as stitch
 
 __version__ = "0.1.0"
 
-__all__ = ["Edited", "__version__", "collect", "credits", "edit"]
+__all__ = ["Edited", "__version__", "collect", "credits", "edit", "stitch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from . import kontext
 from .errors import RivyaError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+_ENDINGS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,6 +80,10 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, help="file, or folder for several pictures")
     parser.add_argument("--batch", type=Path, metavar="FOLDER", help="edit every picture of this folder")
     parser.add_argument("--text", action="store_true", help="make a picture from the prompt alone")
+    parser.add_argument(
+        "--keep-size", action="store_true", help="give the photo back at its size, with only the edit in it"
+    )
+    parser.add_argument("--mask", type=Path, help="white where the edit may show; means --keep-size")
     parser.add_argument("--seed", type=int, default=0, help="another seed buys another picture (default: 0)")
     parser.add_argument("--variations", type=int, default=1)
     parser.add_argument("--model", choices=list(kontext.MODELS), default=kontext.DEFAULT_MODEL)
@@ -104,7 +109,10 @@ def _edit(arguments: argparse.Namespace) -> int:
             variations=arguments.variations,
             model=arguments.model,
             aspect_ratio=arguments.aspect_ratio,
-            output_format=arguments.output_format or _format_of(arguments.output),
+            output_format=arguments.output_format or _format_of(arguments),
+            keep_size=arguments.keep_size,
+            mask=arguments.mask,
+            save_as=_ENDINGS.get(arguments.output.suffix.lower(), "") if arguments.output else "",
             on_progress=moved,
         )
     stems = [source.stem for source in sources] or ["picture"]
@@ -117,7 +125,21 @@ def _edit(arguments: argparse.Namespace) -> int:
             print(f"{stem}: {result}", file=sys.stderr)
         else:
             print(f"{_save(result, arguments.output, stem, several)}  {_cost(result)}")
+            for line in _stitch_lines(result):
+                print(line)
     return 1 if failed else 0
+
+
+def _stitch_lines(result: Any) -> list[str]:
+    """What was done to keep the size of the photo, or why it was not kept."""
+    report = result.about.get("stitch")
+    if report is None:
+        return []
+    if "error" in report:
+        return [f"  Saved as it came, since it could not be put back: {report['error']['message']}"]
+    aligned = "aligned" if report["aligned"] else "not aligned"
+    line = f"  {report['width']}x{report['height']}, {aligned}, {report['share']:.1%} of the picture replaced"
+    return [line, *(f"  {note}" for note in report["notes"])]
 
 
 def _sources(arguments: argparse.Namespace) -> tuple[list[Path], str]:
@@ -145,8 +167,14 @@ def _sources(arguments: argparse.Namespace) -> tuple[list[Path], str]:
     return found, prompt
 
 
-def _format_of(output: Path | None) -> str:
-    """The format to ask for: what the ending of the output file says, else the service's default."""
+def _format_of(arguments: argparse.Namespace) -> str:
+    """The format to ask for: what the ending of the output file says, else the service's default.
+
+    What goes back into a photo is asked for without losses.
+    """
+    output = arguments.output
+    if arguments.keep_size or arguments.mask is not None:
+        return "png"
     return "png" if output is not None and output.suffix.lower() == ".png" else "jpeg"
 
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,6 +41,10 @@ from .orders.order import Finished, Order
 from .orders.uploads import Reference
 from .storage.results import ResultGone
 
+if TYPE_CHECKING:
+    from .fullsize import FullSize
+    from .stitching import Placement, Stitched
+
 Image = "str | Path | bytes | np.ndarray[Any, Any]"
 
 
@@ -49,7 +53,7 @@ class Edited:
     """One finished picture.
 
     Attributes:
-        data: the service's original bytes.
+        data: the service's original bytes; with ``keep_size`` the photo with the edit in it.
         extension: "jpg", "png" or "webp", without a dot, by what the bytes are.
         task_id, credits, source: its task, what it cost, and whether it is "new", "resumed" or "stored".
         about: the same and more (seconds, model, aspect_ratio, encoding, notes, request_id).
@@ -112,6 +116,9 @@ def edit_all(
     client_request_id: str = "",
     config: Config | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    keep_size: bool = False,
+    mask: Any = None,
+    save_as: str = "",
     **params: Any,
 ) -> list[Edited | RivyaError]:
     """Edit several pictures at once; one result for each picture and variation, picture-major, failures as values.
@@ -121,6 +128,11 @@ def edit_all(
         variations: pictures for each image, 1 to 16.
         timeout_s: how long to wait for each picture once the service has accepted it.
         on_progress: called with (ended, all) whenever an order ends.
+        keep_size: give the photo back at its own size, with only the edit in it: ``data`` is then a file of the photo's
+            format with its metadata, and ``about["stitch"]`` says what was done.
+        mask: where the edit may show: a path, the bytes of a file (white: there) or an array. That part alone is sent.
+            Means ``keep_size``; for one picture.
+        save_as: with ``keep_size``: ``png``, ``jpg`` or ``webp``; empty: the format of the photo.
         params: fields of `kontext.KontextParams`: model, aspect_ratio, output_format ...
     """
     kontext.validate_prompt(prompt)
@@ -130,7 +142,8 @@ def edit_all(
     used.require_key()
     _within_limits(seed, variations, len(images))
     running = engine.shared()
-    references = _references(used, images, encoding)
+    photos = _photos(images, mask, chosen.aspect_ratio, save_as) if keep_size or mask is not None else None
+    references = _references(used, photos.sent if photos else images, encoding)
     orders = [
         Order(_identity(prompt, chosen, seed, variation, reference), reference, client_request_id)
         for reference in references
@@ -138,12 +151,67 @@ def edit_all(
         for variation in range(variations)
     ]
     _stay_under_the_cap(used, orders)
-    results = iter(_wait(running.order(used, orders), timeout_s, on_progress))
-    return [
-        reference if isinstance(reference, RivyaError) else next(results)
+    waited = iter(_wait(running.order(used, orders), timeout_s, on_progress))
+    results = [
+        reference if isinstance(reference, RivyaError) else next(waited)
         for reference in references
         for _ in range(variations)
     ]
+    if photos is None:
+        return results
+    return [_at_full_size(photos, number // variations, each) for number, each in enumerate(results)]
+
+
+def _photos(images: Sequence[Any], mask: Any, shape: str, save_as: str) -> FullSize:
+    from .fullsize import FullSize
+
+    return FullSize(list(images), mask, shape, save_as)
+
+
+def _at_full_size(photos: FullSize, number: int, result: Edited | RivyaError) -> Edited | RivyaError:
+    """The photo with the result in it; a picture from text alone has no photo and stays as it is."""
+    if isinstance(result, RivyaError) or photos.sent[number] is None:
+        return result
+    data, extension, report = photos.finished(number, result.data)
+    return replace(result, data=data, extension=extension, more=(), about={**result.about, "stitch": report})
+
+
+def stitch(
+    original: Any,
+    edited: Any,
+    *,
+    placement: Placement | None = None,
+    mask: Any = None,
+    keep: str = "auto",
+    align: bool = True,
+    match_color: bool = True,
+    feather: float = 1.0,
+) -> Stitched:
+    """Put an edit back into its original, at the size of the original. No network, no account.
+
+    Args:
+        original, edited: a path, the bytes of a file, or an array (height, width, 1, 3 or 4) of uint8, uint16 or
+            float32; of any editor.
+        placement: where the edit lies, if it is of a part of the original.
+        mask: where the edit may show: a path, the bytes of a file (white: there) or an array.
+        keep: what of the edit shows: ``auto``, ``mask``, ``changed``, ``mask and changed`` or ``all``.
+        align, match_color: find where the edit lies; give it the colours of the original.
+        feather: width of the soft edge in percent of the shorter side of the edited part, 0 to 10.
+
+    Raises:
+        ValidationError: pixels, mask or placement do not fit.
+        ImageError: a file is no picture.
+    """
+    from . import fullsize, stitching
+
+    photo = fullsize.read(original)
+    return stitching.stitch(
+        photo.pixels,
+        fullsize.in_profile(fullsize.as_seen(edited), photo.profile),
+        placement=placement,
+        mask=None if mask is None else fullsize.read_mask(mask),
+        options=stitching.Options(keep, align, match_color, feather),
+    )
 
 
 def collect(

@@ -27,6 +27,7 @@ _OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "latencies": (_seconds, (), "seconds per order, separated by commas, over and over"),
     "seed": (int, 0, "for drawn latencies"),
     "megapixels": (float, 1.0, "size of the pictures"),
+    "drift": (int, None, "seed of a drift of size, place and tone in the answers, as image models have it"),
     "max-open": (int, None, "orders that may run at a time; more get 429"),
     "upload-lifetime": (float, None, "seconds until an upload is gone"),
     "result-lifetime": (float, 3600.0, "seconds that a result URL works"),

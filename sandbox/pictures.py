@@ -17,6 +17,7 @@ from random import Random
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from .drift import drawn, drifted
 from .models import picture_size
 
 Colour = tuple[int, int, int]
@@ -39,6 +40,7 @@ class PictureOrder:
     take: int
     index: int
     megapixels: float
+    drift: int | None = None
 
     def colours(self) -> Random:
         """A random generator seeded by the order without reference, ratio, format and watermark."""
@@ -50,8 +52,14 @@ def render(order: PictureOrder) -> bytes:
     size = picture_size(order.ratio, order.megapixels)
     colours = order.colours()
     hue = colours.random()
-    canvas = _from_text(size, hue, colours) if order.reference is None else _from_reference(order, size, hue)
-    _draw_words(canvas, order, hue)
+    if order.reference is None:
+        canvas = _from_text(size, hue, colours)
+    elif order.drift is not None:
+        canvas = drifted(_upright(order), size, drawn(order.drift, order.identity), _colour(hue, 0.8, 1.0))
+    else:
+        canvas = _from_reference(order, size, hue)
+    if order.reference is None or order.drift is None:
+        _draw_words(canvas, order, hue)
     target = BytesIO()
     if order.format == "png":
         canvas.save(target, "PNG", compress_level=1)
@@ -84,14 +92,19 @@ def _two_colours(grey: Image.Image, hue: float) -> Image.Image:
 
 def _from_reference(order: PictureOrder, size: tuple[int, int], hue: float) -> Image.Image:
     """The centre of the reference in two colours, with a quarter of its own."""
+    picture = ImageOps.fit(_upright(order), size, Image.Resampling.BICUBIC)
+    return Image.blend(_two_colours(ImageOps.grayscale(picture), hue), picture, 0.25)
+
+
+def _upright(order: PictureOrder) -> Image.Image:
+    """The reference as it is shown, on white where it is transparent."""
     with Image.open(BytesIO(order.reference or b"")) as opened:
         upright = ImageOps.exif_transpose(opened)
         if upright.has_transparency_data:
             layer = upright.convert("RGBA")
             upright = Image.new("RGBA", layer.size, "white")
             upright.alpha_composite(layer)
-        picture = ImageOps.fit(upright.convert("RGB"), size, Image.Resampling.BICUBIC)
-    return Image.blend(_two_colours(ImageOps.grayscale(picture), hue), picture, 0.25)
+        return upright.convert("RGB")
 
 
 def _from_text(size: tuple[int, int], hue: float, colours: Random) -> Image.Image:

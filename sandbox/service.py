@@ -158,5 +158,6 @@ class Service:
                 take=task.take,
                 index=index,
                 megapixels=self.settings.megapixels,
+                drift=self.settings.drift,
             )
         )

@@ -30,6 +30,7 @@ class Settings:
         reject_repeats: answer every repeat of an idempotency key with 409 instead of replaying it.
         max_open: orders that may be open at once in one account; more get 429. None: no limit.
         megapixels: size of the pictures; 0.004 suits runs with hundreds of orders.
+        drift: seed of a drift as image models have it, see `drift`; None: edits are exact in their place.
         upload_lifetime: seconds until an upload expires; None: never.
         result_lifetime: seconds that a result URL works, from the first answer that has it.
         expired_status: status of an expired result URL: 403, 404 or 410.
@@ -47,6 +48,7 @@ class Settings:
     reject_repeats: bool = False
     max_open: int | None = None
     megapixels: float = 1.0
+    drift: int | None = None
     upload_lifetime: float | None = None
     result_lifetime: float = 3600.0
     expired_status: int = 403

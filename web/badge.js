@@ -21,7 +21,7 @@ export function addBadge(node) {
   const Badge = window.LGraphBadge; // a global that a later frontend may do without
   if (Badge && submits(node).length) node.badges.push(() => new Badge({ text: badgeText(node), ...LOOK }));
   for (const widget of node.subgraph ? [] : (node.widgets ?? [])) {
-    if (!/^Rivya/.test(node.comfyClass) || !["model", "variations"].includes(widget.name)) continue;
+    if (!/^Rivya/.test(node.comfyClass) || !["model", "variations", "prompts"].includes(widget.name)) continue;
     const before = widget.callback;
     widget.callback = function (...values) {
       before?.apply(this, values);
@@ -82,8 +82,10 @@ const runText = (cost) => (cost ? ` ${text(cost.reused ? "lastRunReused" : "last
 function priceText(node) {
   if (!node.graph) return "";
   const variations = Number(widgetValue(node, "variations"));
-  const credits = pictureCredits(node).map((price) => price * (variations || 1)).join("-");
-  const unknown = [!variations && "variations", references(node) === undefined && "references"];
+  const pictures = references(node);
+  const orders = (variations || 1) * prompts(node) * (pictures || 1);
+  const credits = pictureCredits(node).map((price) => price * orders).join("-");
+  const unknown = [!variations && "variations", pictures === undefined && "references"];
   return [text("credits", { credits }), ...unknown.filter(Boolean).map((name) => text(name))].join(" \u00d7 ");
 }
 
@@ -95,13 +97,34 @@ function pictureCredits(node) {
   return CREDITS[model] ? [CREDITS[model]] : Object.values(CREDITS);
 }
 
-/** How many references a node gets: 0, 1, or undefined where several may come. */
+/** How many prompts a node gets: the lines of a prompt list, each once, else 1. */
+function prompts(node) {
+  const from = source(node.graph, node.inputs.find((input) => input.name === "prompt"))?.node;
+  if (from?.type !== "RivyaPromptList") return 1;
+  const lines = String(widgetValue(from, "prompts") ?? "").split(/\r\n|\r|\n/).map((line) => line.trim());
+  return new Set(lines.filter((line) => line && !line.startsWith("#"))).size || 1;
+}
+
+/** How many references a node gets; undefined where the graph cannot tell. */
 function references(node, depth = 0) {
   const upload = source(node.graph, node.inputs.find((input) => input.name === "reference"));
   if (upload === null) return 0;
-  if (upload?.node?.type !== "RivyaUploadReference" || depth > MOST_HOPS) return undefined;
-  const { node: from } = source(upload.graph, upload.node.inputs.find((input) => input.name === "image")) ?? {};
-  if (from?.type === "LoadImage") return 1;
-  const chained = from?.type === "RivyaSubmitAndWait" && widgetValue(from, "variations") === 1;
-  return chained && references(from, depth + 1) !== undefined ? 1 : undefined;
+  return upload?.node?.type === "RivyaUploadReference" ? pictures(upload.node, "image", depth) : undefined;
+}
+
+/** How many pictures come into an input; undefined where the graph cannot tell. */
+function pictures(node, name, depth) {
+  const { node: from } = source(node.graph, node.inputs.find((input) => input.name === name)) ?? {};
+  if (!from || depth > MOST_HOPS) return undefined;
+  const into = (input) => pictures(from, input, depth + 1);
+  switch (from.type) {
+    case "LoadImage": return 1;
+    case "ImageBatch": return into("image1") + into("image2") || undefined;
+    case "RivyaCropForEdit": return into("image");
+    case "RivyaStitchEdit": return into("edited");
+    case "RivyaSubmitAndWait": {
+      const count = references(from, depth + 1);
+      return count === undefined ? count : Math.max(1, count) * prompts(from) * widgetValue(from, "variations") || undefined;
+    }
+  }
 }

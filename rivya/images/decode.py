@@ -70,10 +70,15 @@ def verify(data: bytes) -> str:
     return header.extension
 
 
-def decode(data: bytes) -> Picture:
-    """Decode a whole picture to integers. Raises `ImageError` as `verify`."""
+def decode(data: bytes, *, convert_colours: bool = True) -> Picture:
+    """Decode a whole picture to integers. Raises `ImageError` as `verify`.
+
+    Args:
+        data: the file.
+        convert_colours: to sRGB; else the samples stay in the colour space of the file, which must not be CMYK.
+    """
     header = inspect(data)
-    convert, warnings = _colour(header)
+    convert, warnings = _colour(header) if convert_colours else (None, header.warnings)
     wide = header.depth == 16 and convert is None
     shape = header.height, header.width, 4 if header.alpha else 3
     pixels = np.empty(shape, np.uint16 if wide else np.uint8)

@@ -21,6 +21,9 @@ NODES = (
     "RivyaSubmitAndWait",
     "RivyaCollectTasks",
     "RivyaCredits",
+    "RivyaStitchEdit",
+    "RivyaCropForEdit",
+    "RivyaPromptList",
 )
 PAGES = [(node, language) for node in NODES for language in ("en", "zh-TW", "id")]
 
@@ -91,11 +94,40 @@ def test_the_pictures_of_the_help_pages_and_the_readme_show_real_graphs(
     _keep(editor, areas)
     if MAKE_PICTURES:
         pictures.readme_picture(editor, "edit_a_photo", areas["submit_and_wait"])
+    editor.load(graph_of("edit_a_region_at_full_size"))
+    editor.run()
+    editor.frame()
+    region = {
+        "stitch_edit": ("RivyaSubmitAndWait", "RivyaStitchEdit", "SaveImage"),
+        "crop_for_edit": ("LoadImage", "RivyaCropForEdit", "RivyaUploadReference"),
+    }
+    _keep(editor, {name: editor.area(*types) for name, types in region.items()})
+    _keep(editor, {"prompt_list": _prompt_list(editor)})
     editor.load(graph_of("collect_paid_pictures"))
     editor.run()
     editor.frame()
     _keep(editor, {"credits": editor.area("RivyaCredits")})
     assert {path.stem for path in TEMPLATES.glob("*.jpg")} == {path.stem for path in TEMPLATES.glob("*.json")}
+
+
+def _prompt_list(editor: Frontend) -> dict[str, float]:
+    """The area of a prompt list that feeds the node which submits."""
+    editor.load(graph_of("edit_a_photo"))
+    editor.page.evaluate(
+        """() => {
+          const submit = app.graph.nodes.find((node) => node.type === "RivyaSubmitAndWait");
+          const list = window.LiteGraph.createNode("RivyaPromptList");
+          list.pos = [submit.pos[0] - 400, submit.pos[1]];
+          list.size = [340, 220];
+          app.graph.nodes.filter((node) => node !== submit).forEach((node) => app.graph.remove(node));
+          app.graph.add(list);
+          list.widgets[0].value = "make it night\nmake it autumn\nmake it a pencil drawing";
+          list.widgets[1].value = "keep everything else as it is";
+          list.connect(0, submit, submit.inputs.findIndex((input) => input.name === "prompt"));
+        }"""
+    )
+    editor.frame()
+    return editor.area("RivyaPromptList", "RivyaSubmitAndWait")
 
 
 def _keep(editor: Frontend, areas: dict[str, dict[str, float]]) -> None:

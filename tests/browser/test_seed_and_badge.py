@@ -204,3 +204,27 @@ def test_the_price_crosses_the_border_of_a_subgraph(open_editor: Callable[..., F
     assert editor.badges()[-1] == "4 credits"
     set_widget(editor, "model", "flux-kontext-max", "RivyaKontextParams")
     assert editor.badges()[-1] == "8 credits"
+
+
+def test_the_badge_counts_the_prompts_of_a_list_and_the_pictures_of_a_batch(frontend: Frontend) -> None:
+    frontend.load(graph_of("edit_a_photo"))
+    frontend.page.evaluate(
+        """() => {
+          const find = (type) => app.graph.nodes.find((node) => node.type === type);
+          const add = (type) => { const node = window.LiteGraph.createNode(type); app.graph.add(node); return node; };
+          const [list, crop, batch, second] = ["RivyaPromptList", "RivyaCropForEdit", "ImageBatch", "LoadImage"].map(add);
+          const submit = find("RivyaSubmitAndWait"), upload = find("RivyaUploadReference");
+          const into = (from, slot, to, name) => from.connect(slot, to, to.inputs.findIndex((i) => i.name === name));
+          list.widgets.find((widget) => widget.name === "prompts").value = "one\\n\\n# no\\ntwo\\nthree\\nfour\\nfive\\ntwo";
+          into(list, 0, submit, "prompt");
+          into(find("LoadImage"), 0, batch, "image1");
+          into(second, 0, batch, "image2");
+          into(batch, 0, crop, "image");
+          into(crop, 0, upload, "image");
+        }"""
+    )
+    frontend.settle()
+    assert shown(frontend) == "40 credits"  # five prompts, two pictures, four credits
+    set_widget(frontend, "variations", 2)
+    assert shown(frontend) == "80 credits"
+    frontend.screenshot("badge-prompts")

@@ -33,6 +33,8 @@ PRICES = {
     "a_batch_with_one_instruction": ("4 credits × references", 8),
     "edit_in_steps": ("4 credits", 8),
     "before_and_after": ("4 credits", 4),
+    "edit_a_region_at_full_size": ("4 credits", 4),
+    "edit_in_steps_without_drift": ("4 credits", 12),
 }
 
 
@@ -53,7 +55,7 @@ def test_a_template_runs_as_it_is_and_costs_what_its_badge_says(
     assert entry["status"]["status_str"] == "success"
     assert sum(service.charges()) == credits
     assert [picture for output in entry["outputs"].values() for picture in output.get("images", [])]
-    steps = 2 if name == "edit_in_steps" else 1
+    steps = {"edit_in_steps": 2, "edit_in_steps_without_drift": 3}.get(name, 1)
     assert frontend.badges()[-1] == f"{price} (last run {credits // steps})"
     if MAKE_PICTURES:
         pictures.thumbnail(name, frontend, entry)

@@ -1,0 +1,243 @@
+"""Photo files at their own size: what is sent of them, and the file that comes out with the edit in it.
+
+The photo's pixels stay in its own colour space, so that its profile still says what they mean; the edit is brought into
+that space. The EXIF orientation is applied to the pixels, and the EXIF block that is written says so.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from .errors import Charged, ImageError, RivyaError, ValidationError
+from .images import decode
+from .stitching import Box, Placement, placement
+from .stitching.raster import luma, resampled, stored
+from .stitching.stitch import Stitched, stitch
+
+Array = np.ndarray[Any, Any]
+
+FORMATS = ("png", "jpg", "webp")
+_JPEG_QUALITY = 95
+_ORIENTATION = 0x0112
+_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo as it is in its file.
+
+    Attributes:
+        pixels: (height, width, 3 or 4), uint8 or uint16, upright.
+        extension: of its file: ``png``, ``jpg`` or ``webp``; ``png`` for an array.
+        profile: the ICC profile that the pixels are in; None: sRGB.
+        exif: the EXIF block to write, which says that the pixels are upright; empty: none.
+    """
+
+    pixels: Array = field(repr=False)
+    extension: str = "png"
+    profile: bytes | None = field(default=None, repr=False)
+    exif: bytes = field(default=b"", repr=False)
+
+
+def read(image: object) -> Photo:
+    """A photo from a path, the bytes of a file, or an array (height, width) or (height, width, 1, 3 or 4).
+
+    Raises:
+        ImageError: no picture, or a damaged one.
+    """
+    if isinstance(image, np.ndarray):
+        return Photo(image[:, :, None] if image.ndim == 2 else image)
+    data = _bytes_of(image)
+    header = decode.inspect(data)
+    own = header.icc is not None and header.channels == 3
+    pixels = decode.decode(data, convert_colours=not own).pixels
+    return Photo(pixels, header.extension, header.icc if own else None, _upright_exif(data))
+
+
+def read_mask(mask: object) -> Array:
+    """A mask from a file or an array: float32 (height, width), 1 where it is white."""
+    pixels = read(mask).pixels
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8) * 255
+    size = pixels.shape[1], pixels.shape[0]
+    return luma(resampled(pixels, Box.of_size(*size), size, Image.Resampling.BILINEAR))
+
+
+def _bytes_of(image: object) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    try:
+        return Path(str(image)).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{Path(str(image)).name} cannot be read: {error.strerror}.", hint="") from None
+
+
+def _upright_exif(data: bytes) -> bytes:
+    """The EXIF block of a file, with the orientation that the decoded pixels have."""
+    try:
+        with Image.open(BytesIO(data)) as opened:
+            exif = opened.getexif()
+        if not exif:
+            return b""
+        if _ORIENTATION in exif:
+            exif[_ORIENTATION] = 1
+        return bytes(exif.tobytes())
+    except Exception:  # a broken block is no reason to lose the picture
+        return b""
+
+
+class FullSize:
+    """The photos of one call that edits at full size.
+
+    Args:
+        images: photos, see `read`.
+        mask: where the edit may show, see `read_mask`; None: what changed. For one photo only.
+        shape: the aspect ratio that is asked for, or ``auto``.
+        save_as: ``png``, ``jpg`` or ``webp``; empty: the format of each photo.
+
+    Raises:
+        ValidationError: a mask for several photos, or one that does not fit.
+        ImageError: the masked photo or the mask cannot be read.
+    """
+
+    def __init__(self, images: list[Any], mask: object, shape: str, save_as: str = "") -> None:
+        if save_as not in ("", *FORMATS):
+            raise ValidationError(f"save_as is {ascii(save_as)[:40]}; it must be png, jpg or webp.")
+        self._images, self._save_as = images, save_as
+        self._mask: Array | None = None
+        self._placement: Placement | None = None
+        self.sent: list[Any] = images
+        """What is uploaded for each photo."""
+        if mask is None:
+            return
+        if len(images) != 1 or images[0] is None:
+            raise ValidationError("A mask is for one picture.", hint="Edit the pictures one at a time.")
+        self.sent = [self._crop(read_mask(mask), shape)]
+
+    def _crop(self, mask: Array, shape: str) -> Array:
+        """The masked part of the photo in sRGB, as it is sent."""
+        from .stitching.masks import fitting
+
+        seen = as_seen(self._images[0])
+        height, width = seen.shape[:2]
+        shown = fitting(mask, width, height) if mask.max() > 0 else mask
+        chosen, (box,) = placement.choose((width, height), [placement.bounds(shown)], shape=shape)
+        size = placement.SIZES[chosen]
+        self._mask, self._placement = shown, Placement(width, height, box, chosen, size, shown)
+        return stored(placement.cropped(seen, box, size), np.dtype(np.uint8))
+
+    def finished(self, number: int, answer: bytes) -> tuple[bytes, str, dict[str, Any]]:
+        """The photo with an answer in it.
+
+        Args:
+            number: of the photo.
+            answer: the file that the service gave.
+
+        Returns:
+            The file, its extension and the report. An answer that cannot be put back is given as it is, since it was
+            paid for; the report then holds ``error``.
+        """
+        try:
+            photo = read(self._images[number])
+            done = self._stitched(photo, answer)
+            extension = self._save_as or photo.extension
+            return write(done.image, photo, extension), extension, done.report
+        except RivyaError as error:
+            error.charged = Charged.YES
+            return answer, decode.inspect(answer).extension, {"error": error.as_dict()}
+
+    def _stitched(self, photo: Photo, answer: bytes) -> Stitched:
+        edited = in_profile(decode.decode(answer).pixels, photo.profile)
+        return stitch(
+            photo.pixels,
+            edited,
+            placement=self._placement,
+            mask=self._mask,
+            layer=False,
+        )
+
+
+def as_seen(image: object) -> Array:
+    """The pixels in sRGB, as the service sees them."""
+    if isinstance(image, np.ndarray):
+        return read(image).pixels
+    return decode.decode(_bytes_of(image)).pixels
+
+
+def in_profile(pixels: Array, profile: bytes | None) -> Array:
+    """sRGB pixels (height, width, 3 or 4) in the colour space of a profile; as they are where it is of no use."""
+    if profile is None or pixels.dtype != np.uint8:
+        return pixels
+    try:
+        target = ImageCms.ImageCmsProfile(BytesIO(profile))
+        colour = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
+        converted = ImageCms.profileToProfile(colour, ImageCms.createProfile("sRGB"), target)
+    except (OSError, ValueError, TypeError, ImageCms.PyCMSError):
+        return pixels
+    return np.asarray(converted)
+
+
+def write(pixels: Array, photo: Photo, extension: str) -> bytes:
+    """A picture file with the profile and the EXIF block of a photo.
+
+    PNG and WebP are exact, and PNG keeps 16 bits. JPEG is of quality 95 with full colour resolution; transparency and
+    the lower 8 bits of 16 are lost in it.
+
+    Args:
+        pixels: (height, width, 3 or 4), uint8, uint16 or float32.
+        extension: ``png``, ``jpg`` or ``webp``.
+    """
+    if pixels.dtype == np.float32:
+        pixels = stored(pixels, np.dtype(np.uint16 if extension == "png" else np.uint8))
+    if pixels.dtype == np.uint16 and extension == "png":
+        return _png_of_16_bits(pixels, photo)
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if extension == "jpg":
+        pixels = pixels[..., :3]
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    about: dict[str, Any] = {"exif": photo.exif} if photo.exif else {}
+    if photo.profile:
+        about["icc_profile"] = photo.profile
+    file = BytesIO()
+    if extension == "jpg":
+        picture.save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=0, **about)
+    elif extension == "webp":
+        picture.save(file, "WEBP", lossless=True, exact=True, quality=0, method=0, **about)
+    else:
+        picture.save(file, "PNG", compress_level=6, **about)
+    return file.getvalue()
+
+
+def _png_of_16_bits(pixels: Array, photo: Photo) -> bytes:
+    """Pillow writes no colour of 16 bits a channel; the format is a few lines."""
+    height, width, channels = pixels.shape
+    step = 2 * channels
+    packer, packed = zlib.compressobj(6), []
+    for top in range(0, height, _ROWS):
+        rows = pixels[top : top + _ROWS].astype(">u2").view(np.uint8).reshape(-1, width * step)
+        lines = np.empty((len(rows), width * step + 1), np.uint8)
+        lines[:, 0] = 1  # each byte less the one a pixel before it
+        lines[:, 1 : step + 1] = rows[:, :step]
+        lines[:, step + 1 :] = rows[:, step:] - rows[:, :-step]
+        packed.append(packer.compress(lines.tobytes()))
+    packed.append(packer.flush())
+    kind = {3: 2, 4: 6}[channels]
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))]
+    if photo.profile:
+        parts.append((b"iCCP", b"icc\0\0" + zlib.compress(photo.profile)))
+    if photo.exif:
+        parts.append((b"eXIf", photo.exif.removeprefix(b"Exif\0\0")))
+    parts += [(b"IDAT", b"".join(packed)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in parts
+    )

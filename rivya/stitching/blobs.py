@@ -1,0 +1,101 @@
+"""Connected parts of a boolean picture, holes, distances: numpy alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .raster import Array
+
+
+def labels(mask: Array) -> tuple[Array, int]:
+    """Number the connected parts (corners count) of a boolean (height, width).
+
+    Returns:
+        int32 (height, width), 0 where the mask is not, else 1 to the count; and the count.
+    """
+    height, width = mask.shape
+    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    ends = np.nonzero(edges == -1)[1]
+    out = np.zeros((height, width), np.int32)
+    if not len(rows):
+        return out, 0
+    # Runs of the next row that touch this one, by their place in one long line of all rows.
+    line = width + 4
+    first = np.searchsorted(rows * line + ends, (rows + 1) * line + starts, "left")
+    last = np.searchsorted(rows * line + starts, (rows + 1) * line + ends, "right")
+    counts = np.maximum(0, last - first)
+    upper = np.repeat(np.arange(len(rows)), counts)
+    lower = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
+    names = _joined(len(rows), upper, lower)
+    found, compact = np.unique(names, return_inverse=True)
+    out[mask] = np.repeat(compact.astype(np.int32) + 1, ends - starts)
+    return out, len(found)
+
+
+def _joined(count: int, one: Array, other: Array) -> Array:
+    """The smallest member of each group, where ``one`` and ``other`` name pairs that belong together."""
+    parent = np.arange(count)
+    while True:
+        low = np.minimum(parent[one], parent[other])
+        before = parent.copy()
+        np.minimum.at(parent, parent[one], low)
+        np.minimum.at(parent, parent[other], low)
+        while not np.array_equal(parent[parent], parent):
+            parent = parent[parent]
+        if np.array_equal(before, parent):
+            return parent
+
+
+def sizes(numbered: Array, count: int) -> Array:
+    """Pixels of each part; index 0 is what belongs to none."""
+    return np.bincount(numbered.ravel(), minlength=count + 1)
+
+
+def holding(mask: Array, seeds: Array) -> Array:
+    """The connected parts of ``mask`` in which there is at least one seed."""
+    numbered, count = labels(mask)
+    kept = np.zeros(count + 1, bool)
+    kept[numbered[seeds & mask]] = True
+    kept[0] = False
+    return kept[numbered]
+
+
+def filled(mask: Array, largest: int) -> Array:
+    """The mask with those holes closed that have at most ``largest`` pixels and do not touch the border."""
+    numbered, count = labels(~mask)
+    small = sizes(numbered, count) <= largest
+    for edge in (numbered[0], numbered[-1], numbered[:, 0], numbered[:, -1]):
+        small[edge] = False
+    small[0] = False
+    return mask | small[numbered]
+
+
+def grown(mask: Array, radius: int) -> Array:
+    """The mask with everything within ``radius`` pixels (a disc)."""
+    return distance(~mask, radius + 1) <= radius if radius > 0 else mask
+
+
+def shrunk(mask: Array, radius: int) -> Array:
+    """The mask without everything within ``radius`` pixels of its outside; the border of the picture is no outside."""
+    return ~grown(~mask, radius)
+
+
+def distance(mask: Array, most: int) -> Array:
+    """Euclidean distance in pixels from each pixel to the nearest one outside the mask, at most ``most``.
+
+    0 outside the mask. What lies beyond the picture does not count as outside.
+    """
+    height, width = mask.shape
+    far = np.float32(most)
+    down = np.arange(height, dtype=np.float32)[:, None]
+    above = np.maximum.accumulate(np.where(mask, -far, down), axis=0)
+    below = np.minimum.accumulate(np.where(mask, height + far, down)[::-1], axis=0)[::-1]
+    upright = np.minimum(np.minimum(down - above, below - down), far) ** 2
+    nearest = upright.copy()
+    for step in range(1, min(most, width)):
+        apart = np.float32(step * step)
+        np.minimum(nearest[:, step:], upright[:, :-step] + apart, out=nearest[:, step:])
+        np.minimum(nearest[:, :-step], upright[:, step:] + apart, out=nearest[:, :-step])
+    distances: Array = np.minimum(np.sqrt(nearest), far)
+    return distances

@@ -1,0 +1,68 @@
+"""Rectangles with sub-pixel edges, in the pixel coordinates of one picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle; (0, 0) is the upper left corner of the upper left pixel. It may reach beyond the picture.
+
+    Attributes:
+        left, top, right, bottom: in pixels.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @classmethod
+    def of_size(cls, width: float, height: float) -> Box:
+        """The whole of a picture."""
+        return cls(0.0, 0.0, float(width), float(height))
+
+    @classmethod
+    def around(cls, x: float, y: float, width: float, height: float) -> Box:
+        """A box of this size with its centre at (x, y)."""
+        return cls(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+    @property
+    def area(self) -> float:
+        return self.width * self.height
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
+
+    def cut(self, other: Box) -> Box | None:
+        """What lies in both; None where that is nothing."""
+        left, top = max(self.left, other.left), max(self.top, other.top)
+        right, bottom = min(self.right, other.right), min(self.bottom, other.bottom)
+        return Box(left, top, right, bottom) if left < right and top < bottom else None
+
+    def seen_from(self, frame: Box, width: float, height: float) -> Box:
+        """This box in the pixels of a picture of ``width`` x ``height`` that is laid over ``frame``."""
+        across, down = width / frame.width, height / frame.height
+        return Box(
+            (self.left - frame.left) * across,
+            (self.top - frame.top) * down,
+            (self.right - frame.left) * across,
+            (self.bottom - frame.top) * down,
+        )
+
+    def moved(self, x: float, y: float) -> Box:
+        return Box(self.left + x, self.top + y, self.right + x, self.bottom + y)
+
+    def edges(self) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom)."""
+        return self.left, self.top, self.right, self.bottom

@@ -1,0 +1,152 @@
+"""Giving the edit the colours of the original, from the pixels that both have and that were left alone.
+
+Per channel a gain and an offset, then what is left over at low frequencies: it is measured where nothing was edited and
+carried into the edited part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import raster, thresholds
+from .boxes import Box
+from .raster import TRIANGLE, Array, blurred, resampled
+
+_GRID = 96
+"""Longer side of the local field, in cells."""
+_RADII = (32, 16, 8, 4, 2, 1)
+
+
+@dataclass(frozen=True)
+class Colours:
+    """How the colours of an edit become those of the original.
+
+    Attributes:
+        gain, offset: three each: value * gain + offset, in units of 0 to 1.
+        field: float32 (rows, columns, 3), added to that; it covers the region that was compared. None: nothing.
+        note: a sentence, where colours were left alone.
+    """
+
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    field: Array | None = None
+    note: str = ""
+
+    def applied(self, pixels: Array) -> Array:
+        """The colours of float32 (height, width, 3) corrected; the pixels cover the compared region."""
+        out = np.empty(pixels.shape, np.float32)
+        size = pixels.shape[1], pixels.shape[0]
+        corrected = self.corrected((pixels[..., each].copy() for each in range(3)), Box.of_size(1, 1), size)
+        for channel, plane in enumerate(corrected):
+            out[..., channel] = plane
+        return out
+
+    def corrected(self, planes: Iterable[Array], part: Box, size: tuple[int, int]) -> Iterator[Array]:
+        """Red, green and blue planes of ``size``, corrected in place.
+
+        Args:
+            part: which part of the compared region they cover, in shares (0 to 1) of it; the edge goes on beyond it.
+        """
+        added: Iterable[Array | None] = (None, None, None)
+        if self.field is not None:
+            rows, columns = self.field.shape[:2]
+            cells = Box(part.left * columns, part.top * rows, part.right * columns, part.bottom * rows)
+            added = raster.planes(self.field, cells, size, raster.TRIANGLE)
+        for plane, gain, offset, more in zip(planes, self.gain, self.offset, added, strict=True):
+            plane *= np.float32(gain)
+            plane += np.float32(offset)
+            if more is not None:
+                plane += more
+            yield plane
+
+
+def fitted(original: Array, edited: Array, weight: Array) -> Colours:
+    """Gain and offset from paired pixels.
+
+    Args:
+        original, edited: float32 (height, width, 3) on one grid.
+        weight: float32 (height, width), 1 where nothing was edited.
+
+    Returns:
+        Colours without a field; as they are, with a note, where too little is unchanged or the correction would be
+        larger than a drift.
+    """
+    if float(weight.mean()) < thresholds.LEAST_UNCHANGED:
+        return Colours(note="Colours were left alone: too little of the picture is unchanged.")
+    height, width = weight.shape
+    size, whole = (max(1, width // 2), max(1, height // 2)), Box.of_size(width, height)
+    trust = (resampled(weight[..., None], whole, size, TRIANGLE) > 0.99).astype(np.float32)
+    theirs, ours = (resampled(pixels, whole, size, TRIANGLE) for pixels in (edited, original))
+    gains, offsets = [], []
+    details = (_detail(theirs, trust), _detail(ours, trust))
+    sure = trust[..., 0] > 0
+    if not sure.any():
+        return Colours(note="Colours were left alone: too little of the picture is unchanged.")
+    for channel in range(3):
+        gain = _slope(*(detail[..., channel][sure] for detail in details))
+        x, y = theirs[..., channel][sure], ours[..., channel][sure]
+        offset = float(np.median(y - gain * x))
+        middle = float(x.mean())
+        if not thresholds.LEAST_GAIN <= gain <= thresholds.MOST_GAIN:
+            return Colours(note="Colours were left alone: the edit changed them as a whole.")
+        if abs(gain * middle + offset - middle) > thresholds.MOST_OFFSET:
+            return Colours(note="Colours were left alone: the edit changed them as a whole.")
+        gains.append(gain)
+        offsets.append(offset)
+    return Colours((gains[0], gains[1], gains[2]), (offsets[0], offsets[1], offsets[2]))
+
+
+def _detail(pixels: Array, trust: Array) -> Array:
+    """What differs from the surroundings, of the trusted pixels alone.
+
+    A drift that changes slowly over the picture is gone from it, and so cannot be taken for a gain.
+    """
+    radius = max(2, max(trust.shape) // 20)
+    around: Array = pixels - blurred(pixels * trust, radius) / (blurred(trust, radius) + np.float32(1e-6))
+    return around
+
+
+def _slope(theirs: Array, ours: Array) -> float:
+    """The gain by least squares whose outliers lose their weight; it is drawn to 1.
+
+    Without the pull a plain wall, whose values hardly vary, would give any gain.
+    """
+    gain, trust = 1.0, np.ones_like(theirs)
+    for _ in range(4):
+        total = float(trust.sum()) + 1e-6
+        variance = float(trust @ (theirs * theirs)) / total
+        both = float(trust @ (theirs * ours)) / total
+        gain = (both + thresholds.GAIN_PULL) / (variance + thresholds.GAIN_PULL)
+        error = ours - gain * theirs
+        spread = max(2 / 255, 1.4826 * float(np.median(np.abs(error))))
+        trust = np.clip(1 - (error / np.float32(4.685 * spread)) ** 2, 0, None) ** 2
+    return gain
+
+
+def with_field(colours: Colours, original: Array, edited: Array, weight: Array) -> Colours:
+    """The same colours, with what they leave over at low frequencies, held to the size of a drift."""
+    if colours.note:
+        return colours
+    rest = original - colours.applied(edited)
+    height, width = weight.shape
+    few = slice(None, None, 4)
+    scale = _GRID / max(height, width)
+    size = max(2, round(width * scale)), max(2, round(height * scale))
+    whole = Box.of_size(width, height)
+    spread = max(3 / 255, 1.4826 * float(np.median(np.abs(rest[few, few][weight[few, few] > 0.5]))))
+    trust = weight * (np.abs(rest).max(-1) < max(4 * spread, thresholds.MOST_FIELD))
+    stacked = np.concatenate([rest * trust[..., None], trust[..., None]], axis=-1)
+    cells = resampled(stacked, whole, size, TRIANGLE)
+    field = np.zeros((size[1], size[0], 3), np.float32)
+    for radius in _RADII:
+        if 2 * radius + 1 > 2 * max(size):
+            continue
+        around = blurred(cells, radius, 2)
+        mass = around[..., 3:]
+        sure = mass / (mass + np.float32(thresholds.FIELD_MASS))
+        field += sure * (around[..., :3] / (mass + np.float32(1e-6)) - field)
+    most = np.float32(thresholds.MOST_FIELD)
+    return replace(colours, field=np.clip(field, -most, most))

@@ -1,0 +1,139 @@
+"""A photo edited from the command line and from Python, at its own size: files, metadata, colour spaces."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rivya
+from library.client import Client
+from library.test_command_line import environment
+from pixels.making import png, wide_profile
+from rivya import fullsize
+from rivya.errors import ValidationError
+from rivya.images import decode
+from stitch.photos import cat, disc, in_form, scenery
+
+SIZE = 451, 300
+MASK = disc(*SIZE)
+MAKE, TURN = 0x010F, 0x0112
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "photos"
+    place.mkdir()
+    Image.fromarray((MASK * 255).astype(np.uint8)).save(place / "mask.png")
+    return place
+
+
+def shell(client: Client, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rivya", *arguments],
+        env=environment(client),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+
+
+def test_the_command_line_gives_the_photo_back_with_its_metadata_and_upright(
+    client: Client, service: Any, folder: Path
+) -> None:
+    stored, profile = cat(300, 451), wide_profile()  # lies on its side: shown, it is 451 wide
+    exif = Image.Exif()
+    exif[MAKE], exif[TURN] = "A camera", 6
+    stored.save(folder / "photo.png", exif=exif.tobytes(), icc_profile=profile)
+    done = shell(client, folder, "edit", "photo.png", "a red hat", "--mask", "mask.png", "-o", "hat.png")
+    assert done.returncode == 0, done.stderr
+    assert "451x300" in done.stdout
+    with Image.open(folder / "hat.png") as result:
+        result.load()
+        assert result.size == SIZE
+        assert result.getexif()[MAKE] == "A camera"
+        assert result.getexif().get(TURN, 1) == 1
+        assert result.info["icc_profile"] == profile
+        pixels = np.asarray(result)
+    upright = np.rot90(np.asarray(stored), -1)
+    assert np.array_equal(pixels[MASK == 0], upright[MASK == 0])
+    assert not np.array_equal(pixels[MASK > 0], upright[MASK > 0])
+    assert len(service.tasks()) == 1
+
+
+def test_a_jpeg_comes_back_as_a_jpeg_of_its_size(client: Client, folder: Path) -> None:
+    cat(*SIZE).save(folder / "photo.jpg", quality=95)
+    done = shell(client, folder, "edit", "photo.jpg", "a red hat", "--keep-size", "--seed", "3")
+    assert done.returncode == 0, done.stderr
+    (name,) = (line.split()[0] for line in done.stdout.splitlines() if ".jpg" in line)
+    with Image.open(folder / name) as result:
+        assert (result.format, result.size) == ("JPEG", SIZE)
+
+
+def test_python_gets_the_same_as_a_file_and_a_report(client: Client, folder: Path) -> None:
+    photo = np.asarray(cat(*SIZE))
+    Image.fromarray(photo).save(folder / "photo.png")
+    made = rivya.edit("a red hat", folder / "photo.png", mask=MASK, config=client.config, seed=5)
+    assert decode.decode(made.data).pixels.shape == photo.shape
+    assert made.about["stitch"]["keep"] == "mask"
+    again = rivya.edit("a red hat", folder / "photo.png", mask=MASK, config=client.config, seed=5)
+    assert (again.source, again.data) == ("stored", made.data)
+
+
+def test_a_mask_is_for_one_picture(client: Client) -> None:
+    photo = np.asarray(cat(64, 48))
+    with pytest.raises(ValidationError, match="one picture"):
+        rivya.client.edit_all("a hat", [photo, photo], mask=MASK, config=client.config)
+
+
+def test_stitch_takes_files_of_any_editor(folder: Path) -> None:
+    scene = cat(902, 600)
+    scene.save(folder / "photo.png")
+    scene.resize((1184, 880)).save(folder / "edit.webp", lossless=True)
+    done = rivya.stitch(folder / "photo.png", (folder / "edit.webp").read_bytes(), feather=0)
+    assert np.array_equal(done.image, np.asarray(scene))
+    assert done.report["aligned"] is True
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_png_of_16_bits_keeps_every_bit_outside_the_mask(channels: int) -> None:
+    pixels = in_form(
+        np.dstack([np.asarray(cat(*SIZE)), np.full(SIZE[::-1], 200, np.uint8)])[..., :channels], "uint16"
+    )
+    kind = {3: 2, 4: 6}[channels]
+    file = png(pixels, kind, 16)
+    photo = fullsize.read(file)
+    assert np.array_equal(photo.pixels, pixels)
+    done = rivya.stitch(file, np.asarray(scenery(1184, 880)), mask=MASK, align=False)
+    written = fullsize.write(done.image, photo, "png")
+    read = decode.decode(written).pixels
+    assert read.dtype == np.uint16
+    assert np.array_equal(read[MASK == 0], pixels[MASK == 0])
+    assert not np.array_equal(read[MASK > 0], pixels[MASK > 0])
+    with Image.open(BytesIO(written)) as opened:
+        opened.load()
+
+
+def test_an_edit_is_brought_into_the_colour_space_of_the_photo() -> None:
+    # In this profile red and blue have changed places.
+    edit = np.zeros((8, 8, 3), np.uint8)
+    edit[..., 0] = 200
+    moved = fullsize.in_profile(edit, wide_profile())
+    assert moved[0, 0, 2] > 150 > moved[0, 0, 0]
+    assert np.array_equal(fullsize.in_profile(edit, b"broken"), edit)
+
+
+def test_an_answer_that_does_not_fit_is_given_as_it_is_since_it_was_paid_for() -> None:
+    photos = fullsize.FullSize([np.asarray(cat(300, 200))], None, "auto")
+    answer = png(np.zeros((400, 100, 3), np.uint8), 2)
+    data, extension, report = photos.finished(0, answer)
+    assert (data, extension) == (answer, "png")
+    assert report["error"]["code"] == "edit_of_another_shape"
+    assert report["error"]["charged"] == "yes"
