@@ -16,8 +16,8 @@ import psutil
 
 import sandbox
 from devtools.comfyui import ComfyUI, Finished
-from rivya.ledger import Ledger
-from rivya.locks import Holder
+from rivya.ledger.holders import Holder
+from rivya.ledger.ledger import Ledger
 from sandbox.pictures import PictureOrder, render
 
 from . import comfy, core_service

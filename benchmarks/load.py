@@ -96,8 +96,8 @@ def ledger_growth(sizes: Sequence[int], samples: int = 60) -> dict[str, Any]:
     Each ledger is filled with copies of one finished order; the orders that are measured go the ordinary way. They take
     turns, so that other work on the machine hits all sizes alike, and the lower quartile is taken.
     """
-    from rivya.ledger import Ledger
-    from rivya.locks import Holder
+    from rivya.ledger.holders import Holder
+    from rivya.ledger.ledger import Ledger
 
     written: dict[int, list[float]] = {size: [] for size in sizes}
     read: dict[int, list[float]] = {size: [] for size in sizes}
@@ -139,7 +139,7 @@ def _fill(home: Path, size: int) -> None:
     """Copy the first order until the ledger has ``size`` of them."""
     from sqlite3 import connect
 
-    from rivya.ledger import FILE_NAME
+    from rivya.ledger.ledger import FILE_NAME
 
     connection = connect(home / FILE_NAME)
     columns = [row[1] for row in connection.execute("PRAGMA table_info(orders)")]
@@ -158,10 +158,10 @@ def _fill(home: Path, size: int) -> None:
 def _run_in_flight(url: str, key: str, home: str, orders: str) -> dict[str, Any]:
     import psutil
 
-    from rivya import engine
     from rivya.config import Config
+    from rivya.engine import engine
     from rivya.kontext import Identity, KontextParams
-    from rivya.order import Order
+    from rivya.orders.order import Order
     from rivya.secret import Secret
 
     config = Config(home=Path(home), base_url=url, key=Secret(key), max_concurrency=1024)
@@ -201,15 +201,15 @@ def _run_in_flight(url: str, key: str, home: str, orders: str) -> dict[str, Any]
 def _run_lock_holding() -> dict[str, Any]:
     import numpy as np
 
-    from rivya import decoding, images
+    from rivya.images import decode, encode
 
     draw = np.random.default_rng(1)
     smooth = np.add.outer(np.arange(2048), np.arange(2048))[:, :, None] / 17 + np.array([0, 40, 80])
     pixels = (smooth + draw.normal(0, 1.2, (2048, 2048, 3))).astype(np.uint8)
-    files = {name: images.encode(pixels, name).data for name in ("png", "webp", "jpeg")}
-    work: dict[str, Callable[[], Any]] = {"pixel hash": lambda: images.pixel_hash(pixels)}
-    work |= {f"encode {name}": lambda name=name: images.encode(pixels, name) for name in files}
-    work |= {f"decode {name}": lambda data=data: decoding.decode(data) for name, data in files.items()}
+    files = {name: encode.encode(pixels, name).data for name in ("png", "webp", "jpeg")}
+    work: dict[str, Callable[[], Any]] = {"pixel hash": lambda: encode.pixel_hash(pixels)}
+    work |= {f"encode {name}": lambda name=name: encode.encode(pixels, name) for name in files}
+    work |= {f"decode {name}": lambda data=data: decode.decode(data) for name, data in files.items()}
     return {name: _held_ms(each) for name, each in work.items()}
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rivya.pace import Pace, service_seconds
+from rivya.api.polling import Pace, service_seconds
 
 ROUND_TRIP_S = 0.12
 COLD_ORDERS = 10

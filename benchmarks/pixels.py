@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
 def _encode_rows(repeat: int) -> list[dict[str, Any]]:
     import torch
 
-    core, tensors, images = _core(), _pack("nodes.tensors"), _pack("rivya.images")
+    core, tensors, images = _core(), _pack("nodes.tensors"), _pack("rivya.images.encode")
     rows = []
     for name, side in SIZES.items():
         image = torch.from_numpy(_photo(side).astype(np.float32) / np.float32(255))[None]
@@ -139,7 +139,7 @@ def _memory_rows() -> list[dict[str, Any]]:
 def _thread_row(repeat: int) -> dict[str, Any]:
     import torch
 
-    tensors, images = _pack("nodes.tensors"), _pack("rivya.images")
+    tensors, images = _pack("nodes.tensors"), _pack("rivya.images.encode")
     pictures = np.stack([_photo(2048, seed) for seed in range(BATCH)])
     frames = tensors.frames(torch.from_numpy(pictures).float().div_(255))
 

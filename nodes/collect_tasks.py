@@ -10,7 +10,7 @@ from .submit_and_wait import outputs
 from .v3 import CATEGORY, io
 
 if TYPE_CHECKING:
-    from ..rivya.ledger import OrderRow
+    from ..rivya.ledger.ledger import OrderRow
 
 MAX_TASKS = 64
 _TASK_ID = r"[A-Za-z0-9_-]{1,128}"
@@ -53,9 +53,9 @@ class RivyaCollectTasks(io.ComfyNode):
 
     @classmethod
     async def execute(cls, task_ids: str, timeout_s: int = 900) -> io.NodeOutput:
-        from ..rivya import engine
-        from .delivery import Place, conclude
-        from .running import Watch
+        from ..rivya.engine import engine
+        from .outputs import Place, conclude
+        from .progress import Watch
 
         named = parse_task_ids(task_ids)
         config = await waiting.result(engine.shared().codec(host.load_config))

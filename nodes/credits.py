@@ -31,7 +31,7 @@ class RivyaCredits(io.ComfyNode):
 
     @classmethod
     async def execute(cls) -> io.NodeOutput:
-        from ..rivya import engine
+        from ..rivya.engine import engine
 
         config = await waiting.result(engine.shared().codec(host.load_config))
         config.require_key()

@@ -31,8 +31,8 @@ from . import host
 if TYPE_CHECKING:
     from aiohttp.web import Request, Response, RouteTableDef
 
-    from ..rivya.engine import Engine
-    from ..rivya.jobs import Job
+    from ..rivya.engine.engine import Engine
+    from ..rivya.engine.jobs import Job
 
     Handler = Callable[[Request], Awaitable[Response]]
     Work = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -210,7 +210,7 @@ async def _check(_: dict[str, Any]) -> dict[str, Any]:
 
 def _shared_engine() -> Engine:
     """The engine, whose import is work for a thread: it brings the HTTP client."""
-    from ..rivya.engine import shared
+    from ..rivya.engine.engine import shared
 
     return shared()
 

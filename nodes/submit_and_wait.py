@@ -11,8 +11,8 @@ from .v3 import CATEGORY, ParamsType, ReferenceType, io
 if TYPE_CHECKING:
     from ..rivya.config import Config
     from ..rivya.kontext import KontextParams
-    from ..rivya.order import Order
-    from ..rivya.references import Reference
+    from ..rivya.orders.order import Order
+    from ..rivya.orders.uploads import Reference
 
 ON_FAILURE = ["raise", "skip"]
 
@@ -81,7 +81,7 @@ def plan(
     """
     from ..rivya.errors import ValidationError
     from ..rivya.kontext import Identity, KontextParams
-    from ..rivya.order import Order
+    from ..rivya.orders.order import Order
 
     kontext.validate_prompt(prompt)
     kontext.validate_client_request_id(client_request_id)
@@ -119,9 +119,9 @@ async def _run(
     orders: list[Order], unique: dict[str, Order], skip: bool, timeout_s: int, seed: int, variations: int
 ) -> io.NodeOutput:
     """Hand the orders over, wait, and deliver."""
-    from ..rivya import engine
-    from .delivery import Place, conclude
-    from .running import Watch
+    from ..rivya.engine import engine
+    from .outputs import Place, conclude
+    from .progress import Watch
 
     config: Config = await waiting.result(engine.shared().codec(host.load_config))
     config.require_key()
@@ -145,7 +145,7 @@ async def _run(
 
 async def _stay_under_the_cap(config: Config, unique: dict[str, Order]) -> None:
     """Count what is new against ``max_credits_per_run``; nothing to do where no cap is set."""
-    from ..rivya import engine
+    from ..rivya.engine import engine
 
     if config.max_credits_per_run is None:
         return
@@ -221,7 +221,7 @@ def _inputs() -> list[io.Input]:
 
 def _are_references(value: object) -> bool:
     """A prompt in API form may hold anything where the frontend only draws links."""
-    from ..rivya.references import Reference
+    from ..rivya.orders.uploads import Reference
 
     return isinstance(value, tuple) and bool(value) and all(isinstance(each, Reference) for each in value)
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..rivya import decoding
 from ..rivya.errors import Charged, ImageError, ValidationError
-from ..rivya.image_header import Header
+from ..rivya.images import decode
+from ..rivya.images.header import Header
 
 _BROKEN = "the node before it produced a broken picture."
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -148,13 +148,13 @@ class Plan:
         files: PNG, JPEG or WebP.
 
     Raises:
-        ImageError: one of the files is not a picture, or beyond the limits, see `decoding.inspect`; or all of them
+        ImageError: one of the files is not a picture, or beyond the limits, see `decode.inspect`; or all of them
             together are (``images_too_large``).
     """
 
     def __init__(self, files: Sequence[bytes]) -> None:
         self._files = list(files)
-        self._headers = [decoding.inspect(file) for file in self._files]
+        self._headers = [decode.inspect(file) for file in self._files]
         _check_together(self._headers)
         members: dict[tuple[int, int], list[Header]] = {}
         self.places: list[Place] = []
@@ -175,10 +175,10 @@ class Plan:
         self._warnings: list[tuple[str, ...]] = [()] * len(self._files)
 
     def decode(self, number: int) -> None:
-        """Decode file ``number`` into its place. Raises `ImageError` as `decoding.verify`."""
+        """Decode file ``number`` into its place. Raises `ImageError` as `decode.verify`."""
         place, header = self.places[number], self._headers[number]
         masks = self._masks[place.batch]
-        self._warnings[number] = decoding.decode_into(
+        self._warnings[number] = decode.decode_into(
             self._files[number],
             self._images[place.batch][place.position],
             masks[place.position] if masks is not None and header.alpha else None,
@@ -201,7 +201,7 @@ class Plan:
 def to_batches(
     files: Sequence[bytes], *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Batches:
-    """Decode files one after the other; see `Plan` for several threads. Raises `ImageError` as `decoding.verify`."""
+    """Decode files one after the other; see `Plan` for several threads. Raises `ImageError` as `decode.verify`."""
     plan = Plan(files)
     for number in range(len(plan.places)):
         plan.decode(number)

@@ -45,7 +45,8 @@ class RivyaUploadReference(io.ComfyNode):
 
     @classmethod
     async def execute(cls, image: torch.Tensor, encoding: str = "auto") -> io.NodeOutput:
-        from ..rivya import engine, kontext
+        from ..rivya import kontext
+        from ..rivya.engine import engine
         from ..rivya.errors import ValidationError
         from . import tensors
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from ..rivya.jobs import Job, Ticket
+from ..rivya.engine.jobs import Job, Ticket
 from . import host
 
 T = TypeVar("T")

@@ -18,10 +18,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .headless import Edited as Edited
-    from .headless import collect as collect
-    from .headless import credits as credits
-    from .headless import edit as edit
+    from .client import Edited as Edited
+    from .client import collect as collect
+    from .client import credits as credits
+    from .client import edit as edit
 
 __version__ = "0.1.0"
 
@@ -31,7 +31,7 @@ __all__ = ["Edited", "__version__", "collect", "credits", "edit"]
 def __getattr__(name: str) -> Any:
     """Load the facade at first use, so that ``import rivya`` stays free."""
     if name in __all__:
-        from . import headless
+        from . import client
 
-        return getattr(headless, name)
+        return getattr(client, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,10 @@ folders with mode 0700 and files with mode 0600 whatever the umask. What somebod
 is used and warned about once, because bind mounts of containers look like that; a symbolic link is refused,
 because it would let a stranger choose what is read or overwritten.
 
+Locks are the operating system's: `flock`, or `msvcrt` on Windows. A lock belongs to an open file and goes with the
+process that opened it, however that process ends. So a lock that can be had proves that its owner is dead, which no
+clock and no process number can prove.
+
 All functions block and raise `OSError`; `UnsafePathError` is the one for a link or a thing of the wrong kind.
 """
 
@@ -13,10 +17,14 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
-from .filelocks import try_lock
+from .errors import LedgerError
 
 logger = logging.getLogger("rivya")
 
@@ -240,3 +248,52 @@ def _warn_if_open_to_others(path: Path, found: os.stat_result) -> None:
         return
     _warned.add(str(path))
     logger.warning("Rivya: %s %s; it should be for you alone.", short(path), problem)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+        """Lock the open file if nobody else has it; Windows knows only exclusive locks."""
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+        """Lock the open file if nobody has it in a way that excludes ours; never waits.
+
+        A file system that cannot lock counts as "somebody has it": the safe side for every use here.
+        """
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def guard(path: Path, *, shared: bool = False, wait_s: float) -> Iterator[None]:
+    """Hold a lock on `path` (made if need be, never removed) for a short piece of work.
+
+    Raises:
+        LedgerError: somebody else kept it for longer than `wait_s` seconds.
+        OSError: the file cannot be made.
+    """
+    descriptor = open_private(path, os.O_CREAT | os.O_RDWR)
+    try:
+        deadline = time.monotonic() + wait_s
+        while not try_lock(descriptor, shared=shared):
+            if time.monotonic() >= deadline:
+                raise LedgerError(
+                    f"Another program has kept {short(path)} locked for {wait_s:g} seconds.",
+                    hint="Close it, then run again.",
+                )
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)

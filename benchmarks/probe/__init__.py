@@ -21,7 +21,7 @@ _running = threading.Event()
 
 def _engine():
     """The engine module of the pack, under whatever name ComfyUI has loaded it."""
-    return next(module for name, module in sys.modules.items() if name.endswith("rivya.engine"))
+    return next(module for name, module in sys.modules.items() if name.endswith("rivya.engine.engine"))
 
 
 async def _watch_loop() -> None:

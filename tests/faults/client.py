@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rivya import buying, engine, orders
 from rivya.config import Config
+from rivya.engine import engine
+from rivya.engine.jobs import JobCancelled, Ticket
 from rivya.errors import Charged, RivyaError, RivyaTimeoutError
-from rivya.jobs import JobCancelled, Ticket
 from rivya.kontext import Identity, KontextParams
-from rivya.ledger import Ledger
-from rivya.order import Finished, Order
+from rivya.ledger.ledger import Ledger
+from rivya.orders import run, submit
+from rivya.orders.order import Finished, Order
 from rivya.secret import Secret
 from support.quick import QuickAccount, picture
 
@@ -38,8 +39,8 @@ class FaultsAccount(QuickAccount):
 def quicken() -> None:
     """Let the engines of this process use quick accounts."""
     engine.Account = FaultsAccount  # type: ignore[misc]
-    buying._CONFLICT_PAUSE_S = 0.05
-    orders._OTHERS_CHECK_S = 0.02
+    submit._CONFLICT_PAUSE_S = 0.05
+    run._OTHERS_CHECK_S = 0.02
 
 
 class Client:

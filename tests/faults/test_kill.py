@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from faults.zygote import Worker
-from rivya.ledger import FILE_NAME, Ledger, State
-from rivya.locks import Holder
+from rivya.ledger.holders import Holder
+from rivya.ledger.ledger import FILE_NAME, Ledger, State
 
 TEXT: dict[str, Any] = {"prompt": "a quiet harbour", "seed": 3}
 EDIT: dict[str, Any] = {"prompt": "make it night", "seed": 3, "picture": 1}

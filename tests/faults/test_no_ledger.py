@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from faults.zygote import Worker
-from rivya.ledger import FILE_NAME
+from rivya.ledger.ledger import FILE_NAME
 from support.disk import fill
 
 TEXT: dict[str, Any] = {"prompt": "a quiet harbour", "seed": 3}

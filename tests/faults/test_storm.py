@@ -15,7 +15,7 @@ import pytest
 
 from faults.client import READ_S, Client, FaultsAccount
 from faults.zygote import Worker
-from rivya import engine
+from rivya.engine import engine
 
 STORM: tuple[dict[str, Any], ...] = (
     {"action": "cut_before"},

@@ -12,7 +12,7 @@ import pytest
 
 import sandbox
 from faults.zygote import Worker
-from rivya.ledger import FILE_NAME
+from rivya.ledger.ledger import FILE_NAME
 
 TEXT: dict[str, Any] = {"prompt": "a quiet harbour", "seed": 3}
 EDIT: dict[str, Any] = {"prompt": "make it night", "seed": 3, "picture": 1}

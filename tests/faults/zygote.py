@@ -174,7 +174,10 @@ def _work(line: socket.socket) -> None:
 
 
 def _stop_at(place: str, when: str, say: Any) -> None:
-    from rivya import engine, files, ledger, results, uploads
+    from rivya import files
+    from rivya.engine import engine
+    from rivya.ledger import ledger, uploads
+    from rivya.storage import results
 
     owner_name, method = place.split(".")
     owners = {

@@ -15,7 +15,7 @@ import rivya
 import sandbox
 from hostile.host import Answer, always, endless, reply, reset, serving
 from network.clients import everything_about
-from rivya import headless
+from rivya import client
 from rivya.config import Config
 from rivya.errors import Charged, RivyaError
 from rivya.secret import Secret
@@ -105,7 +105,7 @@ def test_a_picture_that_a_hostile_host_withheld_is_collected_later_and_paid_once
     url = f"{town.settle(HOSTS[name])}/r.png?signature=secret" if name in HOSTS else name
     config = configured(service, tmp_path / "state")
     service.fault("status", "patch", values={"result": {"primary_url": url, "urls": [url]}}, times=None)
-    (error,) = headless.edit_all("a barn", [None], config=config)
+    (error,) = client.edit_all("a barn", [None], config=config)
     assert isinstance(error, RivyaError)
     assert error.charged is Charged.YES
     assert error.task_id == service.tasks()[0]["id"]
@@ -131,6 +131,6 @@ def test_a_host_that_breaks_every_connection_is_tried_again_until_it_does_not(
     url = f"{town.settle(reset())}/r.png"
     config = configured(service, tmp_path / "state")
     service.fault("status", "patch", values={"result": {"primary_url": url, "urls": [url]}}, times=1)
-    (error,) = headless.edit_all("a barn", [None], config=config, timeout_s=3)
+    (error,) = client.edit_all("a barn", [None], config=config, timeout_s=3)
     assert isinstance(error, RivyaError)
     assert len(service.charges()) == 1

@@ -14,10 +14,10 @@ import pytest
 from hostile.host import Answer, Request, always, endless, reply, reset, serving
 from hostile.limits import within
 from network.clients import KEY, everything_about, failure, transport
-from rivya.api import Api
-from rivya.calls import Caller
+from rivya.api.endpoints import Api
+from rivya.api.policy import Bound, RetryPolicy
+from rivya.api.retry import Caller
 from rivya.errors import Delivery, RivyaError, UnusableAnswerError
-from rivya.policy import Bound, RetryPolicy
 
 pytestmark = pytest.mark.anyio
 

@@ -16,8 +16,8 @@ import pytest
 import sandbox
 from devtools.comfyui import PromptRefused
 from hostile.leaks import artefacts, disguises, found
-from rivya.ledger import Ledger
-from rivya.locks import Holder
+from rivya.ledger.holders import Holder
+from rivya.ledger.ledger import Ledger
 from support.comfy import RivyaComfyUI, edit_graph, random_picture, show
 
 pytestmark = [pytest.mark.comfy, pytest.mark.xdist_group("leaks"), pytest.mark.timeout(300)]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rivya.ledger import Ledger, OrderRow
-from rivya.locks import Holder
+from rivya.ledger.holders import Holder
+from rivya.ledger.ledger import Ledger, OrderRow
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from rivya.errors import LedgerError
-from rivya.ledger import Ledger, OrderRow, State
-from rivya.orderrows import MAY_BECOME
+from rivya.ledger.ledger import Ledger, OrderRow, State
+from rivya.ledger.rows import MAY_BECOME
 
 Prepare = Callable[..., OrderRow]
 OpenLedger = Callable[..., Ledger]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ledger.processes import Program
-from rivya.ledger import Ledger, OrderRow
+from rivya.ledger.ledger import Ledger, OrderRow
 
 Prepare = Callable[..., OrderRow]
 PROMPT = b"a very private wish"
@@ -64,7 +64,7 @@ def test_what_a_killed_process_left_is_erased_with_the_next_order(
     folder: Path, ledger: Ledger, prepare: Prepare
 ) -> None:
     code = f"""
-    book = ledger.Ledger(folder, locks.Holder(folder))
+    book = ledger.Ledger(folder, holders.Holder(folder))
     row, _ = prepared(book, "killed", body={PROMPT!r})
     say(row.id)
     wait()

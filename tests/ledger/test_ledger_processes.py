@@ -11,7 +11,7 @@ import pytest
 
 from ledger.processes import Program
 from rivya.errors import LedgerError
-from rivya.ledger import Ledger, OrderRow, State
+from rivya.ledger.ledger import Ledger, OrderRow, State
 
 
 def test_a_living_process_keeps_its_orders_and_a_killed_one_loses_them_at_once(

@@ -12,9 +12,9 @@ from sqlite3 import OperationalError, connect
 import pytest
 
 from ledger.processes import Program
-from rivya import database, schema
 from rivya.errors import Charged, LedgerError
-from rivya.ledger import FILE_NAME, Ledger, OrderRow, State
+from rivya.ledger import schema, sqlite
+from rivya.ledger.ledger import FILE_NAME, Ledger, OrderRow, State
 from support.disk import fill
 
 Prepare = Callable[..., OrderRow]
@@ -39,11 +39,11 @@ def test_a_folder_that_may_not_be_written_is_refused_in_words(
         path.chmod(0o644)
     code = """
     from rivya.errors import LedgerError
-    import sqlite3, rivya.database
+    import sqlite3, rivya.ledger.sqlite
     os.setgroups([])
     os.setuid(int(sys.argv[2]))
     try:
-        holder = locks.Holder(folder)
+        holder = holders.Holder(folder)
     except LedgerError as error:
         say(error.message)
     class Stub:
@@ -355,7 +355,7 @@ def test_an_error_of_the_disk_is_called_full_where_there_is_no_space(
     prepare(ledger)
     error = OperationalError("disk I/O error")
     assert "cannot be used: disk I/O error" in str(ledger._database._explained(error))
-    monkeypatch.setattr(database, "_space_left", lambda path: 0)
+    monkeypatch.setattr(sqlite, "_space_left", lambda path: 0)
     assert "full" in str(ledger._database._explained(error))
 
 
@@ -376,7 +376,7 @@ def test_a_step_that_fails_leaves_the_ledger_as_it_was(
 def test_a_network_mount_gets_a_rollback_journal_with_full_synchronisation(
     folder: Path, ledger: Ledger, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "on_network", lambda path: True)
+    monkeypatch.setattr(sqlite, "on_network", lambda path: True)
     row = prepare(ledger)
     ledger.submitted(row.id, task_id="t", reserved_credits=None)
     connection = ledger._database._connection

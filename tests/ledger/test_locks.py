@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from ledger.processes import Program
-from rivya import filelocks, files, locks
+from rivya import files
 from rivya.errors import LedgerError
-from rivya.locks import Holder, guard
+from rivya.files import guard
+from rivya.ledger import holders
+from rivya.ledger.holders import Holder
 
 HOLD = """
-holder = locks.Holder(folder)
+holder = holders.Holder(folder)
 say(holder.id)
 wait()
 """
@@ -54,7 +56,7 @@ def test_a_new_holder_sweeps_the_files_of_the_dead_and_leaves_the_living(folder:
 
 def test_a_forked_child_does_not_keep_a_dead_parent_alive(folder: Path) -> None:
     code = """
-    holder = locks.Holder(folder)
+    holder = holders.Holder(folder)
     if os.fork() == 0:
         say(f"{holder.id} {os.getpid()} {holder.held}")
         time.sleep(60)
@@ -76,7 +78,7 @@ def test_a_forked_child_does_not_keep_a_dead_parent_alive(folder: Path) -> None:
 def test_a_program_started_by_the_process_does_not_inherit_the_lock(folder: Path) -> None:
     code = """
     import subprocess
-    holder = locks.Holder(folder)
+    holder = holders.Holder(folder)
     child = subprocess.Popen(["sleep", "60"], close_fds=False, stdin=subprocess.DEVNULL,
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     say(f"{holder.id} {child.pid}")
@@ -99,7 +101,7 @@ def test_lookers_do_not_take_each_other_for_the_owner(folder: Path) -> None:
         name = other.heard()
         other.kill()
     looker = files.open_private(folder / "locks" / f"{name}.lock", os.O_RDWR)
-    assert filelocks.try_lock(looker, shared=True)
+    assert files.try_lock(looker, shared=True)
     assert not ours.alive(name)
     os.close(looker)
 
@@ -109,7 +111,7 @@ def test_holders_of_one_process_need_no_lock_to_see_each_other(
 ) -> None:
     """Where locks belong to processes (flock over NFS), our own could always be had, and trying would lose it."""
     first, second = Holder(folder), Holder(folder)
-    monkeypatch.setattr(locks, "try_lock", lambda descriptor, shared=False: True)
+    monkeypatch.setattr(holders, "try_lock", lambda descriptor, shared=False: True)
     assert first.alive(second.id)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from ledger.processes import Program
 from rivya.errors import LedgerError
-from rivya.results import ResultGone, ResultStore
+from rivya.storage.results import ResultGone, ResultStore
 from support.disk import fill
 
 PNG, JPEG = b"\x89PNG" + b"p" * 3000, b"\xff\xd8" + b"j" * 2000

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from rivya.api import Api
-from rivya.calls import Caller
+from rivya.api.endpoints import Api
+from rivya.api.policy import Bound, RetryPolicy
+from rivya.api.retry import Caller
 from rivya.errors import RivyaError
-from rivya.policy import Bound, RetryPolicy
+from rivya.http.transport import Timeouts, Transport
 from rivya.secret import Secret
-from rivya.transport import Timeouts, Transport
 from support.quick import QuickAccount
 
 T = TypeVar("T")

@@ -17,18 +17,18 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from rivya import engine
-from rivya.account import Account
 from rivya.config import Config
+from rivya.engine import engine
+from rivya.engine.jobs import Ticket
 from rivya.errors import RivyaError
-from rivya.jobs import Ticket
 from rivya.kontext import Identity, KontextParams
-from rivya.ledger import Ledger, OrderRow
-from rivya.locks import Holder
-from rivya.order import Finished, Order, State
-from rivya.references import Reference
-from rivya.results import ResultStore
+from rivya.ledger.holders import Holder
+from rivya.ledger.ledger import Ledger, OrderRow
+from rivya.orders.account import Account
+from rivya.orders.order import Finished, Order, State
+from rivya.orders.uploads import Reference
 from rivya.secret import Secret
+from rivya.storage.results import ResultStore
 from support.quick import picture
 
 PATIENCE_S = 20.0

@@ -10,7 +10,8 @@ import pytest
 
 import sandbox
 from library.client import Client
-from rivya import buying, engine, orders
+from rivya.engine import engine
+from rivya.orders import run, submit
 from support.quick import QuickAccount
 
 
@@ -20,8 +21,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setattr(engine, "Account", QuickAccount)
-    monkeypatch.setattr(buying, "_CONFLICT_PAUSE_S", 0.05)
-    monkeypatch.setattr(orders, "_OTHERS_CHECK_S", 0.02)
+    monkeypatch.setattr(submit, "_CONFLICT_PAUSE_S", 0.05)
+    monkeypatch.setattr(run, "_OTHERS_CHECK_S", 0.02)
 
 
 @pytest.fixture(scope="session")

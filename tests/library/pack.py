@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from types import ModuleType
 
 import rivya
@@ -41,16 +41,16 @@ def _load() -> None:
     _package(f"{PACK}.nodes", str(ROOT / "nodes"))
     # One library for both: what the nodes take for an error of ours is what the tests take for one.
     sys.modules[f"{PACK}.rivya"] = rivya
-    for found in iter_modules(rivya.__path__):
-        if found.name != "__main__":
-            sys.modules[f"{PACK}.rivya.{found.name}"] = import_module(f"rivya.{found.name}")
+    for found in walk_packages(rivya.__path__, "rivya."):
+        if found.name != "rivya.__main__":
+            sys.modules[f"{PACK}.{found.name}"] = import_module(found.name)
 
 
 _load()
 collect_tasks = import_module(f"{PACK}.nodes.collect_tasks")
-delivery = import_module(f"{PACK}.nodes.delivery")
+outputs = import_module(f"{PACK}.nodes.outputs")
 host = import_module(f"{PACK}.nodes.host")
 limits = import_module(f"{PACK}.nodes.limits")
-running = import_module(f"{PACK}.nodes.running")
+progress = import_module(f"{PACK}.nodes.progress")
 submit_and_wait = import_module(f"{PACK}.nodes.submit_and_wait")
 waiting = import_module(f"{PACK}.nodes.waiting")

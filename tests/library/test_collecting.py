@@ -12,7 +12,7 @@ import pytest
 import sandbox
 from library.client import PATIENCE_S, Client
 from rivya.errors import Charged, NotFoundError, TaskFailedError
-from rivya.ledger import State as Is
+from rivya.ledger.ledger import State as Is
 
 
 def collectable(client: Client, *task_ids: str) -> list[Any]:

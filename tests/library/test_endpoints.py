@@ -9,8 +9,8 @@ import pytest
 
 from library.calling import BODY, Line, failing, talk
 from library.client import png
+from rivya.api.policy import Bound
 from rivya.errors import AuthenticationError, Delivery, NotFoundError, UnusableAnswerError
-from rivya.policy import Bound
 
 
 def upload(line: Line) -> Any:

@@ -32,17 +32,17 @@ def test_the_library_is_imported_without_anything_heavy() -> None:
 
 
 def test_table_errors_and_configuration_need_no_http_client_nor_pictures() -> None:
-    found = modules("import rivya.kontext, rivya.errors, rivya.config, rivya.policy")
+    found = modules("import rivya.kontext, rivya.errors, rivya.config, rivya.secret")
     assert not {"httpx", "httpcore", "anyio", "numpy", "PIL", "sqlite3"} & found
 
 
 def test_the_command_line_explains_itself_without_anything_heavy() -> None:
-    program = "import sys, rivya.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass"
+    program = "import sys, rivya.cli as m\ntry: m.main(['--help'])\nexcept SystemExit: pass"
     assert not {"httpx", "httpcore", "numpy", "PIL"} & modules(program)
 
 
 def test_the_facade_comes_with_first_use() -> None:
-    assert "rivya.headless" in modules("import rivya; rivya.edit")
+    assert "rivya.client" in modules("import rivya; rivya.edit")
     import pytest
 
     import rivya

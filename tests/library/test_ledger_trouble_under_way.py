@@ -8,7 +8,7 @@ from typing import Any
 
 from library.client import PATIENCE_S, Client, locked
 from rivya.errors import Charged, LedgerError, TaskFailedError
-from rivya.ledger import State as Is
+from rivya.ledger.ledger import State as Is
 
 
 def test_an_acceptance_that_cannot_be_noted_is_not_called_free_and_the_next_run_gets_its_picture(

@@ -25,7 +25,7 @@ from rivya.errors import (
     ValidationError,
 )
 from rivya.kontext import idempotency_key
-from rivya.ledger import State as Is
+from rivya.ledger.ledger import State as Is
 
 
 def create_requests(service: Any) -> list[dict[str, Any]]:

@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from library.client import PATIENCE_S, SOON_S, Client
-from rivya.account import Place, Places
-from rivya.jobs import JobCancelled
-from rivya.ledger import State as Is
-from rivya.policy import Bound
+from rivya.api.policy import Bound
+from rivya.engine.jobs import JobCancelled
+from rivya.ledger.ledger import State as Is
+from rivya.orders.account import Place, Places
 
 
 def most_at_once(service: Any) -> int:

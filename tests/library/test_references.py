@@ -10,8 +10,8 @@ import pytest
 
 from library.client import PATIENCE_S, SOON_S, Client
 from rivya.errors import Charged, ServiceUnavailableError, ValidationError
-from rivya.images import pixel_hash
-from rivya.ledger import State as Is
+from rivya.images.encode import pixel_hash
+from rivya.ledger.ledger import State as Is
 from support.quick import picture
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from library.client import PATIENCE_S, SOON_S, Client, locked
+from rivya.engine.jobs import JobCancelled
 from rivya.errors import TaskFailedError, ValidationError
-from rivya.jobs import JobCancelled
-from rivya.ledger import State as Is
-from rivya.orders import OrderRun
+from rivya.ledger.ledger import State as Is
+from rivya.orders.run import OrderRun
 
 
 def walks(client: Client) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rivya.errors import RivyaError
+from rivya.http.transport import Timeouts, Transport
 from rivya.secret import Secret
-from rivya.transport import Timeouts, Transport
 
 KEY = "rvya_sk_test_0123456789"
 QUICK = Timeouts(connect_s=1.0, read_s=0.4, write_s=0.4, total_s=2.0, window_s=0.4, window_bytes=1000)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rivya.addresses import Guard, is_loopback
 from rivya.errors import ConfigurationError, Delivery, UnusableAnswerError
+from rivya.http.guard import Guard, is_loopback
 
 GUARD = Guard()
 

@@ -23,8 +23,8 @@ from rivya.errors import (
     UnusableAnswerError,
     ValidationError,
 )
+from rivya.http.transport import Form, Transport
 from rivya.secret import Secret
-from rivya.transport import Form, Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -521,7 +521,7 @@ async def test_a_cancelled_caller_does_not_disturb_the_others() -> None:
 def test_a_lookup_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
     program = """
 import asyncio, time
-from rivya.transport import Transport
+from rivya.http.transport import Transport
 
 def hanging(host, port):
     time.sleep(60)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from library.pack import host, waiting
-from rivya.engine import Engine
-from rivya.jobs import JobCancelled, Ticket
+from rivya.engine.engine import Engine
+from rivya.engine.jobs import JobCancelled, Ticket
 
 
 @pytest.fixture

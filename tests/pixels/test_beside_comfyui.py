@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rivya import images
+from rivya.images import encode
 from support.comfy import comfyui_folder
 
 from . import making as m
@@ -87,7 +87,7 @@ def test_both_load_the_same_and_ours_is_saved_as_it_was_sent(tmp_path: Path) -> 
     # And what LoadImage gives goes up as the pixels of the file.
     for name in ("rgb.png", "lossless.webp"):
         (frame,) = tensors.frames(torch.from_numpy(loaded[name]["image"]))
-        uploaded = Image.open(BytesIO(images.encode(frame()).data))
+        uploaded = Image.open(BytesIO(encode.encode(frame()).data))
         assert np.array_equal(
             np.asarray(uploaded), np.asarray(Image.open(BytesIO(files[name])).convert("RGB"))
         )

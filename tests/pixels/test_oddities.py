@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rivya import decoding
 from rivya.errors import ImageError
+from rivya.images import decode
 
 from . import making as m
 
@@ -231,7 +231,7 @@ READ: dict[str, Callable[[], tuple[bytes, np.ndarray, str]]] = {
 @pytest.mark.parametrize("name", READ)
 def test_read_exactly(name: str) -> None:
     data, expected, words = READ[name]()
-    picture = decoding.decode(data)
+    picture = decode.decode(data)
     assert picture.pixels.dtype == expected.dtype
     assert np.array_equal(picture.pixels, expected)
     assert [words in warning for warning in picture.warnings] == ([True] if words else [])
@@ -461,11 +461,11 @@ def test_refused_by_name(name: str) -> None:
     make, code, words = REFUSED[name]
     data = make()
     with pytest.raises(ImageError) as caught:
-        decoding.decode(data)
+        decode.decode(data)
     assert caught.value.code == code
     assert words in caught.value.message
     with pytest.raises(ImageError):
-        decoding.verify(data)
+        decode.verify(data)
 
 
 def test_there_are_as_many_oddities_as_promised() -> None:

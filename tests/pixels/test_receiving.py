@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from rivya import decoding
+from rivya.images import decode
 
 from . import making as m
 
@@ -50,20 +50,20 @@ def as_floats(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 def check(data: bytes, expected: np.ndarray) -> None:
     """Both ways of decoding give ``expected`` (integers, RGB or RGBA), to the bit."""
-    picture = decoding.decode(data)
+    picture = decode.decode(data)
     assert picture.pixels.dtype == expected.dtype
     assert np.array_equal(picture.pixels, expected)
     out = np.full((*expected.shape[:2], 3), np.nan, np.float32)
     mask = np.zeros(expected.shape[:2], np.float32)
-    warnings = decoding.decode_into(data, out, mask)
+    warnings = decode.decode_into(data, out, mask)
     rgb, transparent = as_floats(expected)
     assert out.tobytes() == rgb.tobytes()
     assert np.array_equal(mask, np.zeros_like(mask) if transparent is None else transparent)
     assert warnings == picture.warnings
-    header = decoding.inspect(data)
+    header = decode.inspect(data)
     assert (header.height, header.width) == expected.shape[:2]
     assert header.alpha == (expected.shape[2] == 4)
-    assert decoding.verify(data) == header.extension
+    assert decode.verify(data) == header.extension
 
 
 @pytest.mark.parametrize("interlaced", [False, True], ids=["plain", "interlaced"])
@@ -177,7 +177,7 @@ def ink_to_light(cmyk: np.ndarray) -> np.ndarray:
 )
 def test_cmyk_without_a_profile(ink: tuple[int, ...]) -> None:
     flat = np.full((24, 32, 4), ink, np.uint8)
-    pixels = decoding.decode(cmyk_jpeg(flat)).pixels
+    pixels = decode.decode(cmyk_jpeg(flat)).pixels
     assert np.abs(pixels.astype(np.float64) - ink_to_light(flat)).max() <= 2
 
 
@@ -277,7 +277,7 @@ def test_16_bits_with_another_profile_are_converted_at_8_and_that_is_said() -> N
         [by_littlecms(np.ascontiguousarray(narrow[..., :3]), "RGB", m.wide_profile()), narrow[..., 3]]
     )
     check(data, expected)
-    assert any("16 bits" in warning for warning in decoding.decode(data).warnings)
+    assert any("16 bits" in warning for warning in decode.decode(data).warnings)
 
 
 def test_a_cmyk_jpeg_with_a_profile_goes_through_it() -> None:
@@ -286,7 +286,7 @@ def test_a_cmyk_jpeg_with_a_profile_goes_through_it() -> None:
     data = cmyk_jpeg(np.ascontiguousarray(inks), icc_profile=profile)
     stored = np.asarray(Image.open(BytesIO(data)))
     check(data, by_littlecms(stored, "CMYK", profile))
-    assert decoding.decode(data).warnings == ()
+    assert decode.decode(data).warnings == ()
 
 
 def cmyk_profile() -> bytes:
@@ -321,6 +321,6 @@ def test_animations_give_their_first_frame_and_say_so() -> None:
     for form, options in (("PNG", {}), ("WEBP", {"lossless": True, "quality": 0})):
         file = BytesIO()
         frames[0].save(file, form, save_all=True, append_images=frames[1:], duration=50, **options)
-        picture = decoding.decode(file.getvalue())
+        picture = decode.decode(file.getvalue())
         assert np.array_equal(picture.pixels[..., :3], np.asarray(frames[0]))
         assert any("animated" in warning for warning in picture.warnings)

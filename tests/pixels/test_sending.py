@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from rivya import decoding, images
 from rivya.errors import ValidationError
+from rivya.images import decode, encode
 
 from .making import noise, photo
 
@@ -37,9 +37,9 @@ def read_back(data: bytes, channels: int) -> np.ndarray:
 @given(pixels=pictures, encoding=st.sampled_from(["auto", "png", "webp"]))
 @settings(deadline=None, max_examples=150)
 def test_the_lossless_encodings_give_back_every_pixel(pixels: np.ndarray, encoding: str) -> None:
-    encoded = images.encode(pixels, encoding)
+    encoded = encode.encode(pixels, encoding)
     assert np.array_equal(read_back(encoded.data, pixels.shape[2]), pixels)
-    ours = decoding.decode(encoded.data).pixels
+    ours = decode.decode(encoded.data).pixels
     assert np.array_equal(
         ours[..., : pixels.shape[2]],
         np.broadcast_to(pixels, (*pixels.shape[:2], ours.shape[2]))[..., : pixels.shape[2]],
@@ -54,21 +54,21 @@ def test_the_lossless_encodings_give_back_every_pixel(pixels: np.ndarray, encodi
 def test_the_identity_of_a_picture_is_its_size_its_mode_and_its_pixels(pixels: np.ndarray) -> None:
     height, width, channels = pixels.shape
     head = f"{width}x{height} {({1: 'L', 3: 'RGB', 4: 'RGBA'})[channels]}\n".encode()
-    assert images.pixel_hash(pixels) == hashlib.sha256(head + pixels.tobytes()).hexdigest()
+    assert encode.pixel_hash(pixels) == hashlib.sha256(head + pixels.tobytes()).hexdigest()
     strided = np.zeros((height * 2, width, channels), np.uint8)[::2]
     strided[:] = pixels
-    assert images.pixel_hash(strided) == images.pixel_hash(pixels)
+    assert encode.pixel_hash(strided) == encode.pixel_hash(pixels)
 
 
 def test_the_same_bytes_in_another_form_are_another_picture() -> None:
     flat = noise(6, 4, channels=1)
     shapes = [(4, 6, 1), (6, 4, 1), (4, 2, 3), (2, 4, 3), (3, 2, 4), (24, 1, 1)]
-    assert len({images.pixel_hash(flat.reshape(shape)) for shape in shapes}) == len(shapes)
+    assert len({encode.pixel_hash(flat.reshape(shape)) for shape in shapes}) == len(shapes)
 
 
 def test_auto_is_a_png_as_small_as_the_default_one() -> None:
     pixels = photo(500, 400)
-    encoded = images.encode(pixels)
+    encoded = encode.encode(pixels)
     default = BytesIO()
     Image.fromarray(pixels).save(default, "PNG")
     assert (encoded.encoding, encoded.mime, encoded.extension) == ("png", "image/png", "png")
@@ -78,9 +78,9 @@ def test_auto_is_a_png_as_small_as_the_default_one() -> None:
 def test_what_png_cannot_hold_goes_as_lossless_webp() -> None:
     flat = np.kron(noise(40, 40), np.ones((8, 8, 1), np.uint8))
     flat[::2] ^= 1
-    limits = {name: len(images.encode(flat, name).data) for name in ("png", "webp")}
+    limits = {name: len(encode.encode(flat, name).data) for name in ("png", "webp")}
     assert limits["webp"] < limits["png"]
-    encoded = images.encode(flat, "auto", limits["png"] - 1)
+    encoded = encode.encode(flat, "auto", limits["png"] - 1)
     assert encoded.encoding == "webp"
     assert np.array_equal(read_back(encoded.data, 3), flat)
     assert "WebP" in encoded.notes[0]
@@ -94,7 +94,7 @@ def test_then_comes_jpeg_of_the_best_quality_that_fits() -> None:
         Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=0)
         sizes[quality] = len(file.getvalue())
     for quality in (95, 92, 88, 85):
-        encoded = images.encode(pixels, "auto", sizes[quality])
+        encoded = encode.encode(pixels, "auto", sizes[quality])
         assert encoded.encoding == "jpeg"
         assert len(encoded.data) == sizes[quality]
         assert f"quality {quality}" in encoded.notes[0]
@@ -105,8 +105,8 @@ def test_then_comes_jpeg_of_the_best_quality_that_fits() -> None:
 
 def test_only_then_the_picture_gets_smaller_and_both_sizes_are_said() -> None:
     pixels = photo(400, 300)
-    full = len(images.encode(pixels, "jpeg").data)
-    encoded = images.encode(pixels, "auto", full // 4)
+    full = len(encode.encode(pixels, "jpeg").data)
+    encoded = encode.encode(pixels, "auto", full // 4)
     assert len(encoded.data) <= full // 4
     assert encoded.width < 400
     assert abs(encoded.width / encoded.height - 4 / 3) < 0.02
@@ -118,8 +118,8 @@ def test_only_then_the_picture_gets_smaller_and_both_sizes_are_said() -> None:
 
 def test_the_smaller_picture_is_the_lanczos_one_and_about_as_large_as_may_be() -> None:
     pixels = photo(400, 300)
-    limit = len(images.encode(pixels, "jpeg").data) // 4
-    encoded = images.encode(pixels, "auto", limit)
+    limit = len(encode.encode(pixels, "jpeg").data) // 4
+    encoded = encode.encode(pixels, "auto", limit)
     size = encoded.width, encoded.height
     expected = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS), np.int16)
     assert np.abs(read_back(encoded.data, 3) - expected).mean() < 3
@@ -134,7 +134,7 @@ def test_the_smaller_picture_is_the_lanczos_one_and_about_as_large_as_may_be() -
 @pytest.mark.parametrize("encoding", ["png", "webp", "jpeg"])
 def test_a_named_encoding_that_does_not_fit_names_what_would(encoding: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        images.encode(noise(200, 200), encoding, 20_000)
+        encode.encode(noise(200, 200), encoding, 20_000)
     assert caught.value.code == "image_too_large"
     assert encoding.upper() in caught.value.message
     assert "MB" in caught.value.message
@@ -144,7 +144,7 @@ def test_a_named_encoding_that_does_not_fit_names_what_would(encoding: str) -> N
 
 def test_a_named_encoding_that_fits_is_taken_without_a_word() -> None:
     for encoding in ("png", "webp", "jpeg"):
-        encoded = images.encode(photo(64, 64), encoding)
+        encoded = encode.encode(photo(64, 64), encoding)
         assert (encoded.encoding, encoded.notes) == (encoding, ())
         assert Image.open(BytesIO(encoded.data)).format == encoding.upper()
 
@@ -153,7 +153,7 @@ def test_named_jpeg_goes_down_to_quality_85_and_says_so() -> None:
     pixels = photo(300, 200)
     file = BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=90, subsampling=0)
-    encoded = images.encode(pixels, "jpeg", len(file.getvalue()))
+    encoded = encode.encode(pixels, "jpeg", len(file.getvalue()))
     assert encoded.data == file.getvalue()
     assert "90" in encoded.notes[0]
 
@@ -162,25 +162,25 @@ def test_named_jpeg_goes_down_to_quality_85_and_says_so() -> None:
 def test_sides_beyond_an_encoding_are_named(side: int, encoding: str) -> None:
     pixels = np.zeros((1, side, 3), np.uint8)
     with pytest.raises(ValidationError, match=r"pixels a side") as caught:
-        images.encode(pixels, encoding)
+        encode.encode(pixels, encoding)
     assert "png" in caught.value.hint
-    assert images.encode(pixels).encoding == "png"
+    assert encode.encode(pixels).encoding == "png"
 
 
 @pytest.mark.parametrize(("side", "encoding"), [(16_383, "webp"), (65_500, "jpeg")])
 def test_sides_up_to_the_limit_of_an_encoding_are_taken(side: int, encoding: str) -> None:
-    assert images.encode(np.zeros((side, 1, 3), np.uint8), encoding).height == side
+    assert encode.encode(np.zeros((side, 1, 3), np.uint8), encoding).height == side
 
 
 def test_auto_passes_by_what_a_long_side_rules_out() -> None:
     pixels = photo(17_000, 16)
-    encoded = images.encode(pixels, "auto", len(images.encode(pixels, "png").data) - 1)
+    encoded = encode.encode(pixels, "auto", len(encode.encode(pixels, "png").data) - 1)
     assert (encoded.encoding, encoded.width) == ("jpeg", 17_000)
 
 
 def test_a_side_that_only_png_can_hold_gets_smaller_when_png_is_too_large() -> None:
     pixels = photo(66_000, 16)
-    encoded = images.encode(pixels, "auto", len(images.encode(pixels, "png").data) - 1)
+    encoded = encode.encode(pixels, "auto", len(encode.encode(pixels, "png").data) - 1)
     assert encoded.encoding == "jpeg"
     assert encoded.width <= 65_500
     assert encoded.transformation
@@ -189,18 +189,18 @@ def test_a_side_that_only_png_can_hold_gets_smaller_when_png_is_too_large() -> N
 def test_transparency_that_jpeg_loses_is_said_and_only_that() -> None:
     pixels = photo(40, 40, channels=4)
     pixels[..., 3] = 255
-    assert images.encode(pixels, "jpeg").notes == ()
+    assert encode.encode(pixels, "jpeg").notes == ()
     pixels[3, 3, 3] = 254
-    assert any("transparency" in note for note in images.encode(pixels, "jpeg").notes)
+    assert any("transparency" in note for note in encode.encode(pixels, "jpeg").notes)
     for encoding in ("auto", "png", "webp"):
-        assert Image.open(BytesIO(images.encode(pixels, encoding).data)).mode == "RGBA"
+        assert Image.open(BytesIO(encode.encode(pixels, encoding).data)).mode == "RGBA"
 
 
 def test_colours_under_full_transparency_are_kept() -> None:
     pixels = noise(30, 30, channels=4)
     pixels[..., 3] = 0
     for encoding in ("png", "webp"):
-        assert np.array_equal(read_back(images.encode(pixels, encoding).data, 4), pixels)
+        assert np.array_equal(read_back(encode.encode(pixels, encoding).data, 4), pixels)
 
 
 @pytest.mark.parametrize(
@@ -216,19 +216,19 @@ def test_colours_under_full_transparency_are_kept() -> None:
     ids=lambda a: f"{a.dtype}-{a.shape}",
 )
 def test_what_is_no_picture_is_refused(pixels: np.ndarray) -> None:
-    for function in (images.encode, images.pixel_hash):
+    for function in (encode.encode, encode.pixel_hash):
         with pytest.raises(ValidationError):
             function(pixels)
 
 
 def test_an_unknown_encoding_is_refused() -> None:
     with pytest.raises(ValidationError, match="gif"):
-        images.encode(photo(4, 4), "gif")
+        encode.encode(photo(4, 4), "gif")
 
 
 def test_a_limit_that_nothing_meets_is_an_error_and_no_endless_search() -> None:
     with pytest.raises(ValidationError) as caught:
-        images.encode(noise(60, 60), "auto", 50)
+        encode.encode(noise(60, 60), "auto", 50)
     assert caught.value.code == "image_too_large"
 
 
@@ -236,10 +236,10 @@ _HASH_THEM = """
 import hashlib, sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from pixels.making import photo
-from rivya import images
+from rivya.images import encode
 for encoding in ("png", "webp", "jpeg"):
-    print(hashlib.sha256(images.encode(photo(301, 203, channels=4), encoding).data).hexdigest())
-print(images.pixel_hash(photo(301, 203, channels=4)))
+    print(hashlib.sha256(encode.encode(photo(301, 203, channels=4), encoding).data).hexdigest())
+print(encode.pixel_hash(photo(301, 203, channels=4)))
 """
 
 
@@ -260,7 +260,7 @@ def test_identical_pixels_give_identical_bytes_in_every_process_and_thread() -> 
     for workers in (1, 2, 8):
         with ThreadPoolExecutor(workers) as pool:
             for encoding, expected in zip(("png", "webp", "jpeg"), next(iter(seen)).split(), strict=False):
-                made = pool.map(lambda name: images.encode(pixels, name).data, [encoding] * 8)
+                made = pool.map(lambda name: encode.encode(pixels, name).data, [encoding] * 8)
                 assert {hashlib.sha256(data).hexdigest() for data in made} == {expected}
 
 
@@ -268,7 +268,7 @@ def test_a_preview_is_small_and_keeps_the_proportions() -> None:
     for form in ("PNG", "JPEG", "WEBP"):
         file = BytesIO()
         Image.fromarray(photo(1200, 600)).save(file, form)
-        preview = images.thumbnail_for_preview(file.getvalue())
+        preview = encode.thumbnail_for_preview(file.getvalue())
         assert (preview.size, preview.mode) == ((512, 256), "RGB")
-    small = images.thumbnail_for_preview(images.encode(photo(30, 20)).data)
+    small = encode.thumbnail_for_preview(encode.encode(photo(30, 20)).data)
     assert small.size == (30, 20)

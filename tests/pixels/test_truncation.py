@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from rivya import decoding
 from rivya.errors import ImageError
+from rivya.images import decode
 
 from . import making as m
 
@@ -51,11 +51,11 @@ def _switch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.usefixtures("_switch")
 @pytest.mark.parametrize("name", FILES)
 def test_cut_anywhere_it_is_an_error_or_the_whole_picture(name: str) -> None:
-    whole = decoding.decode(FILES[name]).pixels
+    whole = decode.decode(FILES[name]).pixels
     refused = 0
     for end in range(len(FILES[name])):
         try:
-            pixels = decoding.decode(FILES[name][:end]).pixels
+            pixels = decode.decode(FILES[name][:end]).pixels
         except ImageError as error:
             assert error.code in ("image_empty", "not_a_picture", "image_truncated", "image_damaged")
             refused += 1
@@ -68,11 +68,11 @@ def test_cut_anywhere_it_is_an_error_or_the_whole_picture(name: str) -> None:
 @pytest.mark.parametrize(("name", "block"), [("jpeg", 16), ("jpeg grey", 8)])
 def test_a_jpeg_cut_anywhere_and_given_an_end_marker_is_never_taken_for_whole(name: str, block: int) -> None:
     data = FILES[name]
-    whole = decoding.decode(data).pixels
+    whole = decode.decode(data).pixels
     refused = 0
     for end in range(data.index(b"\xff\xda"), len(data) - 2):
         try:
-            pixels = decoding.decode(data[:end] + b"\xff\xd9").pixels
+            pixels = decode.decode(data[:end] + b"\xff\xd9").pixels
         except ImageError:
             refused += 1
         else:
@@ -110,7 +110,7 @@ def test_whatever_is_changed_in_a_file_only_named_errors_come_out(
         except Exception:
             pass
     try:
-        picture = decoding.decode(changed)
+        picture = decode.decode(changed)
     except ImageError as error:
         assert error.code != "unusable_image"
     else:
@@ -124,7 +124,7 @@ def test_whatever_is_changed_in_a_file_only_named_errors_come_out(
 @settings(deadline=None, max_examples=400)
 def test_any_bytes_at_all_are_refused_by_name(data: bytes, start: bytes) -> None:
     with pytest.raises(ImageError) as caught:
-        decoding.decode(start + data)
+        decode.decode(start + data)
     assert caught.value.code != "unusable_image"
     assert caught.value.charged is None
 
@@ -138,7 +138,7 @@ def test_a_picture_beyond_the_caps_costs_no_memory() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ImageError):
-            decoding.decode(bomb)
+            decode.decode(bomb)
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
@@ -155,7 +155,7 @@ def test_a_stream_that_inflates_beyond_its_picture_is_not_inflated_beyond() -> N
     data = m.PNG_SIGNATURE + m.chunk(b"IHDR", head) + m.chunk(b"IDAT", stream) + m.chunk(b"IEND")
     tracemalloc.start()
     try:
-        assert np.array_equal(decoding.decode(data).pixels, pixels)
+        assert np.array_equal(decode.decode(data).pixels, pixels)
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
@@ -169,7 +169,7 @@ def test_pillows_own_limit_that_another_pack_has_lowered_changes_nothing(
     expected = {form: np.asarray(Image.open(BytesIO(data)).convert("RGB")) for form, data in files.items()}
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150_000)
     for form, data in files.items():
-        assert np.array_equal(decoding.decode(data).pixels, expected[form])
+        assert np.array_equal(decode.decode(data).pixels, expected[form])
 
 
 @pytest.mark.timeout(30)
@@ -179,4 +179,4 @@ def test_a_long_run_of_marker_bytes_takes_no_longer_than_any_other(tail: bytes) 
     start = FILES["jpeg"].index(b"\xff\xda")
     for end in (len(FILES["jpeg"]) - 2, start + 14):
         with suppress(ImageError):
-            decoding.verify(FILES["jpeg"][:end] + b"\xff" * 400_000 + tail)
+            decode.verify(FILES["jpeg"][:end] + b"\xff" * 400_000 + tail)

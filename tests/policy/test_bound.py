@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rivya.policy import Bound
+from rivya.api.policy import Bound
 
 EVENTS = st.lists(
     st.tuples(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rivya.pace import LONGEST_HINT_S, LONGEST_WAIT_S, SHORTEST_WAIT_S, Pace, service_seconds
+from rivya.api.polling import LONGEST_HINT_S, LONGEST_WAIT_S, SHORTEST_WAIT_S, Pace, service_seconds
 
 ANY_FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 DURATIONS = st.lists(ANY_FLOATS | st.floats(0.01, 2000), max_size=80)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rivya.api.policy import RetryPolicy
 from rivya.errors import Delivery
-from rivya.policy import RetryPolicy
 
 POLICY = RetryPolicy()
 DRAWS = st.floats(0, 1, exclude_max=True)

@@ -22,22 +22,20 @@ COMFYUI = {
 }
 HTTP = {"httpx", "httpcore"}
 
-# What a module of the library must never come to know, directly or through others; imports in functions count.
-ABOVE = {
-    "errors": {"transport", "api", "ledger", "results", "images", "orders", "engine", "headless"},
-    "policy": {"transport", "api", "ledger", "results", "images", "orders", "engine", "headless"},
-    "pace": {"transport", "api", "ledger", "results", "images", "orders", "engine", "headless"},
-    "kontext": {"transport", "api", "ledger", "results", "images", "orders", "engine", "headless"},
-    "config": {"transport", "api", "ledger", "results", "images", "orders", "engine", "headless"},
-    "transport": {"api", "ledger", "results", "images", "orders", "engine", "headless"},
-    "ledger": {"transport", "api", "images", "orders", "engine", "headless"},
-    "results": {"transport", "api", "images", "orders", "engine", "headless"},
-    "images": {"transport", "api", "ledger", "results", "orders", "engine", "headless"},
-    "api": {"ledger", "results", "images", "orders", "engine", "headless"},
-    "orders": {"walks", "engine", "headless"},
-    "walks": {"engine", "headless"},
-    "engine": {"headless", "__main__"},
-}
+# The parts of the library from the bottom up; a part knows only parts of lines above its own, in its line only itself.
+FLOORS = (
+    ("errors", "secret", "threads"),
+    ("files", "kontext"),
+    ("config",),
+    ("http",),
+    ("api", "ledger", "storage", "images"),
+    ("orders",),
+    ("engine",),
+    ("client",),
+    ("cli",),
+    ("__main__", "__init__"),
+)
+FLOOR_OF = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 
 def top(name: str) -> str:
@@ -57,18 +55,10 @@ def test_the_sandbox_knows_nothing_of_what_it_tests(path: Path) -> None:
     assert not [name for name in imports(path) if name.startswith("..")]
 
 
-def test_only_the_transport_imports_httpx() -> None:
+def test_only_one_package_imports_httpx() -> None:
     paths = python_files("rivya") + python_files("nodes")
-    assert [path.name for path in paths if "httpx" in map(top, imports(path))] == ["transport.py"]
-
-
-def test_what_lies_below_httpx_is_known_to_parts_of_the_transport_alone() -> None:
-    graph = library_graph(lazy=True)
-    paths = {path.stem: path for path in python_files("rivya")}
-    parts = {name for name in graph if HTTP & set(map(top, imports(paths[name])))}
-    users = {name for name, known in graph.items() if known & (parts - {"transport"})}
-    assert users <= parts
-    assert not [path.name for path in python_files("nodes") if HTTP & set(map(top, imports(path)))]
+    users = {path.relative_to(ROOT).parts[:2] for path in paths if HTTP & set(map(top, imports(path)))}
+    assert users == {("rivya", "http")}
 
 
 @pytest.mark.parametrize("path", python_files("nodes"), ids=lambda path: path.name)
@@ -83,8 +73,9 @@ def test_the_pack_imports_itself_relatively_since_comfyui_chooses_its_name(path:
     assert not {name for name in imports(path) if top(name) in ("rivya", "nodes")}
 
 
-def test_the_modules_of_the_library_form_no_circle() -> None:
-    graph = library_graph(lazy=False)
+@pytest.mark.parametrize("folder", ["nodes", "devtools", "benchmarks"])
+def test_modules_form_no_circle_not_even_for_their_annotations(folder: str) -> None:
+    graph = module_graph(folder)
     finished: set[str] = set()
 
     def visit(module: str, path: tuple[str, ...]) -> None:
@@ -98,25 +89,50 @@ def test_the_modules_of_the_library_form_no_circle() -> None:
         visit(module, ())
 
 
-@pytest.mark.parametrize("module", ABOVE)
-def test_arrows_inside_the_library_point_one_way(module: str) -> None:
-    graph = library_graph(lazy=True)
-    reached, open_ends = set(), [module]
-    while open_ends:
-        for other in graph[open_ends.pop()] - reached:
-            reached.add(other)
-            open_ends.append(other)
-    assert not reached & ABOVE[module]
+@pytest.mark.parametrize("path", python_files("rivya"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows_inside_the_library_point_down(path: Path) -> None:
+    own = part_of(path)
+    known = {part_of(other) for other in library_imports(path)} - {own}
+    assert not [other for other in known if FLOOR_OF[other] >= FLOOR_OF[own]]
 
 
-def library_graph(*, lazy: bool) -> dict[str, set[str]]:
-    """Module -> modules of the library that it imports when it runs (not for its annotations alone)."""
-    modules = {path.stem: path for path in python_files("rivya") if path.stem != "__init__"}
+def part_of(path: Path) -> str:
+    """The package of a module, or the module itself where it lies at the top."""
+    parts = path.relative_to(ROOT / "rivya").with_suffix("").parts
+    return parts[0]
+
+
+def library_imports(path: Path) -> set[Path]:
+    return {found for found in imported_modules(path) if (ROOT / "rivya") in found.parents}
+
+
+def module_graph(folder: str) -> dict[str, set[str]]:
+    """Module -> modules of the same folder that it imports, also in functions and for annotations."""
+    paths = python_files(folder)
     return {
-        name: {top(found[1:]) for found in imports(path, lazy=lazy, typing=False) if found[0] == "."}
-        & set(modules)
-        for name, path in modules.items()
+        str(path.relative_to(ROOT)): {
+            str(found.relative_to(ROOT))
+            for found in imported_modules(path)
+            if found in paths and found != path
+        }
+        for path in paths
+        if path.name != "__init__.py"
     }
+
+
+def imported_modules(path: Path) -> set[Path]:
+    """The files of the project that a module imports relatively, packages' ``__init__`` left out."""
+    found = set()
+    for name in imports(path):
+        dots = len(name) - len(name.lstrip("."))
+        if not dots:
+            continue
+        base = path.parents[dots - 1]
+        target = base.joinpath(*[part for part in name[dots:].split(".") if part])
+        for candidate in (target.with_suffix(".py"), target):
+            if candidate.is_file():
+                found.add(candidate)
+    return found
 
 
 @pytest.mark.parametrize("path", [ROOT / "dev.py", *python_files("devtools")], ids=lambda path: path.name)

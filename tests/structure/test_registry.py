@@ -83,7 +83,7 @@ def test_bandit_finds_nothing(tools: Path, unpacked: Path) -> None:
 HARMLESS = {
     "code_obfuscation_high_entropy": "",  # sentences and SQL, whose letters are more even than its limit allows
     "code_obfuscation_suspicious_ident": "",  # short names
-    "dynamic_attribute_access": "getattr(headless, name)",  # the library's face is loaded at first use
+    "dynamic_attribute_access": "getattr(client, name)",  # the library's face is loaded at first use
 }
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from rivya.account import Account
-from rivya.api import Api
-from rivya.calls import Caller
+from rivya.api.endpoints import Api
+from rivya.api.policy import RetryPolicy
+from rivya.api.retry import Caller
 from rivya.config import Config
+from rivya.http.transport import Timeouts, Transport
 from rivya.kontext import MODELS
-from rivya.ledger import Ledger
-from rivya.locks import Holder
-from rivya.policy import RetryPolicy
-from rivya.transport import Timeouts, Transport
+from rivya.ledger.holders import Holder
+from rivya.ledger.ledger import Ledger
+from rivya.orders.account import Account
 
 
 class QuickPace:

@@ -45,8 +45,9 @@ def project_files() -> list[Path]:
 def imports(path: Path, *, lazy: bool = True, typing: bool = True) -> Iterator[str]:
     """What a module imports, by dotted name; relative ones begin with their dots.
 
-    ``from . import a`` gives ``.a``, ``from .a import b`` gives ``.a``. Imports inside functions are left out without
-    ``lazy``, those under ``TYPE_CHECKING`` without ``typing``.
+    ``from . import a`` gives ``.a``, ``from .a import b`` gives ``.a`` and ``.a.b``. Without ``lazy``, imports inside
+    functions are left out;
+    without ``typing``, those under ``TYPE_CHECKING``.
     """
     yield from _in(ast.parse(path.read_text("utf-8")).body, lazy, typing)
 
@@ -59,6 +60,8 @@ def _in(body: list[ast.stmt], lazy: bool, typing: bool) -> Iterator[str]:
             dots = "." * statement.level
             if statement.module:
                 yield dots + statement.module
+                if dots:
+                    yield from (f"{dots}{statement.module}.{alias.name}" for alias in statement.names)
             else:
                 yield from (dots + alias.name for alias in statement.names)
         elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and not lazy:

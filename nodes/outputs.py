@@ -1,0 +1,170 @@
+"""From stored results to what a node gives out: batches of pictures, masks, task ids and the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..rivya.engine import engine
+from ..rivya.errors import Charged, RivyaError, UnusableAnswerError
+from ..rivya.orders.order import Finished
+from ..rivya.storage.results import ResultGone
+from . import host, tensors, waiting
+from .progress import summary
+from .v3 import io
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place in the output: which reference and variation it belongs to, and what became of its order."""
+
+    reference: int | None
+    variation: int | None
+    fingerprint: str
+    outcome: Finished | RivyaError
+    known: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What the node returns: images and masks as lists of batches, and the texts."""
+
+    images: list[Any]
+    masks: list[Any]
+    task_ids: str
+    report: str
+    charged: int
+    reused: int
+
+    @property
+    def text(self) -> str:
+        """The last status text of the run: what it cost and what was reused."""
+        reused = f" · {self.reused} credits reused" if self.reused else ""
+        count = sum(len(batch) for batch in self.images)
+        return f"{count} picture{'s' if count != 1 else ''} · {self.charged} credits charged{reused}"
+
+
+async def conclude(places: Sequence[Place], *, skip_failed: bool, notes: Sequence[str] = ()) -> io.NodeOutput:
+    """The end of a run: the node's outputs, with the cost and ``notes`` on the node.
+
+    Raises:
+        RivyaError: for all orders that failed, unless ``skip_failed`` and there is a picture to deliver.
+    """
+    outcomes = {place.fingerprint: place.outcome for place in places}
+    failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, RivyaError)}
+    if failures and (not skip_failed or len(failures) == len(outcomes)):
+        host.say(f"{len(failures)} of {len(outcomes)} failed")
+        raise summary(failures, len(outcomes), len(outcomes) - len(failures))
+    delivery = await deliver(places)
+    failed = [f"{len(failures)} failed, see the report"] if failures else []
+    host.say("\n".join([delivery.text, *failed, *notes]))
+    return io.NodeOutput(
+        delivery.images,
+        delivery.masks,
+        delivery.task_ids,
+        delivery.report,
+        ui={"rivya": [{"charged": delivery.charged, "reused": delivery.reused}]},
+    )
+
+
+async def deliver(places: Sequence[Place]) -> Delivery:
+    """Decode every finished picture once for each of its places, in order, and note that it was delivered."""
+    finished = {place.fingerprint: place.outcome for place in places if isinstance(place.outcome, Finished)}
+    read = await waiting.result(engine.shared().codec(_read, finished))
+    pictures = [read.get(place.fingerprint, []) for place in places]
+    batches = await _decoded([data for several in pictures for data in several])
+    # From here on the pictures are given out: a Cancel must not come between that and the note about it.
+    await waiting.settled(engine.shared().delivered(list(finished.values())))
+    entries, charged, reused = _entries(places, [len(several) for several in pictures], batches)
+    return Delivery(
+        images=batches.images,
+        masks=batches.masks,
+        task_ids="\n".join(dict.fromkeys(e["task_id"] for e in entries if e["task_id"])),
+        report=json.dumps(
+            {"credits_charged": charged, "credits_reused": reused, "orders": entries}, indent=1
+        ),
+        charged=charged,
+        reused=reused,
+    )
+
+
+def _read(finished: dict[str, Finished]) -> dict[str, list[bytes]]:
+    try:
+        return {key: each.result.read() for key, each in finished.items()}
+    except ResultGone:
+        raise UnusableAnswerError(
+            "A stored picture has vanished in this moment.",
+            hint="Run again: it is fetched anew and costs nothing more.",
+            code="result_gone",
+            charged=Charged.YES,
+        ) from None
+
+
+async def _decoded(files: list[bytes]) -> tensors.Batches:
+    """All pictures in their batches, decoded in the engine's codec threads, as many at once as these are."""
+    running = engine.shared()
+    plan = await waiting.result(running.codec(tensors.Plan, files))
+    jobs = [running.codec(plan.decode, number) for number in range(len(files))]
+    try:
+        await waiting.until_done(jobs)
+    finally:
+        for job in jobs:
+            job.cancel()
+    for job in jobs:
+        job.result()
+    return await waiting.result(running.codec(plan.finish, **host.tensor_placement()))
+
+
+def _entries(
+    places: Sequence[Place], counts: Sequence[int], batches: tensors.Batches
+) -> tuple[list[dict[str, Any]], int, int]:
+    """The report's entries, one for each picture and each failure, and the credits charged and reused in all."""
+    entries: list[dict[str, Any]] = []
+    charged = reused = 0
+    seen: set[str] = set()
+    pictures = iter(zip(batches.places, batches.warnings, strict=True))
+    for place, count in zip(places, counts, strict=True):
+        first = place.fingerprint not in seen
+        seen.add(place.fingerprint)
+        entry = _entry(place)
+        cost = entry["credits"] or 0
+        if isinstance(place.outcome, Finished) and first:
+            charged += cost if place.outcome.source == "new" else 0
+            reused += cost if place.outcome.source != "new" else 0
+        elif first and isinstance(place.outcome, RivyaError) and place.outcome.charged is Charged.YES:
+            charged += cost
+        for _ in range(count):
+            where, warnings = next(pictures)
+            entries.append({**entry, **where._asdict(), "notes": [*entry["notes"], *warnings]})
+        if not count:
+            entries.append(entry)
+    return entries, charged, reused
+
+
+def _entry(place: Place) -> dict[str, Any]:
+    """One order in the report; where the picture lies is added by the caller."""
+    outcome = place.outcome
+    done = isinstance(outcome, Finished)
+    about = {**place.known, **(outcome.about if isinstance(outcome, Finished) else {})}
+    error = outcome.as_dict() if isinstance(outcome, RivyaError) else None
+    return {
+        "reference": place.reference,
+        "variation": place.variation,
+        "batch": None,
+        "position": None,
+        "task_id": about.get("task_id") or (error or {}).get("task_id"),
+        "status": "delivered" if done else "failed",
+        "source": outcome.source if isinstance(outcome, Finished) else None,
+        "credits": outcome.credits if isinstance(outcome, RivyaError) else about.get("credits"),
+        "seconds": about.get("seconds"),
+        "width": None,
+        "height": None,
+        "model": about.get("model"),
+        "aspect_ratio": about.get("aspect_ratio"),
+        "encoding": about.get("encoding"),
+        "notes": about.get("notes") or [],
+        "request_id": about.get("request_id") or (error or {}).get("request_id"),
+        "error": error,
+    }

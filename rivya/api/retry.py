@@ -1,0 +1,176 @@
+"""One call to the API, with its retries: what may be repeated, when, and for how long.
+
+Decisions come from `policy`, single attempts from `transport`. What a failure proves is kept over the attempts: an
+error that leaves here says `Delivery.UNKNOWN` as soon as any attempt of this call may have been carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from random import random
+from typing import Any, TypeVar
+
+from ..errors import HINTS, Delivery, GivenUpError, RivyaError, UnusableAnswerError, error_class
+from ..http.transport import Form, Reply, Transport
+from ..http.values import clean_text, parse_retry_after
+from . import responses
+from .policy import Bound, RetryPolicy
+
+_NOT_CARRIED_OUT = frozenset({"public_api_disabled"})
+"""Error codes with a 5xx status by which the service says, as documented, that it did nothing."""
+
+_UNUSABLE_ATTEMPTS = 3
+"""How often an answer that cannot be used is asked for again; a service that is broken this way stays so."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A usable answer.
+
+    Attributes:
+        data: its JSON object.
+        retry_after_s: the pace that the service named, in seconds.
+        uncertain: an earlier attempt of the same call has an unknown outcome.
+    """
+
+    status: int
+    data: Mapping[str, Any]
+    request_id: str | None
+    retry_after_s: float | None
+    uncertain: bool
+
+
+class Caller:
+    """Makes API calls for one account: one transport, and one bound that learns from 429 and holds everybody back."""
+
+    def __init__(self, transport: Transport, retry: RetryPolicy, bound: Bound) -> None:
+        self._transport = transport
+        self._retry = retry
+        self._bound = bound
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Answer], T],
+        *,
+        body: bytes | None = None,
+        form: Form | None = None,
+        idempotency_key: str | None = None,
+        with_key: bool = True,
+        wanted: Callable[[], bool] = lambda: True,
+        on_trouble: Callable[[RivyaError], object] = lambda error: None,
+    ) -> T:
+        """Send until there is a 2xx answer that ``read`` can use, or a failure that must not or need not be repeated.
+
+        ``body`` is sent as JSON and never changes between attempts. Every endpoint that is called here may be
+        repeated: GETs and uploads cost nothing, and an order always carries its ``idempotency_key``. ``wanted`` is
+        asked before each attempt, after all waiting: nothing is sent (again) for whoever gave up. ``on_trouble`` hears
+        of each failure that is about to be waited out.
+
+        Raises:
+            RivyaError: the class tells what happened, ``delivery`` what it proves about all attempts together.
+        """
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        started, attempt, unusable, uncertain = time.monotonic(), 0, 0, False
+        while True:
+            await self._until_welcome()
+            if not wanted():
+                raise _given_up(uncertain)
+            try:
+                reply = await self._transport.exchange(
+                    method, path, body=body, form=form, headers=headers, with_key=with_key
+                )
+                result = read(self._answer(reply, uncertain))
+                if idempotency_key:
+                    self._bound.on_success(time.monotonic())
+                return result
+            except RivyaError as error:
+                unusable += isinstance(error, UnusableAnswerError)
+                uncertain = uncertain or error.delivery is Delivery.UNKNOWN
+                attempt += 1
+                if error.status == 429:
+                    named = min(error.retry_after_s or 0.0, self._retry.retry_after_cap_s)
+                    self._bound.on_rate_limited(time.monotonic(), named)
+                pause = self._retry.delay(attempt, error.retry_after_s, random)
+                again = (
+                    self._retry.may_repeat(error.status, error.delivery, True)
+                    and self._retry.within_budget(time.monotonic() - started, pause)
+                    and unusable < _UNUSABLE_ATTEMPTS
+                    and wanted()
+                )
+                if not again:
+                    error.delivery = Delivery.UNKNOWN if uncertain else error.delivery
+                    raise
+                on_trouble(error)
+            await asyncio.sleep(pause)
+
+    async def _until_welcome(self) -> None:
+        """Wait until the service's Retry-After is over, then a little at random: a batch must not leave in step."""
+        while (left := self._bound.hold_s(time.monotonic())) > 0:  # noqa: ASYNC110 - it may be put off meanwhile
+            await asyncio.sleep(left + 0.5 * random())  # noqa: S311 - spreads, and need not be secret
+
+    def _answer(self, reply: Reply, uncertain: bool) -> Answer:
+        """The answer's JSON object, or the error that it stands for."""
+        received_at = datetime.now(timezone.utc)
+        request_id = _header_text(reply.headers.get("x-request-id"))
+        if not 200 <= reply.status < 300:
+            raise _service_error(reply, request_id, received_at)
+        try:
+            data = responses.parse_object(reply.body, "the answer of the service")
+        except UnusableAnswerError as error:
+            # It said yes, but not to what: the call may well have been carried out.
+            error.delivery = Delivery.UNKNOWN
+            error.request_id = request_id
+            raise
+        pace = parse_retry_after(reply.headers.get("retry-after"), received_at)
+        return Answer(reply.status, data, request_id, pace, uncertain)
+
+
+def _given_up(uncertain: bool) -> RivyaError:
+    return GivenUpError(
+        "The run was cancelled.",
+        delivery=Delivery.UNKNOWN if uncertain else Delivery.NEVER,
+    )
+
+
+def _service_error(reply: Reply, request_id: str | None, now: datetime) -> RivyaError:
+    """The error for a status that is not 2xx, from the documented error object where there is one."""
+    code, message = None, ""
+    try:
+        body = responses.parse_object(reply.body, "the error answer")
+        error = body.get("error")
+        if isinstance(error, dict):
+            code = _short_text(error.get("code"))
+            message = clean_text(str(error.get("message") or ""))
+            request_id = _short_text(error.get("requestId")) or request_id
+    except UnusableAnswerError:
+        # A proxy's HTML page, say: the status alone decides.
+        message = ""
+    unknown = (reply.status == 408 or reply.status >= 500) and code not in _NOT_CARRIED_OUT
+    what = f"Rivya answered: {message}" if message else f"Rivya answered with HTTP {reply.status}."
+    return error_class(code, reply.status)(
+        what if what.endswith((".", "!", "?", "…")) else what + ".",
+        hint=HINTS.get(code or ""),
+        code=code,
+        status=reply.status,
+        request_id=request_id,
+        delivery=Delivery.UNKNOWN if unknown else Delivery.REFUSED,
+        retry_after_s=parse_retry_after(reply.headers.get("retry-after"), now),
+    )
+
+
+def _short_text(value: object) -> str | None:
+    return clean_text(value, 128) if isinstance(value, str) and value else None
+
+
+def _header_text(value: str | None) -> str | None:
+    return clean_text(value, 128) if value else None

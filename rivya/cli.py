@@ -1,0 +1,263 @@
+"""The command line, for people whose ComfyUI is down or who never start one: ``python -m rivya --help``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import config as configuration
+from . import kontext
+from .errors import RivyaError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; errors end it with one readable text and status 1."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if any(word.startswith("-") for word in rest) or (rest and "words" not in arguments):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        # argparse takes what stands before the first option for all the words there are.
+        arguments.words += rest
+    try:
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return status
+    except RivyaError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read our output has had enough (`| head`); nothing more may be written, at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"{error.filename or 'A file'}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped. What was paid for is in the ledger; the same command resumes it.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rivya",
+        description="FLUX.1 Kontext through Rivya, with the ledger of the ComfyUI nodes.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _add_edit(commands.add_parser("edit", help="edit a picture, or make one from a prompt"))
+    listed = commands.add_parser("orders", help="what was ordered, newest first")
+    listed.add_argument("--limit", type=int, default=20)
+    listed.set_defaults(run=_orders)
+    collect = commands.add_parser(
+        "collect", help="save the pictures that were paid for and never delivered; never spends"
+    )
+    collect.add_argument("task_ids", nargs="*", help="only these tasks")
+    collect.add_argument("-o", "--output", type=Path, default=Path(), help="folder (default: this one)")
+    collect.set_defaults(run=_collect)
+    commands.add_parser("credits", help="what the account has now").set_defaults(run=_credits)
+    forget = commands.add_parser("forget", help="give up an order, so that the next run may buy it anew")
+    forget.add_argument("order", help="the beginning of its order key, or its task id")
+    forget.add_argument("--give-up", action="store_true", help="also one that Rivya has accepted")
+    forget.set_defaults(run=_forget)
+    return parser
+
+
+def _add_edit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="image prompt",
+        help="the picture to edit (left out with --batch or --text), and what to change in it",
+    )
+    parser.add_argument("-o", "--output", type=Path, help="file, or folder for several pictures")
+    parser.add_argument("--batch", type=Path, metavar="FOLDER", help="edit every picture of this folder")
+    parser.add_argument("--text", action="store_true", help="make a picture from the prompt alone")
+    parser.add_argument("--seed", type=int, default=0, help="another seed buys another picture (default: 0)")
+    parser.add_argument("--variations", type=int, default=1)
+    parser.add_argument("--model", choices=list(kontext.MODELS), default=kontext.DEFAULT_MODEL)
+    parser.add_argument(
+        "--aspect-ratio", choices=[kontext.AUTO, *kontext.ASPECT_RATIOS], default=kontext.AUTO
+    )
+    parser.add_argument(
+        "--output-format", choices=kontext.OUTPUT_FORMATS, help="default: by the ending of -o, else jpeg"
+    )
+    parser.set_defaults(run=_edit)
+
+
+def _edit(arguments: argparse.Namespace) -> int:
+    from . import client
+
+    sources, prompt = _sources(arguments)
+    images = [None] if arguments.text else sources
+    with _Bar(len(images) * arguments.variations) as moved:
+        results = client.edit_all(
+            prompt,
+            images,
+            seed=arguments.seed,
+            variations=arguments.variations,
+            model=arguments.model,
+            aspect_ratio=arguments.aspect_ratio,
+            output_format=arguments.output_format or _format_of(arguments.output),
+            on_progress=moved,
+        )
+    stems = [source.stem for source in sources] or ["picture"]
+    several = len(results) > 1 or arguments.batch is not None
+    failed = 0
+    for number, result in enumerate(results):
+        stem = f"{stems[number // arguments.variations]}-{arguments.seed}-{number % arguments.variations}"
+        if isinstance(result, RivyaError):
+            failed += 1
+            print(f"{stem}: {result}", file=sys.stderr)
+        else:
+            print(f"{_save(result, arguments.output, stem, several)}  {_cost(result)}")
+    return 1 if failed else 0
+
+
+def _sources(arguments: argparse.Namespace) -> tuple[list[Path], str]:
+    """The pictures to edit, none for text to image, and the prompt."""
+    *images, prompt = arguments.words or [""]
+    if [len(images), arguments.batch is not None, arguments.text] not in (
+        [1, False, False],
+        [0, True, False],
+        [0, False, True],
+    ):
+        raise RivyaError(
+            "Give one picture and a prompt, or --batch FOLDER and a prompt, or --text and a prompt.",
+            code="usage",
+            charged=None,
+        )
+    if arguments.text:
+        return [], prompt
+    if arguments.batch is None:
+        return [Path(images[0])], prompt
+    found = sorted(p for p in arguments.batch.iterdir() if p.suffix.lower() in PICTURES)
+    if not found:
+        raise RivyaError(
+            f"{arguments.batch} holds no picture ({', '.join(PICTURES)}).", code="usage", charged=None
+        )
+    return found, prompt
+
+
+def _format_of(output: Path | None) -> str:
+    """The format to ask for: what the ending of the output file says, else the service's default."""
+    return "png" if output is not None and output.suffix.lower() == ".png" else "jpeg"
+
+
+def _save(result: Any, output: Path | None, stem: str, several: bool) -> Path:
+    from . import client
+
+    if output is not None and not several and not output.is_dir():
+        return Path(result.save(output))
+    folder = output or Path()
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(result.save(client.free_path(folder / f"{stem}.{result.extension}", result.data)))
+
+
+def _cost(result: Any) -> str:
+    credits = result.credits if result.source == "new" else 0
+    return f"({result.source}, {credits} credits, task {result.task_id})"
+
+
+def _orders(arguments: argparse.Namespace) -> int:
+    from .engine import engine
+
+    rows = engine.shared().ledger(configuration.load()).orders(arguments.limit)
+    for row in rows:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created_at))
+        delivered = "delivered" if row.delivered_at else row.state.value
+        cost = row.final_credits if row.final_credits is not None else row.reserved_credits or 0
+        print(
+            f"{when}  {row.key[:12]:12}  {delivered:10} {cost:3} credits  {row.model:17} {row.task_id or '-'}"
+        )
+    if not rows:
+        print("No orders yet.")
+    return 0
+
+
+def _collect(arguments: argparse.Namespace) -> int:
+    from . import client
+
+    def save(result: client.Edited) -> None:
+        print(f"{_save(result, arguments.output, result.task_id or 'picture', True)}  {_cost(result)}")
+
+    results = client.collect(arguments.task_ids, save=save)
+    failures = [result for result in results if isinstance(result, RivyaError)]
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    if not results:
+        print("Nothing to collect: every picture that was paid for has been delivered.")
+    return 1 if failures else 0
+
+
+def _credits(arguments: argparse.Namespace) -> int:
+    from . import client
+
+    print(f"{client.credits()} credits")
+    return 0
+
+
+def _forget(arguments: argparse.Namespace) -> int:
+    from .engine import engine
+    from .ledger.ledger import State
+
+    ledger = engine.shared().ledger(configuration.load())
+    named = arguments.order
+    found = [
+        r
+        for r in ledger.orders(10_000)
+        if r.task_id == named or (len(named) >= 8 and r.key.startswith(named))
+    ]
+    if len(found) != 1:
+        print(f"{len(found)} orders match; give more of the order key, or the task id.", file=sys.stderr)
+        return 1
+    if found[0].state is State.STORED:
+        print(
+            "This order is finished: its picture is kept, and the same graph brings it again for no credits."
+        )
+        return 0
+    if found[0].task_id and found[0].state is not State.FAILED and not arguments.give_up:
+        print(
+            f"Rivya has accepted this order: python -m rivya collect {found[0].task_id} brings its picture for no more "
+            "credits. forget --give-up gives it up all the same.",
+            file=sys.stderr,
+        )
+        return 1
+    if not ledger.forget(found[0].id):
+        print("Another program is at work on this order; try again when it has ended.", file=sys.stderr)
+        return 1
+    print("Forgotten. The next run of its graph orders the picture anew and may be charged again.")
+    return 0
+
+
+class _Bar:
+    """A progress bar where tqdm is installed (it comes with ComfyUI), else nothing."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._bar: Any = None
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return lambda ended, total: None
+        self._bar = tqdm(total=self._total, unit="picture", file=sys.stderr)
+        return self._moved
+
+    def _moved(self, ended: int, total: int) -> None:
+        self._bar.update(ended - self._bar.n)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+"""One event loop in a daemon thread for the life of the process, in which all orders run.
+
+Entry: `engine.shared`."""

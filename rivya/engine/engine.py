@@ -1,0 +1,232 @@
+"""The engine: one event loop in a daemon thread for the life of the process. It runs orders; others wait for them.
+
+ComfyUI runs every prompt in a new event loop and cancels what is left in it, so nothing that was paid for may live
+there. Whoever wants a picture hands an `Order` over and gets a `Ticket`; it may stop waiting at any time, which never
+stops an order that was submitted: that one is followed to its end and collected into the result store. Two who want
+the same order share one walk of it.
+
+The thread starts at first use and never delays the end of the process. Work runs in a context of its own, so that no
+context variable of a caller leaks into the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..api.policy import Bound
+from ..config import Config
+from ..errors import Charged, LedgerError
+from ..ledger.holders import Holder
+from ..ledger.ledger import Ledger, OrderRow
+from ..ledger.ledger import State as Is
+from ..orders.account import Account, Places
+from ..orders.order import Finished, Order, State
+from ..orders.uploads import Packed, Reference
+from ..storage.results import ResultStore
+from ..threads import Threads
+from .jobs import Job, Ticket
+from .registry import Walks
+
+log = logging.getLogger("rivya")
+
+T = TypeVar("T")
+
+
+class Engine:
+    """Runs orders for any number of accounts. One for a process is enough; see `shared`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._states_lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._threads: Threads | None = None
+        self._packed = Packed()
+        self._accounts: dict[Config, Account] = {}
+        self._places: dict[tuple[str, str], Places] = {}
+        self._states: dict[Path, State] = {}
+        self._walks = Walks(self._running_loop, self.account)
+
+    # -- handing work over: from any thread -------------------------------------------------------------------------
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Job[T]:
+        """Run a coroutine function in the engine's loop."""
+        return Job(self._running_loop(), work)
+
+    def order(self, config: Config, orders: Sequence[Order]) -> list[Ticket]:
+        """Hand orders over, in this sequence; each gets a ticket. Equal ones share one walk and are paid once."""
+        return [self._walks.ticket(config, order.fingerprint, order) for order in orders]
+
+    def collect(self, config: Config, fingerprint: str) -> Ticket:
+        """Bring an order that the ledger knows to its pictures. Never spends."""
+        return self._walks.ticket(config, fingerprint, None)
+
+    def reference(self, config: Config, load: Callable[[], Any], encoding: str = "auto") -> Job[Reference]:
+        """Encode a picture and upload it, unless the same bytes are up already.
+
+        ``load`` gives the pixels, an uint8 array of shape (height, width, 1, 3 or 4); it is called in a codec thread.
+        """
+
+        async def work() -> Reference:
+            account = await self.account(config)
+            reference = await account.threads.codec(self._packed.reference, load, encoding)
+            upload = await account.references.known_or_new(reference)
+            return replace(reference, url=upload.url)
+
+        return self.start(work)
+
+    def codec(self, work: Callable[..., T], *args: Any, **options: Any) -> Job[T]:
+        """Run a function in one of the engine's codec threads."""
+
+        async def run() -> T:
+            return await self._pools().codec(work, *args, **options)
+
+        return self.start(run)
+
+    def credits(self, config: Config) -> Job[int]:
+        """Ask the service for the account's credits."""
+
+        async def work() -> int:
+            return await (await self.account(config)).api.credits()
+
+        return self.start(work)
+
+    def delivered(self, finished: Sequence[Finished]) -> Job[None]:
+        """Note that these pictures have reached the user, so that they need not be collected and may be evicted."""
+
+        async def work() -> None:
+            for state in list(self._states.values()):
+                await self._pools().disk(_note_delivered, state, finished)
+
+        return self.start(work)
+
+    def would_buy(self, config: Config, orders: Sequence[Order]) -> Job[list[Order]]:
+        """Those of the orders that would cost credits if they ran now: neither stored nor accepted before."""
+
+        async def work() -> list[Order]:
+            account = await self.account(config)
+            scope = await account.scope()
+            unique = {order.fingerprint: order for order in orders}
+            return await account.disk(
+                lambda: [o for f, o in unique.items() if _would_cost(account.ledger, account.store, scope, f)]
+            )
+
+        return self.start(work)
+
+    def collectable(self, config: Config, task_ids: Sequence[str] = ()) -> Job[list[OrderRow]]:
+        """The orders of these tasks; without any, all that were accepted and never delivered, oldest first,
+        those last that the service does not know any more.
+
+        A task that this ledger never saw is looked up at the service and adopted; `NotFoundError` where the service
+        does not know it either.
+        """
+
+        async def work() -> list[OrderRow]:
+            account = await self.account(config)
+            scope = await account.scope()
+            if not task_ids:
+                open_rows = await account.disk(account.ledger.uncollected, scope)
+                # What cannot be had must not stand in the way of what can.
+                return sorted(open_rows, key=lambda row: row.task_id in account.unknown_tasks)
+            rows = []
+            for task_id in dict.fromkeys(task_ids):
+                row = await account.disk(account.ledger.by_task, scope, task_id)
+                if row is None:
+                    await account.api.retrieve_generation(task_id)
+                    row = await account.disk(account.ledger.adopt, scope, task_id)
+                    await account.disk(account.ledger.release, row.id)  # whoever collects it takes it
+                rows.append(row)
+            return rows
+
+        return self.start(work)
+
+    def ledger(self, config: Config) -> Ledger:
+        """The ledger of this configuration's state folder, for looking into it. Its methods block."""
+        return self._state(config).ledger
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """The engine's event loop; its thread starts when it is first asked for."""
+        with self._lock:
+            if self._loop is None:
+                ready: Future[asyncio.AbstractEventLoop] = Future()
+                threading.Thread(target=_live_on, args=(ready,), name="rivya-engine", daemon=True).start()
+                self._loop = ready.result()
+            return self._loop
+
+    def _pools(self) -> Threads:
+        self._threads = self._threads or Threads()
+        return self._threads
+
+    async def account(self, config: Config) -> Account:
+        """The account of this configuration. For work that runs in the engine's loop."""
+        own = (config.base_url, config.key_hash)
+        places = self._places.setdefault(own, Places(Bound(maximum=config.max_concurrency)))
+        places.allow(config.max_concurrency)
+        if config not in self._accounts:
+            state = await self._pools().disk(self._state, config)
+            self._accounts.setdefault(config, Account(config, state, places, self._pools()))
+        return self._accounts[config]
+
+    def _state(self, config: Config) -> State:
+        """The ledger and the result store of a state folder: one of each for a process."""
+        with self._states_lock:  # not the other one, which is taken on event loops: this may wait for a disk
+            if config.home not in self._states:
+                holder = Holder(config.home)
+                store = ResultStore(config.home, config.result_store_bytes)
+                self._states[config.home] = State(holder, Ledger(config.home, holder), store)
+            return self._states[config.home]
+
+
+def _live_on(ready: Future[asyncio.AbstractEventLoop]) -> None:
+    """The engine's thread: a loop that never ends by itself."""
+
+    async def forever() -> None:
+        ready.set_result(asyncio.get_running_loop())
+        await asyncio.get_running_loop().create_future()
+
+    asyncio.run(forever())
+
+
+def _would_cost(ledger: Ledger, store: ResultStore, scope: str, fingerprint: str) -> bool:
+    if store.get(scope, fingerprint) is not None:
+        return False
+    row = ledger.newest(scope, fingerprint)
+    if row is None or row.state in (Is.FORGOTTEN, Is.PREPARED, Is.UNKNOWN):
+        return True
+    return row.state is Is.FAILED and row.charged == Charged.NO.value
+
+
+def _note_delivered(state: State, finished: Sequence[Finished]) -> None:
+    """What cannot be noted is collected once more; that must not keep the pictures from the user now."""
+    mine = [f for f in finished if f.state is state]
+    rows = [f.row_id for f in mine if f.row_id is not None]
+    try:
+        for each in mine:
+            state.store.mark_delivered(each.scope, each.fingerprint)
+        if rows:
+            state.ledger.delivered(rows)
+    except LedgerError as error:
+        log.warning("%s", error.message)
+
+
+_shared: Engine | None = None
+_shared_by = 0
+_shared_lock = threading.Lock()
+
+
+def shared() -> Engine:
+    """The engine of this process. A forked child makes its own: the thread of its parent's is not in it."""
+    global _shared, _shared_by
+    with _shared_lock:
+        if _shared is None or _shared_by != os.getpid():
+            _shared, _shared_by = Engine(), os.getpid()
+        return _shared

@@ -1,0 +1,144 @@
+"""The download of a result: a GET without key, hop by hop, under caps of bytes and of time.
+
+The URL comes from the service, the answers from whoever stands behind it. Each hop's URL and host are checked anew,
+the addresses when the connection is made (see `addresses` and `wire`). Whether the bytes are a picture is decided by
+whoever decodes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from ..errors import (
+    Delivery,
+    NotFoundError,
+    RivyaError,
+    RivyaTimeoutError,
+    ServiceUnavailableError,
+    UnusableAnswerError,
+)
+from .body import Body
+from .values import clean_text, http_url, parse_retry_after
+
+if TYPE_CHECKING:
+    from .pool import Answer
+
+MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_GONE = frozenset({401, 403, 404, 410})
+
+
+Ask = Callable[[str], "Awaitable[Answer]"]
+"""Sends one GET to a URL whose host it has checked."""
+
+
+async def fetch(
+    ask: Ask, url: str, *, plain_http: bool, max_bytes: int, window_s: float, window_bytes: int
+) -> bytes:
+    """The bytes behind ``url``, over at most five redirects; the caller bounds the time in all.
+
+    Raises:
+        RivyaError: see `Transport.download`.
+    """
+    for _ in range(MAX_REDIRECTS + 1):
+        check_scheme(url, plain_http)
+        answer = await ask(url)
+        try:
+            fields = lower_headers(answer.headers)
+            if answer.status not in _REDIRECTS:
+                _check_status(answer.status, fields, host_of(url))
+                return await _read(answer, fields, host_of(url), max_bytes, window_s, window_bytes)
+            location = fields.get("location", "")
+            if not location:
+                raise _unusable(url, "redirects to nowhere", answer.status)
+            url = http_url(urljoin(url, location))
+        except ValueError:
+            raise _unusable(url, "redirects to something that is no URL", answer.status) from None
+        finally:
+            await answer.aclose()
+    raise _unusable(url, f"redirects more than {MAX_REDIRECTS} times", None)
+
+
+def check_scheme(url: str, plain_http: bool) -> None:
+    """Refuse what is not https, or http where the service itself is on this machine."""
+    http_url(url)
+    if urlsplit(url).scheme != "https" and not plain_http:
+        raise UnusableAnswerError(
+            f"The result at {host_of(url)} is not offered over https, so it was not asked for.",
+            code="forbidden_address",
+            charged=None,
+            delivery=Delivery.NEVER,
+        )
+
+
+def host_of(url: str) -> str:
+    """The host of a URL, fit for a message. The rest of a result's URL is a secret."""
+    try:
+        return clean_text(urlsplit(url).hostname or "?", 100)
+    except ValueError:
+        return "?"
+
+
+def lower_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Header fields by their lower-case names; several of one name are joined by commas."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in raw:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+async def _read(
+    answer: Answer, fields: dict[str, str], host: str, max_bytes: int, window_s: float, window_bytes: int
+) -> bytes:
+    """The whole body. A host that sends less than ``window_bytes`` in ``window_s`` seconds is left."""
+    body = Body(
+        f"the result at {host}", max_bytes, fields.get("content-encoding"), fields.get("content-length")
+    )
+    began, arrived = time.monotonic(), 0
+    async with aclosing(answer.chunks()) as chunks:
+        async for chunk in chunks:
+            for _ in body.feed(chunk):
+                await asyncio.sleep(0)
+            arrived += len(chunk)
+            if time.monotonic() - began > window_s:
+                if arrived < window_bytes:
+                    raise RivyaTimeoutError(f"{host} sends the result too slowly.", charged=None)
+                began, arrived = time.monotonic(), 0
+    data = body.finish()
+    if not data:
+        raise UnusableAnswerError(f"The result at {host} is empty.", code="empty_result", charged=None)
+    return data
+
+
+def _check_status(status: int, fields: dict[str, str], host: str) -> None:
+    if status == 200:
+        return
+    error: RivyaError
+    if status in _GONE:
+        error = NotFoundError(
+            f"The result is no longer at {host} (HTTP {status}).",
+            code="result_gone",
+            hint="Run again: the task is asked for a new address.",
+        )
+    elif status in (408, 429) or status >= 500:
+        pace = parse_retry_after(fields.get("retry-after"), datetime.now(timezone.utc))
+        error = ServiceUnavailableError(
+            f"{host} could not send the result (HTTP {status}).",
+            code="result_unavailable",
+            retry_after_s=pace,
+        )
+    else:
+        error = UnusableAnswerError(f"{host} answered with HTTP {status} instead of the result.")
+    error.status, error.charged = status, None
+    raise error
+
+
+def _unusable(url: str, why: str, status: int | None) -> UnusableAnswerError:
+    return UnusableAnswerError(f"The result's host {host_of(url)} {why}.", status=status, charged=None)

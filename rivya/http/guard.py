@@ -1,0 +1,198 @@
+"""Where a result may come from: which URLs, host names and addresses are refused.
+
+A result URL is given by the service and may have been made up by somebody else, so it must not reach this machine or
+the network around it. The checks come in two steps: `Guard.check_url_host` on the name as it is written, before
+anything is asked, and `Guard.check_address` on each address that the name stands for, right before the connection is
+made to that very address. Through an HTTP proxy, which looks up names by itself, the first step is all there is.
+
+The ranges are listed here instead of asking `ipaddress.is_global`, whose answers differ between Python versions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from ..errors import ConfigurationError, Delivery, UnusableAnswerError
+
+Address = IPv4Address | IPv6Address
+
+DEFAULT_ALLOWED = ("198.18.0.0/15",)
+"""Proxies that answer DNS with invented addresses ("fake IP", common where this pack is used) take them from here.
+The range is reserved for benchmarks and routed nowhere, so allowing it opens no door to a private network."""
+
+_FORBIDDEN_V4 = tuple(
+    (ip_network(network), what)
+    for network, what in (
+        ("0.0.0.0/8", "a reserved range"),
+        ("10.0.0.0/8", "a private network"),
+        ("100.64.0.0/10", "a provider's private network"),
+        ("127.0.0.0/8", "this machine"),
+        ("169.254.0.0/16", "the local link"),
+        ("172.16.0.0/12", "a private network"),
+        ("192.0.0.0/24", "a reserved range"),
+        ("192.0.2.0/24", "a reserved range"),
+        ("192.88.99.0/24", "a reserved range"),
+        ("192.168.0.0/16", "a private network"),
+        ("198.18.0.0/15", "a reserved range"),
+        ("198.51.100.0/24", "a reserved range"),
+        ("203.0.113.0/24", "a reserved range"),
+        ("224.0.0.0/4", "multicast"),
+        ("240.0.0.0/4", "a reserved range"),
+    )
+)
+_FORBIDDEN_V6 = tuple(
+    (ip_network(network), what)
+    for network, what in (
+        ("::1/128", "this machine"),
+        ("::/128", "a reserved range"),
+        ("fe80::/10", "the local link"),
+        ("fc00::/7", "a private network"),
+        ("fec0::/10", "a private network"),
+        ("ff00::/8", "multicast"),
+        ("2001::/23", "a reserved range"),
+        ("2001:db8::/32", "a reserved range"),
+        ("2002::/16", "a tunnel"),
+        ("3fff::/20", "a reserved range"),
+    )
+)
+_GLOBAL_V6 = ip_network("2000::/3")
+_NAT64 = ip_network("64:ff9b::/96")
+_COMPATIBLE = ip_network("::/96")
+_ISATAP_MARKS = (0x00005EFE, 0x02005EFE)
+
+_PRIVATE = ("this machine", "a private network")
+"""What a base URL on this machine (the sandbox) opens, and nothing else: not the local link with its cloud metadata."""
+
+_LOCAL_ENDINGS = (
+    "localhost", "local", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "home.arpa",
+)  # fmt: skip
+_NAME = r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*\.?"
+_NUMBER = r"(0x[0-9a-f]*|[0-9]+)"
+
+
+class Guard:
+    """What is allowed for one configuration.
+
+    Args:
+        allowed_networks: CIDR texts of networks that results may come from although they are private.
+        local: the base URL is on this machine; then its results may be on it and on private networks too.
+    """
+
+    def __init__(self, allowed_networks: Sequence[str] = DEFAULT_ALLOWED, *, local: bool = False) -> None:
+        self._allowed = tuple(ip_network(network) for network in allowed_networks)
+        self._local = local
+
+    def check_url_host(self, host: str) -> None:
+        """Refuse what can be refused by its spelling. ``host``: as in the URL, without brackets, IDNA-encoded.
+
+        Raises:
+            UnusableAnswerError: with code ``forbidden_address``.
+        """
+        name = host.lower()
+        if ":" in name:
+            address = _literal(name)
+            if address is None:
+                raise _refused(host, "is not a plain IPv6 address")
+            self.check_address(host, str(address))
+            return
+        if not re.fullmatch(_NAME, name):
+            raise _refused(host, "is not a host name")
+        labels = name.rstrip(".").split(".")
+        if re.fullmatch(_NUMBER, labels[-1]):
+            # Short, octal, decimal and hexadecimal forms are read differently by different programs.
+            address = _literal(name)
+            if address is None:
+                raise _refused(host, "is not a plain IPv4 address")
+            self.check_address(host, str(address))
+            return
+        if self._local:
+            return
+        bare = ".".join(labels)
+        if len(labels) == 1 or any(bare == end or bare.endswith("." + end) for end in _LOCAL_ENDINGS):
+            raise _refused(host, "names a machine of a local network")
+
+    def check_address(self, host: str, address: str) -> None:
+        """Refuse an address that ``host`` stands for, unless it is public or allowed. Raises as `check_url_host`."""
+        found = _literal(address)
+        if found is None:
+            raise _refused(host, "has an address that cannot be read")
+        reason = self._reason(found)
+        if reason is not None:
+            raise _refused(host, f"has the address {found}, which belongs to {reason}")
+
+    def _reason(self, address: Address) -> str | None:
+        """What speaks against the address, or None."""
+        embedded = _embedded(address)
+        if any(candidate in net for net in self._allowed for candidate in (address, *embedded)):
+            return None
+        ranges = _FORBIDDEN_V4 if isinstance(address, IPv4Address) else _FORBIDDEN_V6
+        reason = next((what for net, what in ranges if address in net), None)
+        if reason is None and embedded:
+            reason = next((found for inner in embedded if (found := self._reason(inner)) is not None), None)
+        carrier = bool(embedded) and not _is_isatap(address)
+        if reason is None and isinstance(address, IPv6Address) and not carrier and address not in _GLOBAL_V6:
+            reason = "a reserved range"
+        return None if self._local and reason in _PRIVATE else reason
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is this machine by its spelling: ``localhost``, 127.0.0.0/8 or ::1."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    address = _literal(host)
+    return address is not None and address.is_loopback
+
+
+def check_loopback(host: str, address: str) -> None:
+    """Refuse to speak plain http to anything but this machine, also where ``localhost`` was given another meaning."""
+    found = _literal(address)
+    if found is None or not found.is_loopback:
+        raise ConfigurationError(
+            f"The Rivya base URL is plain http, and {host} is not this machine.",
+            hint="Correct the base URL, or what the name means in the hosts file.",
+            delivery=Delivery.NEVER,
+        )
+
+
+def _literal(text: str) -> Address | None:
+    """The address that ``text`` writes in its one plain form; None for names, zone ids and other spellings."""
+    if "%" in text:
+        return None
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _embedded(address: Address) -> tuple[IPv4Address, ...]:
+    """The IPv4 address that an IPv6 address carries: mapped, compatible, NAT64, ISATAP."""
+    if isinstance(address, IPv4Address):
+        return ()
+    number = int(address)
+    low = IPv4Address(number & 0xFFFFFFFF)
+    if address.ipv4_mapped is not None or address in _NAT64:
+        return (low,)
+    if address in _COMPATIBLE and number > 1:
+        return (low,)
+    if _is_isatap(address):
+        return (low,)
+    return ()
+
+
+def _is_isatap(address: Address) -> bool:
+    """Whether an IPv6 address carries an IPv4 one in its lower half; its upper half can be any network's."""
+    return isinstance(address, IPv6Address) and (int(address) >> 32) & 0xFFFFFFFF in _ISATAP_MARKS
+
+
+def _refused(host: str, why: str) -> UnusableAnswerError:
+    shown = ascii(host)[1:-1][:100]
+    return UnusableAnswerError(
+        f"The host of the result was not asked: {shown} {why}.",
+        code="forbidden_address",
+        hint="If your network really keeps results there, add it to allowed_result_networks in config.json; "
+        "otherwise report it to Rivya support.",
+        charged=None,
+        delivery=Delivery.NEVER,
+    )

@@ -1,0 +1,82 @@
+"""Colour: embedded ICC profiles to sRGB, and CMYK to RGB, band by band."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .header import BROKEN_PROFILE
+
+Convert = Callable[["np.ndarray[Any, Any]"], "np.ndarray[Any, Any]"]
+"""uint8 (rows, columns, 1 grey or 3 RGB or 4 CMYK) to uint8 RGB (rows, columns, 3)."""
+
+_SPACES = {1: ("L", "GRAY"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK")}
+_SAME = 1
+"""Values apart that still count as the same colour space: what rounding makes of sRGB in its many editions."""
+
+
+def to_srgb(icc: bytes | None, channels: int) -> tuple[Convert | None, tuple[str, ...]]:
+    """How colours of a picture become sRGB, and warnings.
+
+    Args:
+        icc: the embedded profile, if any.
+        channels: 1 grey, 3 RGB, 4 CMYK.
+
+    Returns:
+        A converter, or None where the values are sRGB already: no profile, or one that says sRGB. Such values
+        stay as they are to the bit.
+    """
+    mode, space = _SPACES[channels]
+    plain: Convert | None = _plain_cmyk if channels == 4 else None
+    if icc is None:
+        return plain, ()
+    convert = _through_profile(icc, mode, space)
+    if convert is None:
+        return plain, (BROKEN_PROFILE,)
+    return (plain if channels != 4 and _changes_nothing(convert, channels) else convert), ()
+
+
+def _through_profile(icc: bytes, mode: str, space: str) -> Convert | None:
+    """A converter for this profile; None if it is broken or of another kind of picture."""
+    try:
+        from PIL import ImageCms
+
+        profile = ImageCms.ImageCmsProfile(BytesIO(icc))
+        if profile.profile.xcolor_space.strip() != space:
+            return None
+        transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImportError, OSError, ValueError, TypeError, ImageCms.PyCMSError):
+        return None
+
+    def convert(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        converted = ImageCms.applyTransform(_as_image(values, mode), transform)
+        return np.asarray(converted)
+
+    return convert
+
+
+def _plain_cmyk(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """CMYK without a profile: each colour times what black leaves of it."""
+    return np.asarray(_as_image(values, "CMYK").convert("RGB"))
+
+
+def _changes_nothing(convert: Convert, channels: int) -> bool:
+    """Whether a profile is sRGB by what it does: to every grey, and to a lattice of colours."""
+    greys = np.arange(256, dtype=np.uint8)
+    if channels == 1:
+        probe = greys.reshape(1, 256, 1)
+    else:
+        steps = greys[::17]
+        lattice = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
+        probe = np.concatenate([lattice, np.repeat(greys[:, None], 3, axis=1)])[None]
+    moved = np.abs(convert(probe).astype(np.int16) - probe)
+    return int(moved.max()) <= _SAME
+
+
+def _as_image(values: np.ndarray[Any, Any], mode: str) -> Image.Image:
+    height, width = values.shape[:2]
+    return Image.frombytes(mode, (width, height), np.ascontiguousarray(values).tobytes())

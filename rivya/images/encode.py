@@ -1,0 +1,278 @@
+"""From pixels to the bytes that are uploaded: exact, small, fast, and never over the service's limit.
+
+An order's identity is the hash of its pixels, and the change of geometry where one was needed. How the pixels are
+packed, and how well, is no part of it: the same picture gives other bytes under another version of Pillow.
+
+Everything here is synchronous and thread-safe; PNG and WebP are packed without Python's lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from ..errors import ValidationError
+from . import decode
+
+LIMIT_BYTES = 10_000_000
+"""The service takes "10 MB" a picture; this is the smaller reading of that."""
+
+_SIDES = {"png": 2**31 - 1, "webp": 16_383, "jpeg": 65_500}
+_EXTENSIONS = {"png": "png", "webp": "webp", "jpeg": "jpg"}
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_BEST, _FLOOR = 95, 85
+
+# A step of the sizes that are tried: 23/25 of a side. They come from the sides alone, in whole numbers, so that a
+# few bytes more or less (another Pillow) do not make another picture.
+_STEP = 23, 25
+
+# Registering codecs is the import's side effect; naming them keeps it so.
+_CODECS = PngImagePlugin, JpegImagePlugin, WebPImagePlugin
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A picture as it is uploaded.
+
+    Attributes:
+        data: the file.
+        mime: ``image/png``, ``image/webp`` or ``image/jpeg``.
+        extension: without a dot: ``png``, ``webp`` or ``jpg``.
+        encoding: ``png``, ``webp`` (lossless) or ``jpeg``.
+        width, height: in pixels, as uploaded.
+        transformation: "" or "resize:WxH": what the picture's identity has beside its pixels.
+        notes: what was done to make it fit, as sentences for the node and the report.
+    """
+
+    data: bytes
+    mime: str
+    extension: str
+    encoding: str
+    width: int
+    height: int
+    transformation: str
+    notes: tuple[str, ...]
+
+
+def pixel_hash(pixels: np.ndarray[Any, Any]) -> str:
+    """SHA-256 (hex) over size, mode and 8-bit pixels.
+
+    Args:
+        pixels: uint8 (height, width, 1 grey, 3 RGB or 4 RGBA).
+
+    Raises:
+        ValidationError: as `encode`.
+    """
+    mode = _mode(pixels)
+    height, width = pixels.shape[:2]
+    digest = hashlib.sha256(f"{width}x{height} {mode}\n".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def encode(pixels: np.ndarray[Any, Any], encoding: str = "auto", limit: int = LIMIT_BYTES) -> Encoded:
+    """Pack a picture for the upload.
+
+    ``auto`` is PNG; where that is too large, lossless WebP; then JPEG, of quality 95 down to 85, with full colour
+    resolution; only then a smaller picture. A named encoding is taken as it is, or is an error.
+
+    Args:
+        pixels: uint8 (height, width, 1 grey, 3 RGB or 4 RGBA).
+        encoding: ``auto``, ``png``, ``webp`` or ``jpeg``.
+        limit: bytes.
+
+    Raises:
+        ValidationError: pixels of another form (``validation_failed``), or a named encoding that does not fit
+            (``image_too_large``; the hint names what would).
+    """
+    mode = _mode(pixels)
+    height, width = pixels.shape[:2]
+    image = Image.frombytes(mode, (width, height), np.ascontiguousarray(pixels).data)
+    if encoding == "auto":
+        return _fitted(image, limit)
+    if encoding not in _SIDES:
+        raise ValidationError(f"There is no encoding {encoding[:40]!r}: auto, png, webp or jpeg.")
+    packed = _packed(image, encoding, limit)
+    if packed is None:
+        raise _does_not_fit(image, encoding, limit)
+    return _encoded(image, image, encoding, *packed)
+
+
+def thumbnail_for_preview(data: bytes, max_side: int = 512) -> Image.Image:
+    """A small RGB picture of a result, for the preview of a run. Raises `ImageError` as `decode.verify`."""
+    pixels = decode.decode(data).pixels[..., :3]
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return image
+
+
+def _mode(pixels: np.ndarray[Any, Any]) -> str:
+    """L, RGB or RGBA; refuses anything else."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in _MODES or 0 in pixels.shape:
+        raise ValidationError(
+            f"A picture is 8-bit (height, width, 1, 3 or 4 channels), not {pixels.dtype} {pixels.shape}."
+        )
+    return _MODES[pixels.shape[2]]
+
+
+def _fitted(image: Image.Image, limit: int) -> Encoded:
+    """The encoding that loses least of those that fit."""
+    for encoding in _SIDES:
+        packed = _packed(image, encoding, limit)
+        if packed is not None:
+            return _encoded(image, image, encoding, *packed, chosen=True)
+    for smaller in _smaller(image, limit):
+        packed = _packed(smaller, "jpeg", limit)
+        if packed is not None:
+            return _encoded(image, smaller, "jpeg", *packed, chosen=True)
+    raise ValidationError(f"The picture cannot be packed into {limit:,} bytes.", code="image_too_large")
+
+
+def _smaller(image: Image.Image, limit: int) -> Iterator[Image.Image]:
+    """The picture in ever smaller sizes, from about the first that may fit as JPEG."""
+    width, height = image.size
+    size = len(_jpeg(image, _FLOOR)) if max(image.size) <= _SIDES["jpeg"] else 0
+    numerator, denominator = _STEP
+    scaled = width, height
+    step = 0
+    while scaled != (1, 1):
+        step += 1
+        scaled = (
+            max(1, width * numerator**step // denominator**step),
+            max(1, height * numerator**step // denominator**step),
+        )
+        # Smaller pictures take more bytes a pixel, so that a size for which even this is too much is not tried.
+        if max(scaled) <= _SIDES["jpeg"] and size * scaled[0] * scaled[1] <= limit * width * height:
+            yield image.resize(scaled, Image.Resampling.LANCZOS)
+
+
+def _packed(image: Image.Image, encoding: str, limit: int) -> tuple[bytes, int | None] | None:
+    """The file, and the quality if it is a JPEG; None if that is over the limit or cannot be."""
+    if max(image.size) > _SIDES[encoding]:
+        return None
+    if encoding == "jpeg":
+        return _best_jpeg(image, limit)
+    data = _png(image, limit) if encoding == "png" else _webp(image)
+    return None if data is None or len(data) > limit else (data, None)
+
+
+class _LimitReached(Exception):
+    """More was written than is of use."""
+
+
+class _Capped(BytesIO):
+    """A file in memory that stops whoever writes more than ``limit`` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def write(self, data: Any, /) -> int:
+        if self.tell() + len(data) > self._limit:
+            raise _LimitReached
+        return super().write(data)
+
+
+def _png(image: Image.Image, limit: int | None) -> bytes | None:
+    """Level 1 with run lengths: as small as the default for photos, in a fifth of the time."""
+    file = BytesIO() if limit is None else _Capped(limit)
+    try:
+        image.save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    except _LimitReached:
+        return None
+    return file.getvalue()
+
+
+def _webp(image: Image.Image) -> bytes:
+    """Lossless, by the fastest method; colours under full transparency are kept."""
+    file = BytesIO()
+    colour = image.convert("RGB") if image.mode == "L" else image
+    colour.save(file, "WEBP", lossless=True, quality=0, method=0, exact=True)
+    return file.getvalue()
+
+
+def _jpeg(image: Image.Image, quality: int) -> bytes:
+    """4:4:4: the colour resolution is not halved."""
+    file = BytesIO()
+    opaque = image.convert("RGB") if image.mode == "RGBA" else image
+    opaque.save(file, "JPEG", quality=quality, subsampling=0)
+    return file.getvalue()
+
+
+def _best_jpeg(image: Image.Image, limit: int) -> tuple[bytes, int] | None:
+    """The highest quality that fits, by halving; None if the lowest does not."""
+    data = _jpeg(image, _BEST)
+    if len(data) <= limit:
+        return data, _BEST
+    best, low, high = _jpeg(image, _FLOOR), _FLOOR, _BEST
+    if len(best) > limit:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        data = _jpeg(image, middle)
+        if len(data) <= limit:
+            best, low = data, middle
+        else:
+            high = middle
+    return best, low
+
+
+def _encoded(
+    original: Image.Image,
+    image: Image.Image,
+    encoding: str,
+    data: bytes,
+    quality: int | None,
+    *,
+    chosen: bool = False,
+) -> Encoded:
+    """The result, with sentences about everything that is not as it was in the graph."""
+    notes = []
+    if chosen and encoding == "webp":
+        notes.append("Sent as lossless WebP: as PNG it is over the limit.")
+    elif quality is not None and (chosen or quality < _BEST):
+        notes.append(f"Sent as JPEG of quality {quality}: no better one fits into the limit.")
+    resized = image.size != original.size
+    if resized:
+        notes.append(
+            f"Made smaller, from {original.width}x{original.height} to {image.width}x{image.height} (Lanczos): "
+            "in full size it is over the limit in every encoding."
+        )
+    if encoding == "jpeg" and image.mode == "RGBA" and original.getchannel("A").getextrema() != (255, 255):
+        notes.append("Sent without its transparency: JPEG has none.")
+    return Encoded(
+        data=data,
+        mime=f"image/{encoding}",
+        extension=_EXTENSIONS[encoding],
+        encoding=encoding,
+        width=image.width,
+        height=image.height,
+        transformation=f"resize:{image.width}x{image.height}" if resized else "",
+        notes=tuple(notes),
+    )
+
+
+def _does_not_fit(image: Image.Image, encoding: str, limit: int) -> ValidationError:
+    """The error for a named encoding: how far it is off, and what would do."""
+    name, sides = encoding.upper(), _SIDES[encoding]
+    if max(image.size) > sides:
+        what = f"{name} has up to {sides:,} pixels a side; the picture has {max(image.size):,}."
+    else:
+        if encoding == "jpeg":
+            name, size = f"{name} of quality {_FLOOR}", len(_jpeg(image, _FLOOR))
+        else:
+            size = len(_png(image, None) or b"" if encoding == "png" else _webp(image))
+        what = f"As {name} the picture takes {size / 1e6:.1f} MB; the service takes {limit / 1e6:g} MB."
+    best = _fitted(image, limit)
+    would = f"{best.encoding} ({best.width}x{best.height}, {len(best.data) / 1e6:.1f} MB)"
+    advice = "auto, which makes it smaller:" if best.transformation else "auto or"
+    return ValidationError(what, hint=f"Set encoding to {advice} {would}.", code="image_too_large")

@@ -1,0 +1,151 @@
+"""What some bytes are, told by their content alone: never by a name, never by a declared type.
+
+Only PNG, JPEG and WebP are pictures here. Everything else is refused by name, so that a person reads
+"an HTML page" and not "cannot identify image file"; and so is a file that is a picture and something
+else at once.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from ..errors import ImageError
+
+Format = Literal["PNG", "JPEG", "WEBP"]
+
+MAX_BYTES = 64 * 1024 * 1024
+MAX_PIXELS = 100_000_000
+MAX_SIDE = 65_535
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
+    (b"GIF8", "a GIF"),
+    (b"BM", "a BMP"),
+    (b"II*\0", "a TIFF"),
+    (b"MM\0*", "a TIFF"),
+    (b"\0\0\1\0", "a Windows icon"),
+    (b"%PDF-", "a PDF"),
+    (b"PK\3\4", "a ZIP archive"),
+    (b"\x1f\x8b", "gzip data"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL"),
+    (b"\xff\x0a", "a JPEG XL"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000"),
+    (b"MZ", "a program"),
+    (b"\x7fELF", "a program"),
+)
+_SPACE = b"\xef\xbb\xbf \t\r\n\f"
+_HTML = rb"(?i)<(!doctype html|html|head|body|script|title)\b"
+_SVG = rb"(?i)<svg[\s>]"
+
+# What makes a picture a second kind of file. Text formats are looked for where their readers look.
+_FOREIGN_TEXT = rb"(?i)%PDF-|<!doctype html|<html[\s>]|<script[\s>]|<svg\s|<\?php\s"
+_FOREIGN_START = rb"\s*(?:PK\x03\x04|PK\x05\x06|Rar!\x1a\x07|7z\xbc\xaf\x27\x1c|\x1f\x8b\x08|\x7fELF|MZ)"
+_FOREIGN_REACH = 1024
+_ZIP_END = b"PK\5\6"
+_ZIP_END_SIZE = 22
+_ZIP_END_REACH = _ZIP_END_SIZE + 65_535
+
+
+def unusable(message: str, code: str) -> ImageError:
+    """An `ImageError`. Whether the picture was paid for is known to whoever fetched it, not here."""
+    return ImageError(message, code=code, charged=None)
+
+
+def truncated() -> ImageError:
+    """The error for a file that ends before its picture does."""
+    return unusable("The picture is cut off: the file ends before its last row.", "image_truncated")
+
+
+def damaged(what: str) -> ImageError:
+    """The error for a file that contradicts itself."""
+    return unusable(f"The picture is damaged: {what}.", "image_damaged")
+
+
+def picture_format(data: bytes) -> Format:
+    """The format of ``data`` by its signature.
+
+    Raises:
+        ImageError: ``image_empty``, ``image_too_large`` (bytes) or ``not_a_picture``, naming what it is.
+    """
+    if not data:
+        raise unusable("The picture is empty: 0 bytes.", "image_empty")
+    if len(data) > MAX_BYTES:
+        raise unusable(f"The picture has {len(data):,} bytes; {MAX_BYTES:,} are taken.", "image_too_large")
+    if data.startswith(PNG_SIGNATURE):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    raise unusable(f"This is {_name_of(data)}, not a PNG, JPEG or WebP picture.", "not_a_picture")
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse sides and pixel counts beyond the caps, from the header, before anything is decoded.
+
+    Raises:
+        ImageError: ``image_damaged`` (a side of 0) or ``image_too_large``.
+    """
+    if width < 1 or height < 1:
+        raise unusable(f"The picture says that it is {width}x{height}.", "image_damaged")
+    if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
+        raise unusable(
+            f"The picture says that it is {width}x{height}; up to {MAX_SIDE:,} a side and "
+            f"{MAX_PIXELS // 1_000_000} million pixels are taken.",
+            "image_too_large",
+        )
+
+
+def refuse_polyglot(data: bytes, end: int) -> None:
+    """Refuse a picture that is a document, an archive or a program too.
+
+    Args:
+        data: the file.
+        end: where the picture in it ends; what follows is mostly harmless (padding, a second view).
+
+    Raises:
+        ImageError: ``image_polyglot``.
+    """
+    tail = data[end : end + _FOREIGN_REACH]
+    foreign = (
+        re.search(_FOREIGN_TEXT, data[:_FOREIGN_REACH])
+        or re.search(_FOREIGN_TEXT, tail)
+        or re.match(_FOREIGN_START, tail)
+        or _ends_as_zip(data)
+    )
+    if foreign:
+        raise unusable("The file is a picture and another kind of file at once.", "image_polyglot")
+
+
+def _ends_as_zip(data: bytes) -> bool:
+    """Whether an archive's directory ends exactly where the file ends: what ZIP readers go by."""
+    at = data.rfind(_ZIP_END, max(0, len(data) - _ZIP_END_REACH))
+    if at < 0 or at + _ZIP_END_SIZE > len(data):
+        return False
+    comment = int.from_bytes(data[at + 20 : at + 22], "little")
+    return at + _ZIP_END_SIZE + comment == len(data)
+
+
+def _name_of(data: bytes) -> str:
+    """What bytes without a picture's signature look like, for a person."""
+    for signature, name in _OTHER_KINDS:
+        if data.startswith(signature):
+            return name
+    if data[4:12] in (b"ftypavif", b"ftypavis", b"ftypheic", b"ftypheix", b"ftypmif1"):
+        return "an AVIF or HEIC"
+    head = data[:4096].lstrip(_SPACE)
+    if not head:
+        return "white space"
+    if re.search(_SVG, head):
+        return "an SVG"
+    if head.startswith(b"<"):
+        return "an HTML page" if re.search(_HTML, head) else "an XML document"
+    if head[:1] in b"{[":
+        return "JSON"
+    if PNG_SIGNATURE.startswith(data[:8]) or b"\xff\xd8\xff".startswith(data[:3]):
+        return "the first bytes of a picture and no more"
+    if all(byte >= 32 or byte in b"\t\r\n\f" for byte in head):
+        return "text"
+    return "something else"

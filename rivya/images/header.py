@@ -1,0 +1,111 @@
+"""What a picture file says of itself before any pixel is decoded: the shape of it, and EXIF.
+
+The readers of the three formats (`image_png`, `image_jpeg`, `image_webp`) fill this in. They trust nothing:
+lengths are checked against what is there, checksums of what is used are compared, counts are limited.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from .formats import Format
+
+MAX_PROFILE_BYTES = 4 * 1024 * 1024
+MAX_PARTS = 100_000
+_EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+
+NO_END = "The end marker of the file is missing."
+ANIMATED = "The file is animated; its first frame was taken."
+BROKEN_PROFILE = "The colour profile is broken and was ignored."
+
+
+@dataclass
+class Notes:
+    """What a reader finds beside the sizes, while it goes through a file."""
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture file says of itself.
+
+    Attributes:
+        width, height: in pixels, as shown: with the EXIF orientation applied.
+        stored_width, stored_height: in pixels, as stored.
+        orientation: EXIF orientation, 1 to 8.
+        channels: PNG and WebP: colour channels as stored (1 grey or palette, 3 RGB); JPEG: 1, 3 or 4 (CMYK).
+        depth: bits a sample: 1, 2, 4, 8 or 16.
+        alpha: whether there is transparency.
+        icc: the embedded colour profile, not yet understood.
+        end: where the picture ends in the file.
+        complete: whether the end marker is there.
+        palette: PNG: its colours, three bytes each; None where the samples are the colours.
+        transparency: PNG: the bytes of its tRNS chunk.
+        interlaced: PNG: stored in the seven passes of Adam7.
+        payload: PNG: where its compressed samples lie, as (start, end) pairs.
+        warnings: sentences for the report.
+    """
+
+    format: Format
+    stored_width: int
+    stored_height: int
+    orientation: int
+    channels: int
+    depth: int
+    alpha: bool
+    icc: bytes | None
+    end: int
+    complete: bool
+    warnings: tuple[str, ...]
+    palette: bytes | None = None
+    transparency: bytes | None = None
+    interlaced: bool = False
+    payload: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def width(self) -> int:
+        return self.stored_height if self.orientation >= 5 else self.stored_width
+
+    @property
+    def height(self) -> int:
+        return self.stored_width if self.orientation >= 5 else self.stored_height
+
+    @property
+    def extension(self) -> str:
+        """Without a dot: ``png``, ``jpg`` or ``webp``."""
+        return _EXTENSIONS[self.format]
+
+    @property
+    def mime(self) -> str:
+        return f"image/{self.format.lower()}"
+
+
+_ORIENTATION = 0x0112
+_MAX_EXIF_FIELDS = 1000
+
+
+def exif_orientation(exif: bytes | None) -> int:
+    """The orientation 1 to 8 that an EXIF block names; 1 where it names none or is broken."""
+    if not exif:
+        return 1
+    tiff = exif[6:] if exif.startswith(b"Exif\0\0") else exif
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
+        return 1
+    try:
+        (at,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (fields,) = struct.unpack_from(f"{order}H", tiff, at)
+        for number in range(min(fields, _MAX_EXIF_FIELDS)):
+            tag, form = struct.unpack_from(f"{order}HH", tiff, at + 2 + 12 * number)
+            if tag == _ORIENTATION:
+                value: int = struct.unpack_from(
+                    f"{order}{'I' if form == 4 else 'H'}", tiff, at + 10 + 12 * number
+                )[0]
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1

@@ -1,0 +1,125 @@
+"""Reads the header of a PNG file, and where its samples lie."""
+
+from __future__ import annotations
+
+import struct
+from zlib import crc32, decompressobj
+from zlib import error as zlib_error
+
+from .formats import check_size, damaged, truncated, unusable
+from .header import (
+    ANIMATED,
+    BROKEN_PROFILE,
+    MAX_PARTS,
+    MAX_PROFILE_BYTES,
+    NO_END,
+    Header,
+    Notes,
+    exif_orientation,
+)
+
+_PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_PNG_USED = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf")
+
+
+def read_png(data: bytes) -> Header:
+    """The header of a PNG. Raises `ImageError` with a code; see `images.inspect`."""
+    chunks: dict[bytes, bytes] = {}
+    payload: list[tuple[int, int]] = []
+    notes = Notes()
+    view, at, complete = memoryview(data), 8, False
+    for _ in range(MAX_PARTS):
+        if at + 8 > len(data):
+            break
+        length, kind = struct.unpack_from(">I4s", data, at)
+        start, end = at + 8, at + 8 + length
+        if kind == b"IEND" or end + 4 > len(data):
+            complete = kind == b"IEND" and end + 4 <= len(data)
+            at = end + 4 if complete else at
+            break
+        _check_chunk(view[at + 4 : end], kind, data[end : end + 4], notes)
+        if kind == b"IDAT":
+            payload.append((start, end))
+        elif kind in _PNG_USED and kind not in chunks and (not payload or kind == b"eXIf"):
+            chunks[kind] = data[start:end]
+        elif kind == b"IHDR":
+            raise damaged("it has two headers")
+        elif kind == b"acTL":
+            notes.warnings.append(ANIMATED)
+        if kind == b"IHDR":
+            check_size(*struct.unpack_from(">II", data, start))
+        at = end + 4
+    else:
+        raise damaged("it has too many parts")
+    if not payload or (not complete and at + 8 <= len(data) and data[at + 4 : at + 8] == b"IDAT"):
+        raise truncated()
+    if not complete:
+        notes.warnings.append(NO_END)
+    notes.icc = _png_profile(chunks.get(b"iCCP"), notes)
+    notes.exif = chunks.get(b"eXIf")
+    return _png_header(chunks, tuple(payload), notes, at if complete else len(data), complete)
+
+
+def _check_chunk(body: memoryview, kind: bytes, crc: bytes, notes: Notes) -> None:
+    """Compare the checksum of a chunk that is used; refuse one that cannot be left out and is not known."""
+    if kind not in _PNG_USED:
+        if not kind[0] & 0x20:
+            raise unusable(f"The PNG needs an extension that is not known ({kind!r}).", "image_unsupported")
+        return
+    if crc32(body) != int.from_bytes(crc, "big"):
+        raise damaged(f"the checksum of its {kind.decode()} part is wrong")
+
+
+def _png_header(
+    chunks: dict[bytes, bytes],
+    payload: tuple[tuple[int, int], ...],
+    notes: Notes,
+    end: int,
+    complete: bool,
+) -> Header:
+    head = chunks.get(b"IHDR", b"")
+    if len(head) != 13:
+        raise damaged("its header is missing")
+    width, height, depth, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", head)
+    if depth not in _PNG_DEPTHS.get(colour, ()) or compression or filtering or interlace > 1:
+        raise damaged("its header names a form that PNG does not have")
+    palette = chunks.get(b"PLTE") if colour == 3 else None
+    if colour == 3 and (not palette or len(palette) % 3 or len(palette) > 768):
+        raise damaged("its palette is missing or broken")
+    transparency = chunks.get(b"tRNS") if colour in (0, 2, 3) else None
+    if transparency is not None and colour != 3 and len(transparency) != (2 if colour == 0 else 6):
+        notes.warnings.append("The transparency of the file is broken and was ignored.")
+        transparency = None
+    return Header(
+        format="PNG",
+        stored_width=width,
+        stored_height=height,
+        orientation=exif_orientation(notes.exif),
+        channels=3 if colour in (2, 6) else 1,
+        depth=depth,
+        alpha=colour in (4, 6) or bool(transparency),
+        icc=notes.icc,
+        end=end,
+        complete=complete,
+        warnings=tuple(notes.warnings),
+        palette=palette,
+        transparency=transparency or None,
+        interlaced=bool(interlace),
+        payload=payload,
+    )
+
+
+def _png_profile(chunk: bytes | None, notes: Notes) -> bytes | None:
+    """The profile of an iCCP chunk: a name, a zero, the method 0, a zlib stream."""
+    if chunk is None:
+        return None
+    try:
+        name, rest = chunk.split(b"\0", 1)
+        inflater = decompressobj()
+        profile = inflater.decompress(rest[1:], MAX_PROFILE_BYTES)
+        if rest[:1] == b"\0" and name and inflater.eof:
+            return profile
+    except (ValueError, zlib_error):
+        pass
+    notes.warnings.append(BROKEN_PROFILE)
+    return None

@@ -1,0 +1,3 @@
+"""Every order and upload, in a database: written before money can be spent, read before it is spent again.
+
+Entry: `ledger.Ledger`."""

@@ -1,0 +1,139 @@
+"""Who is alive: each engine holds a lock on a file of its own for as long as it lives.
+
+An order in the ledger names its holder. A holder whose lock can be had is dead, and its orders may be taken over
+at once: no clocks, no heartbeats, no process numbers that the system gives out again.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from secrets import token_hex
+from weakref import WeakSet
+
+from ..errors import LedgerError
+from ..files import open_private, private_folder, short, try_lock
+
+SUFFIX = ".lock"
+_holders: WeakSet[Holder] = WeakSet()
+_fork_hook_set = False
+
+
+class Holder:
+    """One engine's proof of life: a locked file in ``<state folder>/locks``.
+
+    Two holders in one process are two: each sees the other as alive.
+
+    Attributes:
+        id: the name under which orders are held, ``<process number>-<random>``.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        """Take a new identity, and remove the lock files of the dead.
+
+        Raises:
+            LedgerError: the folder cannot be written, or its file system cannot lock.
+        """
+        _watch_forks()
+        try:
+            self._folder = private_folder(private_folder(folder) / "locks")
+            self.id, self._descriptor = self._claim()
+        except OSError as error:
+            raise LedgerError(
+                f"The lock folder {short(Path(folder) / 'locks')} cannot be used: {error.strerror or error}.",
+                hint="Make the folder writable, or choose another one with RIVYA_HOME.",
+            ) from error
+        _holders.add(self)
+        self._sweep()
+
+    def _claim(self) -> tuple[str, int]:
+        for _ in range(20):
+            identity = f"{os.getpid()}-{token_hex(8)}"
+            path = self._path(identity)
+            descriptor = open_private(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+            # Somebody who looked at the file before it was locked may have taken it for a dead one's.
+            if try_lock(descriptor) and _same_file(descriptor, path):
+                return identity, descriptor
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+        raise OSError("this file system gives no file locks")
+
+    def alive(self, other_id: str) -> bool:
+        """Whether that holder still lives; the lock file of a dead one is removed.
+
+        What cannot be told counts as alive: an order is never taken from a living process.
+        """
+        if any(holder.id == other_id and holder.held for holder in list(_holders)):
+            return True
+        path = self._path(other_id)
+        try:
+            descriptor = open_private(path, os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        try:
+            # A shared lock, so that two who look at the same time do not take each other for the owner.
+            if not try_lock(descriptor, shared=True):
+                return True
+            if os.name == "posix" and _same_file(descriptor, path):
+                path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+        _remove_closed(path)
+        return False
+
+    @property
+    def held(self) -> bool:
+        """Whether the lock is still ours: not after `close`, and not in a forked child."""
+        return self._descriptor >= 0
+
+    def close(self) -> None:
+        """Give the identity up: what it holds may be taken over from now on."""
+        if self.held:
+            if os.name == "posix":
+                self._path(self.id).unlink(missing_ok=True)
+            self._let_go()
+            _remove_closed(self._path(self.id))
+
+    def _let_go(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _path(self, identity: str) -> Path:
+        return self._folder / f"{Path(identity).name}{SUFFIX}"
+
+    def _sweep(self) -> None:
+        for entry in os.scandir(self._folder):
+            if entry.name.endswith(SUFFIX):
+                self.alive(entry.name[: -len(SUFFIX)])
+
+
+def _remove_closed(path: Path) -> None:
+    """Windows removes no file that is open: there a dead one goes after the look at it, unless others look too."""
+    if os.name != "posix":
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            return
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _watch_forks() -> None:
+    """A forked child closes the descriptors that it inherited: else it would keep a dead parent alive."""
+    global _fork_hook_set
+    if not _fork_hook_set and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_close_inherited)
+        _fork_hook_set = True
+
+
+def _close_inherited() -> None:
+    for holder in list(_holders):
+        holder._let_go()

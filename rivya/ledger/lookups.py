@@ -1,0 +1,124 @@
+"""Looking things up in the ledger: which keys are one account, and what became of which order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .rows import COLUMNS, OrderRow, from_row
+from .sqlite import Database
+from .uploads import Uploads
+
+FILE_NAME = "ledger.sqlite3"
+_UNCOLLECTED = "delivered_at IS NULL AND state IN ('submitted', 'succeeded', 'stored')"
+BY_TASK = "task_id = ? AND scope = ? ORDER BY state = 'stored' DESC, id DESC LIMIT 1"
+
+
+class Lookups:
+    """The part of the ledger that changes no order. All methods block and raise `LedgerError`."""
+
+    def __init__(
+        self, folder: Path | str, *, busy_s: float = 10.0, clock: Callable[[], float] = time.time
+    ) -> None:
+        """``folder`` is the state folder; the file in it is opened, or made, at first use."""
+        self._database = Database(Path(folder) / FILE_NAME, busy_s=busy_s)
+        self._clock = clock
+        uploads = Uploads(self._database, clock)
+        self.find_upload, self.save_upload = uploads.find, uploads.save
+        self.confirm_upload, self.drop_upload = uploads.confirm, uploads.drop
+
+    @property
+    def notice(self) -> str | None:
+        """A sentence for the user after a damaged ledger was moved aside, else None."""
+        return self._database.notice
+
+    def close(self) -> None:
+        """Close the file; using the ledger again opens it again."""
+        self._database.close()
+
+    # Scopes: which keys of one origin are the same account.
+
+    def find_scope(self, origin: str, key_hash: str) -> str | None:
+        """The scope that this key has joined, if any."""
+        rows = self._database.read(
+            "SELECT scope FROM scopes WHERE origin = ? AND key_hash = ?", (origin, key_hash)
+        )
+        return rows[0]["scope"] if rows else None
+
+    def is_empty(self, scope: str) -> bool:
+        """Whether no order was ever made in this scope."""
+        return not self._database.read("SELECT 1 FROM orders WHERE scope = ? LIMIT 1", (scope,))
+
+    def scopes(self, origin: str) -> list[tuple[str, str | None]]:
+        """The scopes of this origin, latest joined first, each with its newest task id."""
+        rows = self._database.read(
+            "SELECT scope, (SELECT task_id FROM orders WHERE scope = s.scope AND task_id IS NOT NULL"
+            " ORDER BY id DESC LIMIT 1) AS task_id"
+            " FROM scopes AS s WHERE origin = ? GROUP BY scope ORDER BY max(joined_at) DESC",
+            (origin,),
+        )
+        return [(row["scope"], row["task_id"]) for row in rows]
+
+    def join_scope(self, origin: str, key_hash: str, scope: str) -> None:
+        """Remember that this key (its SHA-256) belongs to `scope`."""
+        self._database.write(
+            lambda connection: connection.execute(
+                "INSERT OR REPLACE INTO scopes VALUES (?, ?, ?, ?)", (origin, key_hash, scope, self._clock())
+            )
+        )
+
+    # Finding orders.
+
+    def get(self, order_id: int) -> OrderRow | None:
+        """The order of this row number."""
+        return self._one("id = ?", order_id)
+
+    def newest(self, scope: str, fingerprint: str) -> OrderRow | None:
+        """The newest attempt at this order."""
+        return self._one("scope = ? AND fingerprint = ? ORDER BY attempt DESC LIMIT 1", scope, fingerprint)
+
+    def by_task(self, scope: str, task_id: str) -> OrderRow | None:
+        """The order with this task id: the stored one where several have it, else the newest."""
+        return self._one(BY_TASK, task_id, scope)
+
+    def open_elsewhere(self, origin: str, scope: str, fingerprint: str) -> OrderRow | None:
+        """An order like this of open outcome, made with another key of this origin that may be the same account.
+
+        Where a scope has a task, reading it has shown whose it is. One without any can hold nothing but orders of
+        which no answer came.
+        """
+        return self._one(
+            "fingerprint = ? AND scope <> ? AND state IN ('prepared', 'unknown')"
+            " AND scope IN (SELECT scope FROM scopes WHERE origin = ?)"
+            " AND NOT EXISTS (SELECT 1 FROM orders AS o WHERE o.scope = orders.scope AND o.task_id IS NOT NULL)"
+            " ORDER BY id DESC LIMIT 1",
+            fingerprint,
+            scope,
+            origin,
+        )
+
+    def uncollected(self, scope: str) -> list[OrderRow]:
+        """What was accepted and never delivered, oldest first."""
+        return self._many(f"{_UNCOLLECTED} AND +scope = ? ORDER BY id", scope)
+
+    def orders(self, limit: int = 100) -> list[OrderRow]:
+        """The newest orders of all scopes, newest first."""
+        return self._many("1 ORDER BY id DESC LIMIT ?", limit)
+
+    def durations(self, scope: str, model: str, mode: str, limit: int = 64) -> list[float]:
+        """The service times of the newest finished orders of this model and mode, in seconds, newest first."""
+        rows = self._database.read(
+            "SELECT seconds FROM orders WHERE seconds IS NOT NULL AND model = ? AND mode = ? AND scope = ?"
+            " ORDER BY id DESC LIMIT ?",
+            (model, mode, scope, limit),
+        )
+        return [row["seconds"] for row in rows]
+
+    def _one(self, where: str, *parameters: object) -> OrderRow | None:
+        rows = self._many(where, *parameters)
+        return rows[0] if rows else None
+
+    def _many(self, where: str, *parameters: object) -> list[OrderRow]:
+        sql = f"SELECT {COLUMNS} FROM orders WHERE {where}"  # noqa: S608 - `where` is a constant of this module
+        return [from_row(row) for row in self._database.read(sql, parameters)]

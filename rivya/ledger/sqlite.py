@@ -1,0 +1,273 @@
+"""The ledger's SQLite file: opened safely, written durably, moved aside when it is damaged.
+
+One connection behind one lock, for several threads. Write-ahead log with full synchronisation, or a rollback journal
+with full synchronisation where the file system cannot share memory (network mounts): after `Database.write` returns,
+the change survives a killed process and a power cut. Everything that goes wrong is a `LedgerError` that says so in
+words; nothing was sent by then, so it cost nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from shutil import disk_usage
+from sqlite3 import Connection, DatabaseError, Row, connect
+from sqlite3 import Error as SqliteError
+from typing import TypeVar
+
+from ..errors import LedgerError
+from ..files import check_private, guard, on_network, open_private, private_folder, short, sweep, sync_folder
+from . import schema
+
+logger = logging.getLogger("rivya")
+T = TypeVar("T")
+
+_SIDE_FILES = ("-wal", "-shm", "-journal")
+_DAMAGED = ("malformed", "not a database", "encrypted", "no such table", "no such column", "not authorized")
+_LOCKED = ("locked", "busy")
+_FULL = ("disk is full", "no space left", "quota")
+_FREE_SPACE = "Free some space on that disk, then run again."
+_MAKE_WRITABLE = "Make the state folder writable, or choose another one with RIVYA_HOME."
+
+
+class Database:
+    """One SQLite file and the only connection of this object to it.
+
+    Attributes:
+        notice: a sentence for the user after a damaged file was moved aside, else None.
+    """
+
+    def __init__(self, path: Path, *, busy_s: float) -> None:
+        """Nothing is opened yet: that happens at first use."""
+        self.path = path
+        self.notice: str | None = None
+        self._busy_s = busy_s
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._process = 0
+        self._synchronous = ""
+
+    def read(self, sql: str, parameters: tuple[object, ...] = ()) -> list[Row]:
+        """The rows of one SELECT."""
+        return self._run(lambda connection: connection.execute(sql, parameters).fetchall())
+
+    def write(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """Run `work` in one immediate transaction and commit it; any exception rolls it back.
+
+        `work` may run twice (after a damaged file was replaced). Without `durable` the commit is seen by other
+        processes at once and survives ours, but a power cut may lose it.
+        """
+
+        def transaction(connection: Connection) -> T:
+            self._set_synchronous("FULL" if durable else "NORMAL")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+        return self._run(transaction)
+
+    def truncate_log(self) -> None:
+        """Empty the write-ahead log, so that deleted text is nowhere in the files; a later call may do it as well."""
+
+        def checkpoint(connection: Connection) -> None:
+            connection.execute("PRAGMA busy_timeout = 0")
+            try:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {int(self._busy_s * 1000)}")
+
+        try:
+            self._run(checkpoint)
+        except LedgerError:
+            logger.debug("Rivya: the log of the ledger was not emptied", exc_info=True)
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        with self._lock:
+            self._drop()
+
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        if not self._lock.acquire(timeout=self._busy_s + 1):
+            raise self._locked()
+        try:
+            try:
+                return work(self._opened())
+            except (SqliteError, OSError) as error:
+                if not _says(error, _DAMAGED):
+                    raise
+                logger.warning("Rivya: the ledger %s is damaged (%s).", short(self.path), error)
+            self._drop()
+            self._repair()
+            return work(self._opened())
+        except (SqliteError, OSError) as error:
+            if not _says(error, _LOCKED):
+                self._drop()
+            raise self._explained(error) from error
+        finally:
+            self._lock.release()
+
+    def _opened(self) -> Connection:
+        """The connection; a new one if the file was moved or removed meanwhile, or this is a forked child."""
+        if self._connection is not None and self._process != os.getpid():
+            # SQLite forbids using or closing a connection that was carried over a fork: it is left alone.
+            _abandoned.append(self._connection)
+            self._connection = None
+        if self._connection is not None and self._identity != _identity(self.path):
+            self._drop()
+        if self._connection is None:
+            self._connection = self._open()
+        return self._connection
+
+    def _open(self) -> Connection:
+        private_folder(self.path.parent)
+        if check_private(self.path) is None:
+            self._begin_new()
+        for suffix in _SIDE_FILES:
+            check_private(Path(f"{self.path}{suffix}"))
+        connection = connect(
+            str(self.path), timeout=self._busy_s, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.row_factory = Row
+            for pragma in ("secure_delete = ON", "trusted_schema = OFF", "fullfsync = ON"):
+                connection.execute(f"PRAGMA {pragma}")
+            schema.migrate(connection, self.path)  # first: what is not ours, or newer, is left as it is
+            wanted = "delete" if on_network(self.path) else "wal"
+            answer = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0]
+            if answer not in ("wal", "delete"):
+                connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
+        self._synchronous = "FULL"
+        self._identity, self._process = _identity(self.path), os.getpid()
+        return connection
+
+    def _begin_new(self) -> None:
+        """Make the empty file ourselves, so that its mode is ours; SQLite gives its side files the same."""
+        with self._guard():
+            if check_private(self.path) is not None:
+                return
+            for suffix in _SIDE_FILES:  # of a file that is gone: they must not be taken for the new one's
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            os.close(open_private(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR))
+            sync_folder(self.path.parent)
+            sweep(self.path.parent)
+
+    def _repair(self) -> None:
+        """Move a damaged file aside, unless another process has done so already."""
+        with self._guard():
+            if check_private(self.path) is None or self._sound():
+                return
+            aside = self._free_name()
+            for suffix in (*_SIDE_FILES, ""):  # the file itself last: until then the next try starts over
+                try:
+                    os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
+                except FileNotFoundError:
+                    continue
+            sync_folder(self.path.parent)
+        self.notice = (
+            f"The ledger was damaged. It was moved aside as {aside.name} and a new one begun; "
+            "pictures that are stored are still found."
+        )
+        logger.warning("Rivya: %s", self.notice)
+
+    def _sound(self) -> bool:
+        try:
+            connection = self._open()
+        except DatabaseError as error:
+            if _says(error, _DAMAGED):
+                return False
+            raise
+        try:
+            connection.execute("SELECT 1 FROM orders, scopes, uploads LIMIT 1")
+            return [row[0] for row in connection.execute("PRAGMA quick_check(1)")] == ["ok"]
+        except DatabaseError:
+            return False
+        finally:
+            connection.close()
+
+    def _free_name(self) -> Path:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        for number in range(1000):
+            name = f"{self.path.stem}-damaged-{stamp}{f'-{number}' if number else ''}{self.path.suffix}"
+            if check_private(self.path.with_name(name)) is None:
+                break
+        return self.path.with_name(name)
+
+    def _guard(self) -> AbstractContextManager[None]:
+        return guard(self.path.with_suffix(".lock"), wait_s=self._busy_s)
+
+    def _set_synchronous(self, level: str) -> None:
+        if self._synchronous != level and self._connection is not None:
+            self._connection.execute(f"PRAGMA synchronous = {level}")
+            self._synchronous = level
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and self._process == os.getpid():
+            try:
+                connection.close()
+            except SqliteError:
+                logger.debug("Rivya: closing the ledger failed", exc_info=True)
+
+    def _locked(self) -> LedgerError:
+        return LedgerError(
+            f"Another program has kept the ledger {short(self.path)} locked for more than {self._busy_s:g} seconds.",
+            hint="Close other programs that use it, then run again.",
+        )
+
+    def _explained(self, error: Exception) -> LedgerError:
+        where, reason = short(self.path), _reason(error)
+        if _says(error, _LOCKED):
+            return self._locked()
+        if _says(error, _FULL) or (_says(error, ("i/o error",)) and _space_left(self.path) < 1 << 20):
+            return LedgerError(f"The disk of the ledger {where} is full.", hint=_FREE_SPACE)
+        if _says(error, _DAMAGED):
+            return LedgerError(
+                f"The ledger {where} is damaged and could not be replaced: {reason}.",
+                hint="Move it away by hand, then run again.",
+            )
+        return LedgerError(f"The ledger {where} cannot be used: {reason}.", hint=_MAKE_WRITABLE)
+
+
+_abandoned: list[Connection] = []
+
+
+def _says(error: Exception, words: tuple[str, ...]) -> bool:
+    """Python 3.10 has no SQLite error codes: the text, which SQLite has kept for decades, must do."""
+    text = _reason(error).lower()
+    return any(word in text for word in words)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the path that the system's own errors carry."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _space_left(path: Path) -> int:
+    try:
+        return disk_usage(path.parent).free
+    except OSError:
+        return 0
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,83 @@
+"""What was uploaded, by account and content: the same picture goes up once, for as long as the service keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from .sqlite import Database
+
+
+@dataclass(frozen=True)
+class UploadRow:
+    """One upload. `confirmed_at` is when the service last showed that it has the file (UTC epoch seconds)."""
+
+    content_hash: str
+    file_id: str | None
+    url: str
+    duration_token: str | None
+    mime: str
+    name: str
+    created_at: float
+    confirmed_at: float
+
+
+_COLUMNS = ", ".join(field.name for field in fields(UploadRow))
+
+
+class Uploads:
+    """The uploads in the ledger's file. All methods block and raise `LedgerError`."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def find(self, scope: str, content_hash: str) -> UploadRow | None:
+        """The upload of these bytes in this account, as far as it is known."""
+        rows = self._database.read(
+            f"SELECT {_COLUMNS} FROM uploads WHERE scope = ? AND content_hash = ?",  # noqa: S608 - constants
+            (scope, content_hash),
+        )
+        return UploadRow(*rows[0]) if rows else None
+
+    def save(
+        self,
+        scope: str,
+        content_hash: str,
+        *,
+        file_id: str | None,
+        url: str,
+        duration_token: str | None,
+        mime: str,
+        name: str,
+    ) -> UploadRow:
+        """Remember an upload; a later one of the same bytes takes its place."""
+        now = self._clock()
+        row = UploadRow(content_hash, file_id, url, duration_token, mime, name, now, now)
+        self._database.write(
+            lambda connection: connection.execute(
+                f"INSERT OR REPLACE INTO uploads (scope, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                (scope, content_hash, file_id, url, duration_token, mime, name, now, now),
+            ),
+            durable=False,
+        )
+        return row
+
+    def confirm(self, scope: str, content_hash: str) -> None:
+        """The service has just shown that it still has the file."""
+        self._database.write(
+            lambda connection: connection.execute(
+                "UPDATE uploads SET confirmed_at = ? WHERE scope = ? AND content_hash = ?",
+                (self._clock(), scope, content_hash),
+            ),
+            durable=False,
+        )
+
+    def drop(self, scope: str, content_hash: str) -> None:
+        """The service no longer has the file."""
+        self._database.write(
+            lambda connection: connection.execute(
+                "DELETE FROM uploads WHERE scope = ? AND content_hash = ?", (scope, content_hash)
+            ),
+            durable=False,
+        )

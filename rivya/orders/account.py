@@ -1,0 +1,168 @@
+"""One account as the engine sees it: its API, its scope in the ledger, its uploads, its bound on what runs at once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ..api.endpoints import Api
+from ..api.policy import Bound, RetryPolicy
+from ..api.polling import Pace
+from ..api.retry import Caller
+from ..config import Config
+from ..errors import LedgerError, NotFoundError
+from ..http.transport import Transport
+from ..threads import Threads
+from .order import State
+from .uploads import References
+
+T = TypeVar("T")
+
+
+MAX_DOWNLOADS = 8
+"""Downloads in memory at once: many hosts that send as much as they may must not fill it."""
+
+
+class Places:
+    """A fair queue for the orders that may run at once; the bound moves, so it is asked anew each time."""
+
+    def __init__(self, bound: Bound) -> None:
+        self.bound = bound
+        self._taken = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> Place:
+        """Wait for a place. Whoever is cancelled while waiting leaves the queue."""
+        if not self._queue and self._taken < self.bound.places:
+            self._taken += 1
+            return Place(self)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give_back()
+            elif turn in self._queue:  # unless `admit` has come upon it meanwhile
+                self._queue.remove(turn)
+            raise
+        return Place(self)
+
+    def _give_back(self) -> None:
+        self._taken -= 1
+        self.admit()
+
+    def allow(self, maximum: int) -> None:
+        """The user's own limit has changed; what was learned from 429 stays."""
+        if maximum == self.bound.maximum:
+            return
+        at_its_height = self.bound.limit >= self.bound.maximum
+        self.bound.maximum = maximum
+        self.bound.limit = float(maximum) if at_its_height else min(self.bound.limit, float(maximum))
+        self.admit()
+
+    def admit(self) -> None:
+        """Let in whoever fits: after a place was given back, or the bound has grown."""
+        while self._queue and self._taken < self.bound.places:
+            turn = self._queue.popleft()
+            if not turn.done():
+                self._taken += 1
+                turn.set_result(None)
+
+
+class Place:
+    """One taken place; giving it back twice is giving it back once."""
+
+    def __init__(self, places: Places) -> None:
+        self._places: Places | None = places
+
+    def give_back(self) -> None:
+        """Let the next one in."""
+        places, self._places = self._places, None
+        if places is not None:
+            places._give_back()
+
+
+class Account:
+    """Everything that belongs to one key at one base URL. Lives in the engine's loop."""
+
+    def __init__(self, config: Config, state: State, places: Places, threads: Threads) -> None:
+        self.config = config
+        self.state, self.ledger, self.store = state, state.ledger, state.store
+        self.threads = threads
+        self.places, self.bound = places, places.bound
+        self.transport = Transport(
+            config.base_url, config.require_key(), allowed_networks=config.allowed_result_networks
+        )
+        self.retry = RetryPolicy(budget_s=config.retry_budget_s)
+        self.api = Api(Caller(self.transport, self.retry, self.bound))
+        self.references = References(self)
+        self.downloads = asyncio.Semaphore(MAX_DOWNLOADS)
+        self.unknown_tasks: set[str] = set()
+        """Tasks that the service did not know when it was asked in this process."""
+        self._scope: str | None = None
+        self._scope_lock = asyncio.Lock()
+        self._paces: dict[tuple[str, str], tuple[float, Pace]] = {}
+
+    async def disk(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Run a call on the ledger or the result store in a thread."""
+        return await self.threads.disk(work, *args, **options)
+
+    @property
+    def own_scope(self) -> str:
+        """The scope that this key founds when it joins no other: SHA-256 over origin and hash of the key."""
+        return hashlib.sha256(f"{self.config.base_url}\n{self.config.key_hash}".encode()).hexdigest()
+
+    async def scope(self) -> str:
+        """The scope of this account in the ledger; found or joined at first use.
+
+        Raises:
+            RivyaError: a key that is new here cannot be placed now, because the service does not answer.
+        """
+        if self._scope is None:
+            async with self._scope_lock:
+                if self._scope is None:
+                    self._scope = await self._find_scope()
+        return self._scope
+
+    async def store_scope(self) -> str:
+        """As `scope`, for looking into the result store: that needs no ledger, so a broken one is no obstacle."""
+        try:
+            return await self.scope()
+        except LedgerError:
+            return self.own_scope
+
+    async def _find_scope(self) -> str:
+        origin, key_hash = self.config.base_url, self.config.key_hash
+        known = await self.disk(self.ledger.find_scope, origin, key_hash)
+        if known is not None and not await self.disk(self.ledger.is_empty, known):
+            return known
+        # A key that has ordered nothing may have come before another one of its account that has.
+        scope = known or self.own_scope
+        for candidate, newest_task in await self.disk(self.ledger.scopes, origin):
+            if newest_task is not None and await self._can_read(newest_task):
+                scope = candidate
+                break
+        await self.disk(self.ledger.join_scope, origin, key_hash, scope)
+        return scope
+
+    async def _can_read(self, task_id: str) -> bool:
+        """Whether this key sees that task: then it is a new key of the same account."""
+        try:
+            await self.api.retrieve_generation(task_id)
+        except NotFoundError:
+            return False
+        return True
+
+    async def pace(self, model: str, mode: str) -> Pace:
+        """The schedule of polling for this kind of order, learned anew at most every second."""
+        learned_at, pace = self._paces.get((model, mode), (float("-inf"), None))
+        if pace is None or time.monotonic() - learned_at > 1.0:
+            scope = await self.scope()
+            pace = await self.disk(lambda: Pace.learn(self.ledger.durations(scope, model, mode)[::-1]))
+            self._paces[(model, mode)] = (time.monotonic(), pace)
+        return pace

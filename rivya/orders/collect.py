@@ -1,0 +1,263 @@
+"""What follows once the service has accepted an order: poll, download, verify, store.
+
+Nothing here can cost credits. Errors that pass are tried again without end (whoever waits has a time limit of its own);
+the others end the run, and the order stays in the ledger, to be collected by a later one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from random import random
+from typing import TYPE_CHECKING
+
+from ..api.endpoints import Task
+from ..api.polling import service_seconds
+from ..errors import (
+    Charged,
+    ImageError,
+    LedgerError,
+    NotFoundError,
+    RateLimitError,
+    RivyaConnectionError,
+    RivyaError,
+    RivyaTimeoutError,
+    ServiceUnavailableError,
+    TaskFailedError,
+    UnusableAnswerError,
+)
+from ..http.transport import MAX_RESULT_BYTES
+from ..images import decode
+from ..ledger.ledger import OrderRow
+from ..ledger.ledger import State as Is
+from .messages import CHARGED_FAILURE_HINT, accepted
+from .order import Finished
+
+if TYPE_CHECKING:
+    from .run import OrderRun
+
+log = logging.getLogger("rivya")
+
+_PASSING = (RivyaConnectionError, RivyaTimeoutError, ServiceUnavailableError, RateLimitError)
+"""What may be over by itself."""
+
+_GONE = (401, 403, 404, 410)
+"""Answers of a result host that mean "this URL is over": the task is read again for a new one."""
+
+MAX_TASK_BYTES = 128 * 1024**2
+"""Most bytes of all pictures of one task together; a picture by itself is capped by the transport."""
+
+_URL_READINGS = 3
+_IMAGE_TRIES = 3
+
+
+class Following:
+    """From an accepted order to its pictures in the result store."""
+
+    def __init__(self, run: OrderRun, row: OrderRow, task: Task | None) -> None:
+        """``task``: the answer to the submit; None for an order that an earlier run submitted."""
+        self._run = run
+        self._account = run.account
+        self._row = row
+        self._task = task
+        self._task_id = task.id if task is not None else row.task_id or ""
+        self._started = time.monotonic()
+        self._last_running_s: float | None = None
+        self._reserved = task.reserved_credits if task is not None else row.reserved_credits
+        # A task that has ended by the time it is accepted is an old one, replayed by the service.
+        if task is not None and task.status in ("succeeded", "failed"):
+            run.show(source="resumed")
+
+    async def pictures(self) -> Finished:
+        """Follow to the end.
+
+        Raises:
+            TaskFailedError: the task failed at the service; the ledger knows it.
+            RivyaError: this run cannot go on; the order stays collectable.
+        """
+        if self._run.progress.since is None:
+            self._run.show(since=time.monotonic())
+        try:
+            if self._task is None and self._row.state is Is.SUCCEEDED and self._row.result_urls:
+                self._run.give_place_back()
+                return await self._fetch(self._row.result_urls, self._row.final_credits, self._row.seconds)
+            task = await self._until_ended()
+            self._run.give_place_back()
+            if task.status == "failed":
+                raise await self._failed(task)
+            return await self._succeeded(task)
+        except LedgerError as error:
+            raise self._accepted(error) from None
+
+    async def _until_ended(self) -> Task:
+        """Poll at the learned pace until the task has succeeded or failed; an unknown status counts as running."""
+        run, account = self._run, self._account
+        pace = await account.pace(self._row.model, self._row.mode)
+        now = time.monotonic()
+        age = (
+            0.0 if self._task is not None else max(0.0, time.time() - (self._row.submitted_at or time.time()))
+        )
+        self._started = now - age
+        run.show(
+            state="running",
+            task_id=self._task_id,
+            credits=self._reserved,
+            since=now,
+            started=self._started,
+            pace=pace,
+        )
+        polls = 0
+        task = self._task or await self._poll()
+        while task.status not in ("succeeded", "failed"):
+            slowdown = account.bound.maximum / account.bound.limit
+            elapsed_s = self._last_running_s = time.monotonic() - self._started
+            wait_s = pace.next_poll(elapsed_s, polls, random, task.hint_s, slowdown)
+            await run.pause(wait_s)
+            task = await self._poll()
+            polls += 1
+        return task
+
+    async def _poll(self) -> Task:
+        """Read the task; whatever passes by itself is waited for."""
+        failures = 0
+        while True:
+            try:
+                task = await self._account.api.retrieve_generation(self._task_id)
+                self._run.show()
+                return task
+            except RivyaError as error:
+                if isinstance(error, NotFoundError):
+                    self._account.unknown_tasks.add(self._task_id)
+                    error.message = (
+                        "Rivya does not know this task (any more), or it belongs to another account."
+                    )
+                    error.hint = "The picture cannot be fetched; for a new one take another seed."
+                failures += 1
+                await self._wait_or_raise(error, failures)
+
+    async def _wait_or_raise(self, error: RivyaError, failures: int) -> None:
+        """Sleep before another try where that can help; else raise, with what is known of the order."""
+        if isinstance(error, _PASSING):
+            log.warning("order %s: %s (trying again)", self._run.fingerprint[:12], error.message)
+            self._run.show_trouble(error)
+            await asyncio.sleep(
+                max(1.0, self._account.retry.delay(failures + 2, error.retry_after_s, random))
+            )
+            return
+        raise self._accepted(error)
+
+    def _accepted(self, error: RivyaError) -> RivyaError:
+        return accepted(error, self._task_id)
+
+    async def _failed(self, task: Task) -> RivyaError:
+        """Note the failure, and tell the reason and what became of the credits."""
+        cost = task.final_credits
+        charged = Charged.UNKNOWN if cost is None else Charged.YES if cost else Charged.NO
+        reason = f" {task.error_message}" if task.error_message else ""
+        returned = " The reserved credits were returned." if charged is Charged.NO and self._reserved else ""
+        error = TaskFailedError(
+            f"The task failed at Rivya.{reason}{returned}",
+            hint=None if charged is Charged.NO else CHARGED_FAILURE_HINT,
+            code=task.error_code,
+            task_id=task.id,
+            request_id=task.request_id,
+            charged=charged,
+            credits=cost if self._run.progress.source == "new" else None,
+        )
+        try:
+            await self._account.disk(
+                self._account.ledger.failed,
+                self._row.id,
+                error=error.as_dict(),
+                charged=charged.value,
+                final_credits=cost,
+            )
+        except LedgerError as trouble:
+            # The next run reads the task again and notes it then.
+            log.warning("order %s: %s", self._run.fingerprint[:12], trouble.message)
+        return error
+
+    async def _succeeded(self, task: Task) -> Finished:
+        seconds = service_seconds(time.monotonic() - self._started, self._last_running_s, task.service_s)
+        await self._note_urls(task, seconds)
+        return await self._fetch(task.urls, task.final_credits, seconds)
+
+    async def _note_urls(self, task: Task, seconds: float | None) -> None:
+        if not task.urls:
+            raise self._accepted(
+                UnusableAnswerError(f"Rivya says that task {task.id} succeeded, but names no picture.")
+            )
+        await self._account.disk(
+            self._account.ledger.succeeded,
+            self._row.id,
+            urls=task.urls,
+            final_credits=task.final_credits,
+            seconds=seconds,
+        )
+
+    async def _fetch(self, urls: tuple[str, ...], final: int | None, seconds: float | None) -> Finished:
+        """Download every picture, put them into the store, note that in the ledger."""
+        run, account, row = self._run, self._account, self._row
+        run.show(state="downloading", task_id=self._task_id, credits=final or self._reserved)
+        pictures = await self._download_all(urls, seconds)
+        about = {
+            **row.details,
+            "task_id": self._task_id,
+            "model": row.model,
+            "credits": final if final is not None else self._reserved,
+            "seconds": round(seconds, 3) if seconds is not None else None,
+            "request_id": row.request_id or (self._task.request_id if self._task else None),
+        }
+        result = await account.disk(account.store.put, row.scope, row.fingerprint, pictures, about)
+        await account.disk(account.ledger.stored, row.id)
+        run.show(state="done", credits=about["credits"])
+        return Finished(
+            account.state, row.scope, row.fingerprint, row.id, result, run.progress.source or "resumed"
+        )
+
+    async def _download_all(self, urls: tuple[str, ...], seconds: float | None) -> list[tuple[bytes, str]]:
+        """The bytes and extension of every picture; a URL that is over is read anew from the task."""
+        readings, unusable, failures = 1, 0, 0
+        while True:
+            try:
+                pictures: list[tuple[bytes, str]] = []
+                for url in urls:
+                    left = MAX_TASK_BYTES - sum(len(data) for data, _ in pictures)
+                    pictures.append(await self._download(url, min(left, MAX_RESULT_BYTES)))
+                return pictures
+            except RivyaError as error:
+                unusable += isinstance(error, ImageError)
+                failures += 1
+                if error.status in _GONE and readings < _URL_READINGS:
+                    readings += 1
+                    task = await self._poll()
+                    await self._note_urls(task, seconds)
+                    urls = task.urls
+                elif error.status in _GONE:
+                    error.message = "Rivya does not give out the picture of this task any more."
+                    error.hint = "Look at your history at rivya.ai, or take another seed for a new picture."
+                    raise self._accepted(error) from None
+                elif isinstance(error, ImageError) and unusable < _IMAGE_TRIES:
+                    log.warning("order %s: %s (fetching it again)", self._run.fingerprint[:12], error.message)
+                elif isinstance(error, UnusableAnswerError) and readings < _URL_READINGS:
+                    readings += 1
+                    urls = await self._named_anew(urls, seconds, error)
+                else:
+                    await self._wait_or_raise(error, failures)
+
+    async def _named_anew(
+        self, urls: tuple[str, ...], seconds: float | None, error: UnusableAnswerError
+    ) -> tuple[str, ...]:
+        """Other URLs of the same pictures: those in the ledger may have come with a broken answer. Else ``error``."""
+        task = await self._poll()
+        if not task.urls or task.urls == urls:
+            raise self._accepted(error)
+        await self._note_urls(task, seconds)
+        return task.urls
+
+    async def _download(self, url: str, max_bytes: int) -> tuple[bytes, str]:
+        """One picture, verified: its header and every pixel can be decoded."""
+        async with self._account.downloads:
+            data = await self._account.transport.download(url, max_bytes=max_bytes)
+            return data, await self._account.threads.codec(decode.verify, data)

@@ -1,0 +1,85 @@
+"""What is said of an order that did not bring a picture: what is certain, what is not, and what to do.
+
+"Not charged" is said only where it is proved. The sentences name the ways out that never buy twice.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import (
+    Charged,
+    ConflictError,
+    Delivery,
+    NotFoundError,
+    RivyaError,
+    TaskFailedError,
+    UnknownOutcomeError,
+)
+from ..ledger.ledger import OrderRow
+
+
+def unknown_outcome(row: OrderRow, error: RivyaError, window_s: float) -> RivyaError:
+    """The error of an order that may have been accepted: it never says "not charged"."""
+    hours = window_s / 3600
+    over = time.time() - row.created_at > window_s
+    again = (
+        f"It is over {hours:g} h old and is not repeated any more."
+        if over
+        else f"Run again within {hours:g} h: the same request is repeated, and Rivya does not charge it twice."
+    )
+    kind = UnknownOutcomeError if isinstance(error, (ConflictError, NotFoundError)) else type(error)
+    message = error.message
+    if isinstance(error, ConflictError) and error.status == 409:
+        message = "Rivya already has an order with this key and does not tell its task id."
+    return kind(
+        message,
+        hint=f"{again} Otherwise look at your history at rivya.ai, and take another seed or forget the order "
+        f"(python -m rivya forget {row.key[:12]}) to buy the picture anew.",
+        code=error.code,
+        status=error.status,
+        request_id=error.request_id or row.request_id,
+        order_key=row.key,
+        charged=Charged.UNKNOWN,
+        delivery=Delivery.UNKNOWN,
+    )
+
+
+def ordered_with_another_key(row: OrderRow) -> RivyaError:
+    """The error of an order that was sent with another key, perhaps of the same account, and never answered."""
+    return UnknownOutcomeError(
+        "This order was sent before with another API key, and whether Rivya took it is not known.",
+        hint="Set the earlier key and run again: that repeats the same request, which Rivya does not charge twice. "
+        "Otherwise look at your history at rivya.ai, and take another seed or forget the order "
+        f"(python -m rivya forget {row.key[:12]}) to buy the picture anew.",
+        request_id=row.request_id,
+        order_key=row.key,
+        charged=Charged.UNKNOWN,
+        delivery=Delivery.UNKNOWN,
+    )
+
+
+def accepted(error: RivyaError, task_id: str) -> RivyaError:
+    """The error as that of an order that the service took: credits are reserved or charged."""
+    error.task_id = task_id
+    error.charged = Charged.YES
+    return error
+
+
+CHARGED_FAILURE_HINT = (
+    "Running again does not order it again, because the failed task was charged or may have been; "
+    "take another seed for a new attempt, and ask Rivya support for the credits."
+)
+
+
+def failure_of(row: OrderRow) -> RivyaError:
+    """The error of an attempt that failed, as the ledger keeps it."""
+    kept = row.error or {}
+    return TaskFailedError(
+        str(kept.get("message") or "The task failed at Rivya."),
+        hint=None if row.charged == Charged.NO.value else CHARGED_FAILURE_HINT,
+        code=kept.get("code"),
+        task_id=row.task_id,
+        request_id=row.request_id,
+        charged=Charged(row.charged),
+    )

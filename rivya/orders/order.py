@@ -1,0 +1,120 @@
+"""The values that orders are described by: what is asked for, where it stands, what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..api.polling import Pace
+from ..kontext import Identity
+from ..ledger.holders import Holder
+from ..ledger.ledger import Ledger
+from ..storage.results import ResultStore, StoredResult
+from .uploads import Reference
+
+
+@dataclass(frozen=True)
+class State:
+    """What lies in one state folder: the ledger, the result store, and this process's holder."""
+
+    holder: Holder
+    ledger: Ledger
+    store: ResultStore
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request for one picture: what it is, and what it needs on its way."""
+
+    identity: Identity
+    reference: Reference | None = None
+    client_request_id: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """What the order is; see `kontext.Identity.fingerprint`."""
+        return self.identity.fingerprint()
+
+    @property
+    def mode(self) -> str:
+        """ "edit" with a reference, "text" without: they take different times."""
+        return "text" if self.reference is None else "edit"
+
+    def details(self) -> dict[str, Any]:
+        """What the ledger and the report tell of the order; never its prompt."""
+        identity, reference = self.identity, self.reference
+        return {
+            "seed": identity.seed,
+            "variation": identity.variation,
+            "aspect_ratio": identity.params.resolved_ratio(identity.size),
+            "output_format": identity.params.output_format,
+            "encoding": reference.encoding if reference else None,
+            "notes": list(reference.notes) if reference else [],
+        }
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an order stands: a snapshot that other threads may read at any time.
+
+    Attributes:
+        state: "waiting", "sending", "running", "downloading" or "done".
+        source: "new", "resumed" or "stored", once that is known.
+        task_id: once the service has accepted the order.
+        credits: what the service has reserved or charged for it; None while that is not known.
+        since: when this run began to follow the accepted order, seconds of the monotonic clock.
+        started: when the service accepted the order, on the same clock (long ago for a resumed one).
+        pace: knows how long such an order usually takes.
+        trouble: what is being waited out just now, a sentence.
+    """
+
+    state: str = "waiting"
+    source: str | None = None
+    task_id: str | None = None
+    credits: int | None = None
+    since: float | None = None
+    started: float | None = None
+    pace: Pace | None = None
+    trouble: str | None = None
+
+    def changed(self, **changes: Any) -> Progress:
+        """The same with some fields changed."""
+        return replace(self, **changes)
+
+    @property
+    def suffix(self) -> str:
+        """What a log line adds to the state."""
+        parts = [self.source or "", f"task {self.task_id}" if self.task_id else ""]
+        text = ", ".join(part for part in parts if part)
+        return f" ({text})" if text else ""
+
+    def fraction(self, now: float) -> float:
+        """How far the order is at ``now`` (monotonic seconds): 0 before acceptance, 1 when done, never falling."""
+        if self.state == "done":
+            return 1.0
+        if self.started is None or self.pace is None:
+            return 0.0
+        return self.pace.progress(now - self.started)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An order whose pictures lie in the result store.
+
+    Attributes:
+        state: the state folder that it lies in.
+        row_id: its row in the ledger; None where the ledger was lost.
+        source: "new", "resumed" or "stored".
+    """
+
+    state: State
+    scope: str
+    fingerprint: str
+    row_id: int | None
+    result: StoredResult
+    source: str
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """task_id, credits, seconds, model, aspect_ratio, encoding, notes, request_id of the order."""
+        return self.result.about

@@ -1,0 +1,274 @@
+"""The part of an order's life that can cost credits: prepare it, send it, and know what is certain.
+
+The row with key and exact body is committed before the first byte is sent, the task id as soon as there is one. A
+repeat is always the same key and the same bytes; a new key is taken only after an attempt that provably cost nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from .. import kontext
+from ..api.endpoints import Task
+from ..errors import (
+    Charged,
+    ConflictError,
+    Delivery,
+    GivenUpError,
+    LedgerError,
+    NotFoundError,
+    RivyaError,
+    ValidationError,
+)
+from ..ledger.ledger import OrderRow
+from ..ledger.ledger import State as Is
+from .messages import accepted, failure_of, ordered_with_another_key, unknown_outcome
+from .order import Order
+
+if TYPE_CHECKING:
+    from .run import OrderRun
+
+log = logging.getLogger("rivya")
+
+_CONFLICT_PAUSE_S = 2.0
+"""Pause before a repeat that was answered with 409 is made again."""
+
+
+class Buying:
+    """From an order to its task id."""
+
+    def __init__(self, run: OrderRun) -> None:
+        self._run = run
+        self._account = run.account
+        self._window_s = run.account.config.repeat_window_s
+
+    async def attempt(self, previous: OrderRow | None) -> tuple[OrderRow, Task] | None:
+        """Place a first attempt, or the next one after a failure that cost nothing. None: another process does.
+
+        Raises:
+            RivyaError: no task; ``charged`` tells whether it may cost all the same.
+        """
+        order = self._run.order
+        if order is None and previous is not None and previous.state is Is.FORGOTTEN:
+            raise NotFoundError(
+                "This order was forgotten here, so it is not followed any more.",
+                hint="If it was carried out, its picture is in your history at rivya.ai.",
+                task_id=previous.task_id,
+                charged=Charged(previous.charged),
+            )
+        if previous is not None and (order is None or _has_cost(previous)):
+            raise failure_of(previous)
+        if order is None:
+            raise NotFoundError("The ledger has no such order.")
+        await self._refuse_if_open_elsewhere()
+        await self._run.take_place()
+        row = await self._prepare(order, previous.attempt + 1 if previous is not None else 1)
+        if row is None:
+            self._run.give_place_back()
+            return None
+        return await self._buy(order, row)
+
+    async def _refuse_if_open_elsewhere(self) -> None:
+        """A rotated key must not buy again what the old one may have bought."""
+        account = self._account
+        other = await account.disk(
+            account.ledger.open_elsewhere,
+            account.config.base_url,
+            await account.scope(),
+            self._run.fingerprint,
+        )
+        if other is not None:
+            raise ordered_with_another_key(other)
+
+    async def repeat(self, row: OrderRow) -> Task:
+        """Send an order of unknown outcome again, as it was, for its task id."""
+        if self._run.order is None:
+            raise unknown_outcome(
+                row, NotFoundError("Rivya never told the task id of this order."), self._window_s
+            )
+        await self._run.take_place()
+        return await self._submit(row, uncertain=True)
+
+    async def _prepare(self, order: Order, attempt: int, *, upload_again: bool = False) -> OrderRow | None:
+        """Freeze the body and commit the row, before anything that could cost is sent. None: somebody was first."""
+        account = self._account
+        item = None
+        if order.reference is not None:
+            upload = await (account.references.again if upload_again else account.references.fresh)(
+                order.reference
+            )
+            item = kontext.reference_item(
+                url=upload.url, name=upload.name, mime=upload.mime, duration_token=upload.duration_token
+            )
+        scope = await account.scope()
+        self._run.committed = True
+        row, ours = await account.disk(
+            account.ledger.prepare,
+            scope=scope,
+            fingerprint=self._run.fingerprint,
+            attempt=attempt,
+            key=kontext.idempotency_key(scope, self._run.fingerprint, attempt),
+            body=kontext.order_body(order.identity, item, order.client_request_id),
+            model=order.identity.params.model,
+            mode=order.mode,
+            details=order.details(),
+        )
+        self._run.committed = ours
+        self._run.row = row if ours else None
+        return self._run.row
+
+    async def _buy(self, order: Order, row: OrderRow) -> tuple[OrderRow, Task]:
+        """Submit a row that this run has just prepared."""
+        self._run.show(source="new")
+        try:
+            return row, await self._submit(row, uncertain=False)
+        except RivyaError as error:
+            if error.charged is not Charged.NO:
+                raise
+            if not await self._reference_was_rejected(order, error):
+                await self._undo(row)
+                raise
+            return await self._with_fresh_upload(order, row, error)
+
+    async def _undo(self, row: OrderRow) -> None:
+        """Nothing was accepted, and nothing before was uncertain: the order never was.
+
+        A row that cannot be removed counts as sent from then on, which costs no more than a repeat of the same key.
+        """
+        try:
+            await self._account.disk(self._account.ledger.discard, row.id)
+        except LedgerError as error:
+            log.warning("order %s: %s", self._run.fingerprint[:12], error.message)
+        else:
+            self._run.row = None
+
+    async def _with_fresh_upload(
+        self, order: Order, row: OrderRow, error: RivyaError
+    ) -> tuple[OrderRow, Task]:
+        """Close an attempt whose reference the service does not have any more, and make one more with it uploaded."""
+        log.info("order %s: the reference was rejected, uploading it again", self._run.fingerprint[:12])
+        await self._account.disk(
+            self._account.ledger.failed,
+            row.id,
+            error=error.as_dict(),
+            charged=Charged.NO.value,
+            final_credits=0,
+        )
+        self._run.row = None
+        again = await self._prepare(order, row.attempt + 1, upload_again=True)
+        if again is None:
+            raise error
+        try:
+            return again, await self._submit(again, uncertain=False)
+        except RivyaError as second:
+            if second.charged is Charged.NO:
+                await self._undo(again)
+            raise
+
+    async def _reference_was_rejected(self, order: Order, error: RivyaError) -> bool:
+        """Whether a refusal was about the reference, by the service's own word: its message, or the file being gone."""
+        if order.reference is None or not isinstance(error, (ValidationError, NotFoundError)):
+            return False
+        if "referencemediaitems" in error.message.lower():
+            return True
+        try:
+            return await self._account.references.is_gone(order.reference)
+        except RivyaError:
+            return False
+
+    async def _submit(self, row: OrderRow, uncertain: bool) -> Task:
+        """Send the frozen bytes under their key until there is a task id, and commit it.
+
+        ``uncertain``: an earlier send may have been carried out. Raises with ``charged`` NO where it is certain that
+        none was (the caller decides what becomes of the row), with UNKNOWN after noting that in the ledger.
+        """
+        account = self._account
+        if uncertain and time.time() - row.created_at > account.config.repeat_window_s:
+            raise unknown_outcome(
+                row,
+                ConflictError("The outcome of this order is not known, and it is too old to repeat."),
+                self._window_s,
+            )
+        if row.body is None:
+            raise LedgerError("The ledger has lost the body of this order.", charged=_charged(uncertain))
+        self._run.committed = True
+        self._run.show(state="sending")
+        patience = _Patience(0.0 if _waited_before(row) else account.config.conflict_wait_s)
+        while True:
+            if not self._run.wanted:
+                raise GivenUpError("The run was cancelled.", charged=_charged(uncertain))
+            try:
+                task = await account.api.create_generation(
+                    row.body, row.key, wanted=lambda: self._run.wanted, on_trouble=self._run.show_trouble
+                )
+                break
+            except RivyaError as error:
+                uncertain = uncertain or error.delivery is Delivery.UNKNOWN
+                in_flight = isinstance(error, ConflictError)
+                if in_flight and uncertain and patience.left():
+                    await asyncio.sleep(_CONFLICT_PAUSE_S)
+                elif in_flight or uncertain:
+                    raise await self._note_as_unknown(row, error) from None
+                else:
+                    error.charged = Charged.NO
+                    raise
+        account.places.admit()
+        await self._note_as_submitted(row, task)
+        return task
+
+    async def _note_as_submitted(self, row: OrderRow, task: Task) -> None:
+        try:
+            await self._account.disk(
+                self._account.ledger.submitted,
+                row.id,
+                task_id=task.id,
+                reserved_credits=task.reserved_credits,
+                request_id=task.request_id,
+            )
+        except LedgerError as error:
+            log.error("order %s: task %s could not be noted", self._run.fingerprint[:12], task.id)
+            raise accepted(error, task.id) from None
+
+    async def _note_as_unknown(self, row: OrderRow, error: RivyaError) -> RivyaError:
+        """The error to raise. Where it cannot be noted the row stays *prepared*, which counts as sent as well."""
+        unknown = unknown_outcome(row, error, self._window_s)
+        try:
+            await self._account.disk(
+                self._account.ledger.unknown,
+                row.id,
+                error=unknown.as_dict(),
+                request_id=unknown.request_id,
+            )
+        except LedgerError as trouble:
+            log.warning("order %s: %s", self._run.fingerprint[:12], trouble.message)
+        return unknown
+
+
+class _Patience:
+    """How long a 409 on a repeat is taken for "the first one is still in flight", from the first 409 on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: float | None = None
+
+    def left(self) -> bool:
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        return now - self._since < self._seconds
+
+
+def _waited_before(row: OrderRow) -> bool:
+    """Whether an earlier run has already waited for a 409 on this order to turn into an answer."""
+    return row.state is Is.UNKNOWN and (row.error or {}).get("code") == "idempotency_conflict"
+
+
+def _charged(uncertain: bool) -> Charged:
+    return Charged.UNKNOWN if uncertain else Charged.NO
+
+
+def _has_cost(row: OrderRow) -> bool:
+    """Whether a failed attempt was charged, or may have been: then there is no next one by itself."""
+    return row.state is Is.FAILED and row.charged != Charged.NO.value

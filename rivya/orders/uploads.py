@@ -1,0 +1,191 @@
+"""References: pictures to be edited, uploaded once per account for as long as the upload lives.
+
+A `Reference` carries the encoded bytes beside the URL, so that an order can upload them again when the service no
+longer has the file, just before it freezes a new body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from .. import kontext
+from ..errors import Charged, Delivery, NotFoundError, PermissionDeniedError, RivyaError
+from ..ledger.ledger import UploadRow
+
+if TYPE_CHECKING:
+    from ..images.encode import Encoded
+    from .account import Account
+
+log = logging.getLogger("rivya")
+
+MAX_UPLOADS = 4
+"""Uploads under way at once; they share one uplink, so that more would only make each of them slower."""
+
+
+PACKED_BYTES = 64 * 1024**2
+"""Most bytes of packed pictures that are kept in memory for the next run."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One picture that can be edited: what RIVYA_REFERENCE carries.
+
+    Attributes:
+        identity: hash of its pixels, plus the change of geometry where one was needed: what an order is made of.
+        width, height: of the picture in the graph, in pixels; decides the ratio for ``auto``.
+        data: the encoded bytes, as uploaded.
+        content_hash: SHA-256 (hex) of ``data``.
+        name, mime: file name and MIME type, as uploaded.
+        encoding: "png", "webp" or "jpeg".
+        notes: what happened to the picture on its way (quality, size, alpha), for a person to read.
+        url: where the service keeps it, at the time of the upload.
+    """
+
+    identity: str
+    width: int
+    height: int
+    data: bytes = field(repr=False)
+    content_hash: str
+    name: str
+    mime: str
+    encoding: str
+    notes: tuple[str, ...] = ()
+    url: str = field(default="", repr=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture in the graph."""
+        return self.width, self.height
+
+
+def reference_from(encoded: Encoded, pixel_hash: str, width: int, height: int) -> Reference:
+    """The reference for an encoded picture; not yet uploaded."""
+    content_hash = hashlib.sha256(encoded.data).hexdigest()
+    return Reference(
+        identity=f"{pixel_hash}/{encoded.transformation}" if encoded.transformation else pixel_hash,
+        width=width,
+        height=height,
+        data=encoded.data,
+        content_hash=content_hash,
+        name=f"reference-{content_hash[:12]}.{encoded.extension}",
+        mime=encoded.mime,
+        encoding=encoded.encoding,
+        notes=encoded.notes,
+    )
+
+
+class Packed:
+    """The references packed last: a second run of a graph packs none of its pictures again. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, str], Reference] = OrderedDict()
+
+    def reference(self, load: Callable[[], Any], encoding: str) -> Reference:
+        """Hash the pixels that ``load`` gives, and pack them unless that was done lately. For a codec thread."""
+        from ..images import encode
+
+        pixels = load()
+        key = (encode.pixel_hash(pixels), encoding)
+        with self._lock:
+            known = self._kept.get(key)
+        if known is None:
+            height, width = pixels.shape[:2]
+            known = reference_from(encode.encode(pixels, encoding), key[0], width, height)
+        with self._lock:
+            self._kept[key] = known
+            self._kept.move_to_end(key)
+            while sum(len(each.data) for each in self._kept.values()) > PACKED_BYTES and len(self._kept) > 1:
+                self._kept.popitem(last=False)
+        return known
+
+
+class References:
+    """The uploads of one account: known ones from the ledger, new ones through the Files API."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._places = asyncio.Semaphore(MAX_UPLOADS)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def _lock(self, reference: Reference) -> asyncio.Lock:
+        """One lock for each content, so that the same picture in a batch goes up once."""
+        return self._locks.setdefault(reference.content_hash, asyncio.Lock())
+
+    async def known_or_new(self, reference: Reference) -> UploadRow:
+        """The upload of these bytes: from the ledger without a request, else made now."""
+        async with self._lock(reference):
+            return await self._find(reference) or await self._upload(reference)
+
+    async def fresh(self, reference: Reference) -> UploadRow:
+        """An upload that an order may rely on: one of some age is confirmed first, and made again if it is gone."""
+        async with self._lock(reference):
+            row = await self._find(reference)
+            if row is None or await self._is_gone(row, self._account.config.upload_confirm_age_s):
+                return await self._upload(reference)
+            return row
+
+    async def again(self, reference: Reference) -> UploadRow:
+        """Upload these bytes although an upload of them is known."""
+        async with self._lock(reference):
+            return await self._upload(reference)
+
+    async def is_gone(self, reference: Reference) -> bool:
+        """Whether the service says now that it does not have this upload (any more)."""
+        row = await self._find(reference)
+        return row is None or await self._is_gone(row, 0.0)
+
+    async def _find(self, reference: Reference) -> UploadRow | None:
+        account = self._account
+        return await account.disk(account.ledger.find_upload, await account.scope(), reference.content_hash)
+
+    async def _is_gone(self, row: UploadRow, max_age_s: float) -> bool:
+        """Ask the service about an upload that was last seen longer ago than ``max_age_s``."""
+        account = self._account
+        if row.file_id is None or 0 <= time.time() - row.confirmed_at < max_age_s:
+            return False
+        scope = await account.scope()
+        try:
+            await account.api.retrieve_file(row.file_id)
+        except NotFoundError:
+            await account.disk(account.ledger.drop_upload, scope, row.content_hash)
+            return True
+        except PermissionDeniedError:
+            # A key may order without the right to look at files; should this one be gone, the order is told so.
+            return False
+        await account.disk(account.ledger.confirm_upload, scope, row.content_hash)
+        return False
+
+    async def _upload(self, reference: Reference) -> UploadRow:
+        account = self._account
+        scope = await account.scope()
+        async with self._places:
+            try:
+                file = await account.api.upload_file(
+                    reference.data, name=reference.name, mime=reference.mime, model=kontext.DEFAULT_MODEL
+                )
+            except RivyaError as error:
+                # An upload costs nothing, whatever became of it.
+                error.delivery = Delivery.REFUSED
+                error.charged = Charged.NO
+                raise
+        log.info("uploaded %s (%.1f MB)", reference.name, len(reference.data) / 1e6)
+        return await account.disk(
+            account.ledger.save_upload,
+            scope,
+            reference.content_hash,
+            file_id=file.id,
+            url=file.url,
+            duration_token=file.duration_token,
+            mime=reference.mime,
+            name=reference.name,
+        )
