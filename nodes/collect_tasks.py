@@ -62,7 +62,7 @@ class RivyaCollectTasks(io.ComfyNode):
         config.require_key()
         rows = await waiting.result(engine.shared().collectable(config, named))
         if not rows:
-            host.say("Nothing to collect: every picture that was paid for has been delivered.")
+            host.say_last("Nothing to collect: every picture that was paid for has been delivered.")
             return io.NodeOutput(*[host.blocked()] * 4)
         unique: dict[str, OrderRow] = {row.fingerprint: row for row in rows[:MAX_TASKS]}
         tickets = [engine.shared().collect(config, fingerprint) for fingerprint in unique]

@@ -37,5 +37,5 @@ class RivyaCredits(io.ComfyNode):
         config.require_key()
         credits = await waiting.result(engine.shared().credits(config))
         text = f"{credits} credits"
-        host.say(text)
+        host.say_last(text)
         return io.NodeOutput(credits, text, ui={"text": (text,)})

@@ -72,6 +72,22 @@ def say(text: str) -> None:
         server.send_progress_text(text, node_id, server.client_id)
 
 
+def say_last(text: str, severity: str = "info") -> None:
+    """Show a status text that stays on the node when the run has ended.
+
+    Args:
+        text: for the user.
+        severity: "info"; "warn" for what must not be missed: the pack's script shows it as a toast, too.
+    """
+    from server import PromptServer
+
+    say(text)
+    node_id = executing()[1]
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node_id:
+        server.send_sync("rivya.note", {"node": node_id, "text": text, "severity": severity}, server.client_id)
+
+
 async def progress(fraction: float, preview: Any = None) -> None:
     """Move the progress bar of the node that runs in this context; ``preview`` is a PIL image."""
     if executing()[1]:

@@ -59,7 +59,7 @@ async def conclude(places: Sequence[Place], *, skip_failed: bool, notes: Sequenc
         raise summary(failures, len(outcomes), len(outcomes) - len(failures))
     delivery = await deliver(places)
     failed = [f"{len(failures)} failed, see the report"] if failures else []
-    host.say("\n".join([delivery.text, *failed, *notes]))
+    host.say_last("\n".join([delivery.text, *failed, *notes]))
     return io.NodeOutput(
         delivery.images,
         delivery.masks,

@@ -132,7 +132,7 @@ class Watch:
             lines.append(f"{kept} are stored.")
         if len(lines) > 1:
             lines.append(self._remedy)
-        host.say("\n".join(lines))
+        host.say_last("\n".join(lines), "warn" if len(lines) > 1 else "info")
 
 
 def _preview(stored: Any) -> Any:

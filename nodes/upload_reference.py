@@ -82,5 +82,5 @@ class RivyaUploadReference(io.ComfyNode):
                 job.cancel()
         references = tuple(job.done.result() for job in jobs)
         notes = dict.fromkeys(note for reference in references for note in reference.notes)
-        host.say("\n".join([f"{len(references)} uploaded", *notes]))
+        host.say_last("\n".join([f"{len(references)} uploaded", *notes]))
         return io.NodeOutput(references, "\n".join(reference.url for reference in references))

@@ -1,4 +1,5 @@
 import { api } from "../../scripts/api.js";
+import { make } from "./dom.js";
 import { text } from "./texts.js";
 
 /** The row under Settings > Rivya: is there a key, set one, check it, remove it. It can never show one. */
@@ -58,5 +59,3 @@ async function ask(method, route, content = {}) {
   if (!response.ok) throw new Error(answer.error?.message ?? text("refused", { status: response.status }));
   return answer;
 }
-
-const make = (tag, values) => Object.assign(document.createElement(tag), values);
