@@ -11,6 +11,7 @@ const LOOK = { fgColor: "#FFF", bgColor: "#8D6932" }; // of prices in ComfyUI
 
 const lastRun = new WeakMap();
 const running = new Map();
+const labelled = new WeakSet(); // widgets whose label tells the price
 let cached = {};
 
 /** The Submit and Wait nodes that a node is or, as a subgraph, holds. */
@@ -33,6 +34,8 @@ export function addBadge(node) {
 
 /** Keep the badges true while the graph changes and runs. */
 export function watchRuns() {
+  let mode = appMode();
+  setInterval(() => mode !== (mode = appMode()) && refresh(), 500); // of a change of mode ComfyUI tells nobody
   api.addEventListener("graphChanged", refresh);
   api.addEventListener("execution_cached", ({ detail }) => {
     cached = detail;
@@ -74,11 +77,28 @@ function refresh() {
       const { label } = watched;
       watched.label = `${label}\u200b`;
       watched.label = label;
+      labelPrice(node);
     }
     for (const [property, newValue] of [["title", node.title], ["badges", node.badges]]) {
       node.graph?.trigger("node:property:changed", { type: "node:property:changed", nodeId: node.id, property, newValue });
     }
     node.setDirtyCanvas(true, false);
+  }
+}
+
+const appMode = () => app.extensionManager?.workflow?.activeWorkflow?.activeMode === "app";
+
+/** App mode shows a form of widgets in place of the graph, without badges: there the price stands beside a label. */
+function labelPrice(node) {
+  const widget = node.widgets.find((each) => each.name === "variations");
+  const input = node.inputs.find((each) => each.widget?.name === "variations");
+  if (!widget) return;
+  const plain = input?.label ?? input?.localized_name ?? widget.name;
+  if (appMode()) {
+    labelled.add(widget);
+    widget.label = `${plain} \u00b7 ${badgeText(node)}`;
+  } else if (labelled.delete(widget)) {
+    widget.label = plain;
   }
 }
 

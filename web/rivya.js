@@ -3,10 +3,13 @@ import { addBadge, watchRuns } from "./badge.js";
 import { ours } from "./dom.js";
 import { keyRow } from "./key.js";
 import { watchNotes } from "./notes.js";
+import { provideSample } from "./sample.js";
 import { loadTexts } from "./texts.js";
 
 // By these ComfyUI-Manager finds the pack for somebody who opens a shared workflow without it.
 const PACK = { cnr_id: "rivya-nodes", ver: "0.1.0" };
+
+const LEAST_WIDTH = 270;
 
 /**
  * ComfyUI starts the control below a seed on "randomize", which would buy a new picture with every run.
@@ -47,8 +50,13 @@ app.registerExtension({
     watchRuns();
     watchNotes();
   },
+  beforeConfigureGraph: provideSample,
   nodeCreated(node) {
-    if (ours(node.comfyClass)) Object.assign(node.properties, PACK);
+    if (ours(node.comfyClass)) {
+      Object.assign(node.properties, PACK);
+      // A node is as wide as its widgets need, and cuts its title off where it has none.
+      node.setSize([Math.max(node.size[0], LEAST_WIDTH), node.size[1]]);
+    }
     if (node.comfyClass === "RivyaSubmitAndWait") keepSeedFixed(node);
     addBadge(node);
   },
