@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import host, waiting
-from .v3 import CATEGORY, io
+from .v3 import io, schema
 
 
 class RivyaCredits(io.ComfyNode):
@@ -11,10 +11,9 @@ class RivyaCredits(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="RivyaCredits",
+        return schema(
+            "RivyaCredits",
             display_name="Rivya Credits",
-            category=CATEGORY,
             description="Shows the credits of the account. Costs nothing.",
             is_output_node=True,
             inputs=[],

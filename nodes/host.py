@@ -85,7 +85,9 @@ def say_last(text: str, severity: str = "info") -> None:
     node_id = executing()[1]
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id:
-        server.send_sync("rivya.note", {"node": node_id, "text": text, "severity": severity}, server.client_id)
+        server.send_sync(
+            "rivya.note", {"node": node_id, "text": text, "severity": severity}, server.client_id
+        )
 
 
 async def progress(fraction: float, preview: Any = None) -> None:

@@ -29,11 +29,11 @@ def thumbnail(name: str, frontend: Frontend, entry: dict[str, Any]) -> None:
         for node, output in sorted(entry["outputs"].items(), key=lambda item: int(item[0]))
     }
     results = [picture for found in made.values() for picture in found]
-    if name == "edit_a_photo":
+    if name == "Edit a photo":
         square = _beside(photo, results[0])
-    elif name == "a_batch_with_one_instruction":
+    elif name == "One instruction for many photos":
         square = _grid([photo, ImageOps.mirror(photo), *results])
-    elif name == "edit_in_steps":
+    elif name == "Edit in two steps":
         square = _grid([photo, *results], columns=3)
     else:
         square = ImageOps.pad(results[0], (SIDE, SIDE), color=BACKGROUND)

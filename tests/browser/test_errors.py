@@ -44,7 +44,7 @@ def test_the_dialog_says_what_happened_what_it_cost_and_what_to_do(
         service.set_credits(0, account=newcomer_key(newcomer))
     else:
         service.fault("create", fault.pop("action"), **fault)
-    graph = graph_of("text_to_image")
+    graph = graph_of("Make a picture from text")
     # What is left of unknown outcome here is refused to every other key: no other test may want the same picture.
     submit(graph)["widgets_values"][1] = new_seed()
     frontend.load(graph)
@@ -60,7 +60,7 @@ def test_the_dialog_says_what_happened_what_it_cost_and_what_to_do(
 
 
 def test_a_blank_prompt_is_refused_before_anything_runs(frontend: Frontend, service: Watched) -> None:
-    graph = graph_of("text_to_image")
+    graph = graph_of("Make a picture from text")
     submit(graph)["widgets_values"][0] = "  "
     frontend.load(graph)
     frontend.page.locator(".comfyui-queue-button button").first.click()

@@ -79,7 +79,7 @@ def test_the_pictures_of_the_help_pages_and_the_readme_show_real_graphs(
     open_editor: Callable[..., Frontend],
 ) -> None:
     editor = open_editor("litegraph")
-    editor.load(graph_of("edit_a_photo"))
+    editor.load(graph_of("Edit a photo"))
     editor.run()
     editor.frame()
     parts = {
@@ -91,7 +91,7 @@ def test_the_pictures_of_the_help_pages_and_the_readme_show_real_graphs(
     _keep(editor, areas)
     if MAKE_PICTURES:
         pictures.readme_picture(editor, "edit_a_photo", areas["submit_and_wait"])
-    editor.load(graph_of("collect_paid_pictures"))
+    editor.load(graph_of("Collect pictures you paid for"))
     editor.run()
     editor.frame()
     _keep(editor, {"credits": editor.area("RivyaCredits")})

@@ -42,7 +42,7 @@ def test_a_new_node_keeps_its_seed_and_a_saved_one_keeps_its_choice(frontend: Fr
     frontend.add("RivyaSubmitAndWait")
     assert widgets(frontend)["control_after_generate"] == "fixed"
     for choice in ("randomize", "increment", "fixed"):
-        graph = graph_of("edit_a_photo")
+        graph = graph_of("Edit a photo")
         submit(graph)["widgets_values"][2] = choice
         frontend.load(graph)
         assert widgets(frontend)["control_after_generate"] == choice
@@ -60,7 +60,7 @@ def test_a_new_node_is_saved_with_the_name_and_version_of_the_pack(frontend: Fro
 
 
 def test_the_badge_follows_the_widgets_and_links_that_decide_the_price(frontend: Frontend) -> None:
-    frontend.load(graph_of("edit_a_photo"))
+    frontend.load(graph_of("Edit a photo"))
     assert shown(frontend) == "4 credits"
     set_widget(frontend, "variations", 3)
     assert shown(frontend) == "12 credits"
@@ -94,19 +94,19 @@ def disconnect(frontend: Frontend, name: str) -> None:
 
 
 def test_a_batch_is_priced_per_reference(frontend: Frontend) -> None:
-    frontend.load(graph_of("a_batch_with_one_instruction"))
+    frontend.load(graph_of("One instruction for many photos"))
     assert shown(frontend) == "4 credits × references"
 
 
 def test_a_muted_params_node_leaves_both_prices_open(frontend: Frontend) -> None:
-    graph = graph_of("edit_a_photo")
+    graph = graph_of("Edit a photo")
     next(node for node in graph["nodes"] if node["type"] == "RivyaKontextParams")["mode"] = 2
     frontend.load(graph)
     assert shown(frontend) == "4-8 credits"
 
 
 def test_the_badge_looks_through_a_reroute(frontend: Frontend) -> None:
-    graph = copy.deepcopy(graph_of("edit_a_photo"))
+    graph = copy.deepcopy(graph_of("Edit a photo"))
     params = next(node for node in graph["nodes"] if node["type"] == "RivyaKontextParams")
     params["widgets_values"][0] = "flux-kontext-max"
     link = next(link for link in graph["links"] if link[1] == params["id"])
@@ -129,7 +129,7 @@ def test_the_badge_looks_through_a_reroute(frontend: Frontend) -> None:
 
 
 def test_the_badge_tells_what_was_charged_and_then_what_was_reused(frontend: Frontend) -> None:
-    frontend.load(graph_of("edit_a_photo"))
+    frontend.load(graph_of("Edit a photo"))
     frontend.run()
     assert shown(frontend) == "4 credits (last run 4)"
     frontend.run()
@@ -142,7 +142,7 @@ def test_the_badge_tells_what_was_charged_and_then_what_was_reused(frontend: Fro
 
 def test_while_it_runs_one_sees_how_it_stands(frontend: Frontend, service: Watched) -> None:
     service.fault("create", "latency", seconds=2.5)
-    frontend.load(graph_of("text_to_image"))
+    frontend.load(graph_of("Make a picture from text"))
     frontend.page.evaluate(
         """() => {
           window.seen = new Set();
@@ -197,7 +197,7 @@ def test_the_blueprint_is_one_box_that_shows_its_price_and_runs(frontend: Fronte
 
 def test_the_price_crosses_the_border_of_a_subgraph(open_editor: Callable[..., Frontend]) -> None:
     editor = open_editor()
-    editor.load(graph_of("edit_a_photo"))
+    editor.load(graph_of("Edit a photo"))
     editor.page.evaluate(
         """() => app.graph.convertToSubgraph(new Set(app.graph.nodes.filter((n) => n.type === 'RivyaSubmitAndWait')))"""
     )

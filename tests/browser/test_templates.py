@@ -27,12 +27,12 @@ CORE = {
 
 # What the badge of the first Submit and Wait says before the run, and the credits that the run costs.
 PRICES = {
-    "edit_a_photo": ("4 credits", 4),
-    "text_to_image": ("4 credits", 4),
-    "four_variations_in_a_grid": ("16 credits", 16),
-    "a_batch_with_one_instruction": ("4 credits × references", 8),
-    "edit_in_steps": ("4 credits", 8),
-    "before_and_after": ("4 credits", 4),
+    "Edit a photo": ("4 credits", 4),
+    "Make a picture from text": ("4 credits", 4),
+    "Four variations in a grid": ("16 credits", 16),
+    "One instruction for many photos": ("4 credits × references", 8),
+    "Edit in two steps": ("4 credits", 8),
+    "Before and after": ("4 credits", 4),
 }
 
 
@@ -40,7 +40,7 @@ def graph_of(name: str) -> dict[str, Any]:
     return dict(json.loads((TEMPLATES / f"{name}.json").read_text("utf-8")))
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "collect_paid_pictures"])
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "Collect pictures you paid for"])
 def test_a_template_runs_as_it_is_and_costs_what_its_badge_says(
     name: str, frontend: Frontend, service: Watched
 ) -> None:
@@ -53,7 +53,7 @@ def test_a_template_runs_as_it_is_and_costs_what_its_badge_says(
     assert entry["status"]["status_str"] == "success"
     assert sum(service.charges()) == credits
     assert [picture for output in entry["outputs"].values() for picture in output.get("images", [])]
-    steps = 2 if name == "edit_in_steps" else 1
+    steps = 2 if name == "Edit in two steps" else 1
     assert frontend.badges()[-1] == f"{price} (last run {credits // steps})"
     if MAKE_PICTURES:
         pictures.thumbnail(name, frontend, entry)
@@ -62,7 +62,7 @@ def test_a_template_runs_as_it_is_and_costs_what_its_badge_says(
 def test_what_was_paid_for_and_not_delivered_is_collected_by_the_template(
     frontend: Frontend, newcomer: RivyaComfyUI, service: Watched
 ) -> None:
-    frontend.open_template("collect_paid_pictures")
+    frontend.open_template("Collect pictures you paid for")
     assert frontend.run()["outputs"].keys() == {credits_node(frontend)}
     prompt = newcomer.queue(edit_graph("example.png"))
     while not service.tasks():
@@ -71,11 +71,11 @@ def test_what_was_paid_for_and_not_delivered_is_collected_by_the_template(
     assert newcomer.wait(prompt).interrupted
     entry = frontend.run()
     frontend.frame()
-    frontend.screenshot("template-collect_paid_pictures")
+    frontend.screenshot("template-Collect pictures you paid for")
     assert [picture for output in entry["outputs"].values() for picture in output.get("images", [])]
     assert service.charges() == [4]
     if MAKE_PICTURES:
-        pictures.thumbnail("collect_paid_pictures", frontend, entry)
+        pictures.thumbnail("Collect pictures you paid for", frontend, entry)
         if frontend.renderer == "litegraph":
             pictures.help_picture(frontend, "collect_tasks", frontend.area("RivyaCollectTasks", "SaveImage"))
 
