@@ -68,6 +68,26 @@ def comfyui_folder(chosen: str | None) -> Path:
     return folder
 
 
+def newest_frontend_folder() -> Path:
+    """Where the newest frontend lies, by the version that requirements/frontend.txt pins."""
+    (requirement,) = _lines(REQUIREMENTS / "frontend.txt")
+    return DEV / "frontend" / requirement.partition("==")[2] / "comfyui_frontend_package" / "static"
+
+
+def ensure_newest_frontend() -> None:
+    """Have the newest frontend beside the one that ComfyUI asks for: ``--front-end-root`` shows it."""
+    folder = newest_frontend_folder()
+    target = folder.parent.parent
+    with step(f"ComfyUI's newest frontend in {target}") as end:
+        if folder.is_dir():
+            end("already there")
+            return
+        partial = target.with_name(target.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        _pip("install", "--no-deps", "--target", str(partial), *_lines(REQUIREMENTS / "frontend.txt"))
+        partial.replace(target)
+
+
 def ensure_environment(comfyui: Path, groups: Iterable[str] = ()) -> None:
     """Make `PYTHON` able to run that ComfyUI, this pack, the sandbox and the tools of ``groups`` (test, bench)."""
     wanted = {"comfyui": comfyui_requirements(comfyui)}

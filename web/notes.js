@@ -6,13 +6,14 @@ import { nodeOf } from "./graph.js";
 const NAME = "rivya_note";
 const HOST_TEXT = "$$node-text-preview"; // the widget in which ComfyUI shows the status text of a running node
 const [LINE_PX, LETTER_PX, MOST_PX] = [15, 6, 240];
+const TOAST_MS = 20_000;
 const LOOK =
   "box-sizing: border-box; padding: 4px 8px; border-radius: 6px; overflow: auto; white-space: pre-line; " +
   "overflow-wrap: anywhere; font: 11px/15px sans-serif; user-select: text; " +
   "color: var(--input-text, #ddd); background: var(--comfy-input-bg, #222); border-left: 3px solid ";
 const COLOURS = { info: "#8D6932", warn: "#d8a13c", error: "#d5504f" };
 
-let shownToasts = [];
+const shownToasts = [];
 
 /**
  * Keep what a node says at its end on the node, and say the most important of it as a toast as well.
@@ -119,16 +120,23 @@ function fit(node) {
   node.setDirtyCanvas?.(true, true);
 }
 
-/** A toast that stays until it is closed, or until the next run. */
+/** A toast for long enough to be read, or until the next run: it may cover the Run button. The note on the node stays. */
 function toast(severity, summary, detail) {
-  const message = { severity, summary, detail };
-  app.extensionManager?.toast?.add(message);
-  shownToasts.push(message);
+  const toasts = app.extensionManager?.toast;
+  const message = { severity, summary, detail, life: TOAST_MS };
+  if (toasts?.dismiss) {
+    // Frontend 1.58 can take back only what was said in its newer words.
+    const kind = severity === "warn" ? "warning" : severity;
+    const id = toasts[kind](summary, { description: detail, duration: TOAST_MS });
+    shownToasts.push(() => toasts.dismiss(id));
+  } else {
+    toasts?.add(message);
+    shownToasts.push(() => toasts?.remove(message));
+  }
 }
 
 function closeToasts() {
-  for (const message of shownToasts) app.extensionManager?.toast?.remove(message);
-  shownToasts = [];
+  for (const close of shownToasts.splice(0)) close();
 }
 
 const titleOf = (node) => node?.title ?? "Rivya";

@@ -61,24 +61,16 @@ def test_a_new_node_is_saved_with_the_name_and_version_of_the_pack(frontend: Fro
 
 def test_the_badge_follows_the_widgets_and_links_that_decide_the_price(frontend: Frontend) -> None:
     frontend.load(graph_of("Edit a photo"))
-    assert shown(frontend) == "4 credits"
+    frontend.expect_badge("4 credits")
     set_widget(frontend, "variations", 3)
-    assert shown(frontend) == "12 credits"
+    frontend.expect_badge("12 credits")
     set_widget(frontend, "model", "flux-kontext-max", "RivyaKontextParams")
-    assert shown(frontend) == "24 credits"
+    frontend.expect_badge("24 credits")
     frontend.screenshot("badge-price")
     disconnect(frontend, "params")
-    assert shown(frontend) == "12 credits"
+    frontend.expect_badge("12 credits")
     disconnect(frontend, "reference")
-    assert shown(frontend) == "12 credits"
-
-
-def shown(frontend: Frontend) -> str:
-    """The badge as it can be read: from the page in Nodes 2.0, from what the canvas draws otherwise."""
-    text = frontend.badges()[-1]
-    if frontend.renderer == "nodes2":
-        frontend.page.get_by_text(text, exact=True).first.wait_for(timeout=5000)
-    return text
+    frontend.expect_badge("12 credits")
 
 
 def disconnect(frontend: Frontend, name: str) -> None:
@@ -95,14 +87,14 @@ def disconnect(frontend: Frontend, name: str) -> None:
 
 def test_a_batch_is_priced_per_reference(frontend: Frontend) -> None:
     frontend.load(graph_of("One instruction for many photos"))
-    assert shown(frontend) == "4 credits × references"
+    frontend.expect_badge("4 credits × references")
 
 
 def test_a_muted_params_node_leaves_both_prices_open(frontend: Frontend) -> None:
     graph = graph_of("Edit a photo")
     next(node for node in graph["nodes"] if node["type"] == "RivyaKontextParams")["mode"] = 2
     frontend.load(graph)
-    assert shown(frontend) == "4-8 credits"
+    frontend.expect_badge("4-8 credits")
 
 
 def test_the_badge_looks_through_a_reroute(frontend: Frontend) -> None:
@@ -125,18 +117,18 @@ def test_the_badge_looks_through_a_reroute(frontend: Frontend) -> None:
     graph["nodes"].append(reroute)
     graph["last_node_id"], graph["last_link_id"] = 99, 98
     frontend.load(graph)
-    assert shown(frontend) == "8 credits"
+    frontend.expect_badge("8 credits")
 
 
 def test_the_badge_tells_what_was_charged_and_then_what_was_reused(frontend: Frontend) -> None:
     frontend.load(graph_of("Edit a photo"))
     frontend.run()
-    assert shown(frontend) == "4 credits (last run 4)"
+    frontend.expect_badge("4 credits (last run 4)")
     frontend.run()
-    assert shown(frontend) == "4 credits (last run 0, 4 reused)"
+    frontend.expect_badge("4 credits (last run 0, 4 reused)")
     set_widget(frontend, "variations", 2)
     frontend.run()
-    assert shown(frontend) == "8 credits (last run 4, 4 reused)"
+    frontend.expect_badge("8 credits (last run 4, 4 reused)")
     frontend.screenshot("badge-reused")
 
 
@@ -201,6 +193,6 @@ def test_the_price_crosses_the_border_of_a_subgraph(open_editor: Callable[..., F
     editor.page.evaluate(
         """() => app.graph.convertToSubgraph(new Set(app.graph.nodes.filter((n) => n.type === 'RivyaSubmitAndWait')))"""
     )
-    assert editor.badges()[-1] == "4 credits"
+    editor.expect_badge("4 credits")
     set_widget(editor, "model", "flux-kontext-max", "RivyaKontextParams")
-    assert editor.badges()[-1] == "8 credits"
+    editor.expect_badge("8 credits")

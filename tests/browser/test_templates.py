@@ -46,7 +46,7 @@ def test_a_template_runs_as_it_is_and_costs_what_its_badge_says(
 ) -> None:
     frontend.open_template(name)
     price, credits = PRICES[name]
-    assert frontend.badges()[-1] == price
+    frontend.expect_badge(price)
     entry = frontend.run()
     frontend.frame()
     frontend.screenshot(f"template-{name}")
@@ -54,7 +54,7 @@ def test_a_template_runs_as_it_is_and_costs_what_its_badge_says(
     assert sum(service.charges()) == credits
     assert [picture for output in entry["outputs"].values() for picture in output.get("images", [])]
     steps = 2 if name == "Edit in two steps" else 1
-    assert frontend.badges()[-1] == f"{price} (last run {credits // steps})"
+    frontend.expect_badge(f"{price} (last run {credits // steps})")
     if MAKE_PICTURES:
         pictures.thumbnail(name, frontend, entry)
 
