@@ -33,10 +33,10 @@ export function watchNotes() {
     toast("error", titleOf(node), detail.exception_message);
   });
   api.addEventListener("execution_start", closeToasts);
-  api.addEventListener("executing", ({ detail }) => removeNote(nodeOf(detail?.node ?? detail)));
+  api.addEventListener("executing", ({ detail }) => removeWidget(nodeOf(detail?.node ?? detail), NAME));
   api.addEventListener("execution_cached", ({ detail }) => {
     // The badge tells what a run cost that took everything from memory.
-    for (const node of detail.nodes.map(nodeOf)) if (node?.comfyClass === "RivyaSubmitAndWait") removeNote(node);
+    for (const node of detail.nodes.map(nodeOf)) if (node?.comfyClass === "RivyaSubmitAndWait") removeWidget(node, NAME);
   });
   api.addEventListener("progress_text", ({ detail }) => setTimeout(() => sawText(detail), 100));
   sayRefusals();
@@ -82,7 +82,7 @@ function sawText({ nodeId, text }) {
 }
 
 function showNote(node, text, severity) {
-  node.removeWidget?.(node.widgets.find((widget) => widget.name === HOST_TEXT));
+  removeWidget(node, HOST_TEXT);
   let widget = node.widgets?.find((each) => each.name === NAME);
   if (!widget) {
     const element = make("div", { className: "rivya-note", role: "status" });
@@ -103,8 +103,8 @@ function showNote(node, text, severity) {
   setTimeout(() => makeSeen(node, (shown) => shown.querySelector(".rivya-note")), 100);
 }
 
-function removeNote(node) {
-  const widget = node?.widgets?.find((each) => each.name === NAME);
+function removeWidget(node, name) {
+  const widget = node?.widgets?.find((each) => each.name === name);
   if (widget) node.removeWidget(widget);
 }
 

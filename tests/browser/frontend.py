@@ -70,6 +70,7 @@ class Frontend:
 
     def open(self) -> None:
         """Load the page with these settings and wait until the editor stands."""
+        self.page.set_default_timeout(15_000)
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.errors.append(f"{error} {error.stack}"))
         self.reload()
@@ -88,6 +89,7 @@ class Frontend:
 
     def start_over(self) -> None:
         """Close what is open, and clear the workflow."""
+        self.page.keyboard.press("Escape")  # the search for nodes
         self.close_dialogs()
         self.close_toasts()
         self.page.evaluate(
@@ -201,7 +203,7 @@ class Frontend:
         self.page.keyboard.type(words)
         self.page.wait_for_timeout(1000)
         found = self.page.get_by_role("option")
-        return [text.strip() for text in found.all_inner_texts()]
+        return [text.strip() for text in found.all_inner_texts() if text.strip()]
 
     # -- what a person sees -----------------------------------------------------------------------------------------
 

@@ -95,7 +95,9 @@ def cancel(everywhere: Frontend, service: Watched) -> None:
     everywhere.cancel_when(lambda: service.tasks())
 
 
-def test_a_cancel_says_that_the_order_goes_on_and_how_to_get_it(everywhere: Frontend, service: Watched) -> None:
+def test_a_cancel_says_that_the_order_goes_on_and_how_to_get_it(
+    everywhere: Frontend, service: Watched
+) -> None:
     cancel(everywhere, service)
     text = everywhere.toast("goes on at Rivya").inner_text()
     assert "Run again with seed" in text
@@ -109,7 +111,9 @@ def test_a_cancel_says_that_the_order_goes_on_and_how_to_get_it(everywhere: Fron
 
 
 def test_an_error_is_our_sentence_first(everywhere: Frontend, service: Watched) -> None:
-    body = '{"error": {"code": "validation_failed", "message": "as the service puts it", "requestId": "req_1"}}'
+    body = (
+        '{"error": {"code": "validation_failed", "message": "as the service puts it", "requestId": "req_1"}}'
+    )
     service.fault("create", "status", status=400, body=body, times=None)
     everywhere.load(fresh("Make a picture from text"))
     entry = everywhere.run()
@@ -181,7 +185,8 @@ def test_the_row_of_the_key_has_the_colours_of_the_theme(everywhere: Frontend) -
         """(row) => {
           const of = (node, name) => getComputedStyle(node)[name];
           const [field, button] = [row.querySelector('input'), row.querySelector('button')];
-          return { size: of(row, 'fontSize'), field: of(field, 'backgroundColor'), button: of(button, 'backgroundColor'),
+          return { size: of(row, 'fontSize'),
+            field: of(field, 'backgroundColor'), button: of(button, 'backgroundColor'),
             style: of(button, 'borderTopStyle'), width: of(button, 'borderTopWidth') }; }"""
     )
     assert look["size"] == "14px"

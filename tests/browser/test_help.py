@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from . import pictures
 from .frontend import MAKE_PICTURES, ROOT, TEMPLATES, Frontend
 from .test_templates import graph_of
 
+PHOTO = ROOT / "devtools" / "photo.jpg"
 DOCS = ROOT / "web" / "docs"
 NODES = (
     "RivyaUploadReference",
@@ -78,31 +80,24 @@ def test_the_side_panel_shows_the_help_of_a_node(
 def test_the_pictures_of_the_help_pages_and_the_readme_show_real_graphs(
     open_editor: Callable[..., Frontend],
 ) -> None:
-    editor = open_editor("litegraph")
+    editor = open_editor("nodes2")
+    shutil.copyfile(PHOTO, editor.server.base / "input" / "example.png")
     editor.load(graph_of("Edit a photo"))
-    editor.run()
     editor.frame()
-    parts = {
-        "submit_and_wait": None,
-        "upload_reference": ("LoadImage", "RivyaUploadReference"),
-        "kontext_params": ("RivyaKontextParams", "RivyaSubmitAndWait"),
-    }
-    areas = {name: editor.area(*(types or ())) for name, types in parts.items()}
-    _keep(editor, areas)
+    editor.page.wait_for_timeout(500)
+    editor.screenshot("part-graph", clip=editor.area())
     if MAKE_PICTURES:
-        pictures.readme_picture(editor, "edit_a_photo", areas["submit_and_wait"])
-    editor.load(graph_of("Collect pictures you paid for"))
-    editor.run()
-    editor.frame()
-    _keep(editor, {"credits": editor.area("RivyaCredits")})
-    assert {path.stem for path in TEMPLATES.glob("*.jpg")} == {path.stem for path in TEMPLATES.glob("*.json")}
-
-
-def _keep(editor: Frontend, areas: dict[str, dict[str, float]]) -> None:
-    for name, area in areas.items():
-        editor.screenshot(f"part-{name}", clip=area)
+        pictures.readme_picture(editor, "edit_a_photo", editor.area())
+    for node in NODES:
+        editor.start_over()
+        editor.add(node)
+        editor.frame(scale=1.0)
+        editor.page.wait_for_timeout(300)
+        name = re.sub("(?<!^)(?=[A-Z])", "_", node.removeprefix("Rivya")).lower()
+        editor.screenshot(f"part-{name}", clip=editor.area())
         if MAKE_PICTURES:
-            pictures.help_picture(editor, name, area)
+            pictures.help_picture(editor, name, editor.area())
+    assert {path.stem for path in TEMPLATES.glob("*.jpg")} == {path.stem for path in TEMPLATES.glob("*.json")}
 
 
 @pytest.mark.parametrize("language", ["zh-TW", "id"])

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Callable
 from typing import Any
 
 import rivya
-from support.service import Watched
 
 from .frontend import Frontend
 from .test_templates import graph_of
@@ -132,33 +129,9 @@ def test_the_badge_tells_what_was_charged_and_then_what_was_reused(frontend: Fro
     frontend.screenshot("badge-reused")
 
 
-def test_while_it_runs_one_sees_how_it_stands(frontend: Frontend, service: Watched) -> None:
-    service.fault("create", "latency", seconds=2.5)
-    frontend.load(graph_of("Make a picture from text"))
-    frontend.page.evaluate(
-        """() => {
-          window.seen = new Set();
-          window.watch = setInterval(() => {
-            const node = app.graph.nodes.find((n) => n.type === 'RivyaSubmitAndWait');
-            const [text] = node.widgets.filter((widget) => widget.name.startsWith('$$')).map((widget) => widget.value);
-            window.seen.add(LiteGraph.vueNodesMode ? node.badges.at(-1)().text : (text ?? ''));
-          }, 40);
-        }"""
-    )
-    status = frontend.run()["status"]
-    assert status["status_str"] == "success", status
-    seen = frontend.page.evaluate("() => { clearInterval(window.watch); return [...window.seen] }")
-    assert len({text for text in seen if re.search(r"\d s\b", text)}) >= 2, seen
-    assert "credits" in seen[-1]
-
-
 def test_the_blueprint_is_one_box_that_shows_its_price_and_runs(frontend: Frontend) -> None:
     page = frontend.page
-    page.mouse.dblclick(800, 500)
-    page.get_by_placeholder("Search").last.wait_for()
-    page.keyboard.type("Edit with Kontext")
-    page.get_by_text("Edit with Kontext").first.wait_for()
-    page.wait_for_timeout(500)
+    assert "Edit with Kontext" in frontend.search_nodes("Edit with Kontext")[0]
     page.keyboard.press("Enter")
     page.wait_for_function("() => app.graph.nodes.some((node) => node.subgraph)")
     page.evaluate(
@@ -185,14 +158,3 @@ def test_the_blueprint_is_one_box_that_shows_its_price_and_runs(frontend: Fronte
     assert entry["status"]["status_str"] == "success"
     box = "() => { const b = app.graph.nodes.find((n) => n.subgraph).badges.at(-1); return b().text }"
     assert page.evaluate(box) == "4 credits (last run 4)"
-
-
-def test_the_price_crosses_the_border_of_a_subgraph(open_editor: Callable[..., Frontend]) -> None:
-    editor = open_editor()
-    editor.load(graph_of("Edit a photo"))
-    editor.page.evaluate(
-        """() => app.graph.convertToSubgraph(new Set(app.graph.nodes.filter((n) => n.type === 'RivyaSubmitAndWait')))"""
-    )
-    editor.expect_badge("4 credits")
-    set_widget(editor, "model", "flux-kontext-max", "RivyaKontextParams")
-    editor.expect_badge("8 credits")

@@ -14,8 +14,7 @@ import rivya
 from support.comfy import RivyaComfyUI, edit_graph
 from support.service import Watched
 
-from . import pictures
-from .frontend import MAKE_PICTURES, ROOT, TEMPLATES, Frontend
+from .frontend import ROOT, TEMPLATES, Frontend
 
 NAMES = sorted(path.stem for path in TEMPLATES.glob("*.json"))
 
@@ -55,8 +54,6 @@ def test_a_template_runs_as_it_is_and_costs_what_its_badge_says(
     assert [picture for output in entry["outputs"].values() for picture in output.get("images", [])]
     steps = 2 if name == "Edit in two steps" else 1
     frontend.expect_badge(f"{price} (last run {credits // steps})")
-    if MAKE_PICTURES:
-        pictures.thumbnail(name, frontend, entry)
 
 
 def test_what_was_paid_for_and_not_delivered_is_collected_by_the_template(
@@ -74,10 +71,6 @@ def test_what_was_paid_for_and_not_delivered_is_collected_by_the_template(
     frontend.screenshot("template-Collect pictures you paid for")
     assert [picture for output in entry["outputs"].values() for picture in output.get("images", [])]
     assert service.charges() == [4]
-    if MAKE_PICTURES:
-        pictures.thumbnail("Collect pictures you paid for", frontend, entry)
-        if frontend.renderer == "litegraph":
-            pictures.help_picture(frontend, "collect_tasks", frontend.area("RivyaCollectTasks", "SaveImage"))
 
 
 def credits_node(frontend: Frontend) -> str:

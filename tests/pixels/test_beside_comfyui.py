@@ -76,7 +76,9 @@ def test_both_load_the_same_and_ours_is_saved_as_it_was_sent(tmp_path: Path) -> 
     assert len(batches.images) == 1
     for number, name in enumerate(files):
         theirs = torch.from_numpy(loaded[name]["image"][0])
-        if name.endswith(".jpg"):  # two libraries may spread the colours of a JPEG differently: test_two_decoders
+        if name.endswith(
+            ".jpg"
+        ):  # two libraries may spread the colours of a JPEG differently: test_two_decoders
             assert (batches.images[0][number] - theirs).abs().mean() < 4 / 255, name
         else:
             assert torch.equal(batches.images[0][number], theirs), name

@@ -58,7 +58,7 @@ def start_comfyui(base: Path, env: Mapping[str, str] | None = None, **options: A
     """Start ComfyUI in ``base`` with the pack of this project; its state folder is ``base/state``.
 
     The environment has no key and no base URL unless ``env`` brings them: `RivyaComfyUI.configure` writes them into
-    config.json, where they can change from test to test. With ``RIVYA_TEST_FRONTEND=newest`` it shows the newest frontend.
+    config.json, where they can change from test to test. ``RIVYA_TEST_FRONTEND=newest`` shows the newest frontend.
     """
     prepare_base(base, options.pop("pack", ROOT))
     if os.environ.get("RIVYA_TEST_FRONTEND") == "newest":
