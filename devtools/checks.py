@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .comfyui import ROOT, link_folder
-from .environment import DEV, PYTHON, comfyui_folder, ensure_environment
+from .environment import (
+    DEV,
+    PYTHON,
+    comfyui_folder,
+    ensure_environment,
+    ensure_newest_frontend,
+    take_comfyui,
+)
 from .report import StepFailed, say, step
 
 _TYPING = DEV / "typing"
@@ -21,6 +28,8 @@ _PACKAGE = "rivya_nodes"
 _TOGETHER = ("-n", "3", "--dist", "loadgroup", "--reruns", "1", "--durations", "10")
 # Playwright leaves its event loop running in the thread of the tests, where no other test could start one.
 _ALONE = ("--reruns", "1", "--durations", "10")
+# The default looks with the newest frontend at what people see first: tests/browser/test_everywhere.py.
+_NEWEST = "pytest in a real browser, with the newest frontend"
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _CHROMIUM_PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -31,10 +40,12 @@ _CHROMIUM_PLACES = (
 
 def main(arguments: list[str]) -> int:
     """Run all checks; with arguments for pytest (``--full`` aside) pytest alone. 0 when all passed."""
+    named, arguments = take_comfyui(arguments)
     full = "--full" in arguments
     chosen = [argument for argument in arguments if argument != "--full"]
-    folder = comfyui_folder(None)
+    folder = comfyui_folder(named)
     ensure_environment(folder, ("test",))
+    ensure_newest_frontend()
     env = {**os.environ, "COMFYUI_DIR": str(folder), "CHROMIUM": _ensure_chromium()}
     pytest = [str(PYTHON), "-m", "pytest", *(["--full"] if full else [])]
     if chosen:
@@ -47,6 +58,9 @@ def main(arguments: list[str]) -> int:
         ("pytest in a real browser", [*pytest, "-m", "browser", *_ALONE], ROOT),
     ]
     failed = [name for name, command, cwd in checks if not _passes(name, command, cwd, env)]
+    newest = [*pytest, "-m", "browser", *_ALONE, "tests/browser"]
+    if full and not _passes(_NEWEST, newest, ROOT, {**env, "RIVYA_TEST_FRONTEND": "newest"}):
+        failed.append(_NEWEST)
     say(f"\nFailed: {', '.join(failed)}" if failed else "\nAll checks passed.")
     return 1 if failed else 0
 

@@ -6,6 +6,7 @@ broken off is noticed by a mark that it leaves, and begun afresh.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -40,6 +41,14 @@ _REPLACED = ("torch", "torchvision", "torchaudio")
 
 _STAMPS = DEV / "stamps.json"
 _UNFINISHED = DEV / "install-unfinished"
+
+
+def take_comfyui(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The value of ``--comfyui DIR`` (or ``--comfyui=DIR``) in a command's arguments, and the others."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--comfyui")
+    found, others = parser.parse_known_args(arguments)
+    return found.comfyui, others
 
 
 def comfyui_folder(chosen: str | None) -> Path:

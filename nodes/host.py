@@ -21,7 +21,11 @@ def load_config() -> config.Config:
 
 
 def default_home() -> Path:
-    """``<ComfyUI user folder>/__rivya``: ComfyUI serves no file from folders that begin with two underscores."""
+    """``<ComfyUI user folder>/__rivya``: ComfyUI serves no file from there.
+
+    Since 0.3.76 that is a rule of ComfyUI: folders that begin with two underscores belong to the system
+    (``folder_paths.get_system_user_directory``). Before, it served the folders of its registered users alone.
+    """
     import folder_paths
 
     return Path(folder_paths.get_user_directory()) / "__rivya"

@@ -89,9 +89,9 @@ class Frontend:
 
     def start_over(self) -> None:
         """Close what is open, and clear the workflow."""
-        self.page.keyboard.press("Escape")  # the search for nodes
         self.close_dialogs()
         self.close_toasts()
+        self.page.keyboard.press("Escape")  # the search for nodes
         self.page.evaluate(
             """() => {
               app.extensionManager.sidebarTab.activeSidebarTabId = null;
@@ -290,7 +290,9 @@ class Frontend:
                   const left = x(Math.min(...nodes.map((n) => n.pos[0]))) - edge;
                   const top = y(Math.min(...nodes.map((n) => n.pos[1] - 54))) - edge;
                   const right = x(Math.max(...nodes.map((n) => n.pos[0] + n.size[0]))) + edge;
-                  const bottom = y(Math.max(...nodes.map((n) => n.pos[1] + n.size[1]))) + edge;
+                  const ends = nodes.map((n) => Math.max(y(n.pos[1] + n.size[1]),  // Nodes 2.0 may need more
+                    document.querySelector(`[data-node-id="${n.id}"]`)?.getBoundingClientRect().bottom ?? 0));
+                  const bottom = Math.max(...ends) + edge;
                   return { x: left, y: top, width: right - left, height: bottom - top };
                 }""",
                 list(types),
