@@ -6,14 +6,18 @@ import os
 import subprocess
 
 from .comfyui import ROOT
-from .environment import PYTHON, comfyui_folder, ensure_environment
+from .environment import PYTHON, comfyui_folder, ensure_environment, take_comfyui
 
 _RUN = "import sys; from benchmarks.{module} import main; sys.exit(main(sys.argv[1:]))"
 
 
 def main(arguments: list[str]) -> int:
-    """``--pixels``: how fast pictures are made and read; else: whole edits beside ComfyUI's own Kontext node."""
-    folder = comfyui_folder(None)
+    """``--pixels``: how fast pictures are made and read; else: whole edits beside ComfyUI's own Kontext node.
+
+    ``--comfyui DIR`` does it in that ComfyUI.
+    """
+    chosen, arguments = take_comfyui(arguments)
+    folder = comfyui_folder(chosen)
     ensure_environment(folder, ("test", "bench"))
     module = "pixels" if "--pixels" in arguments else "run"
     rest = [argument for argument in arguments if argument != "--pixels"]

@@ -22,7 +22,14 @@ from pathlib import Path
 from typing import IO
 
 from .comfyui import ROOT, link_folder
-from .environment import DEV, PYTHON, comfyui_folder, ensure_environment
+from .environment import (
+    DEV,
+    PYTHON,
+    comfyui_folder,
+    ensure_environment,
+    ensure_newest_frontend,
+    take_comfyui,
+)
 from .report import StepFailed, say, step
 
 _TYPING = DEV / "typing"
@@ -37,6 +44,8 @@ _ALONE = ("--durations", "10")
 # What fails beside others, with real processes and a real browser about, is tried once more; the closing line counts
 # such reruns, so that they stay in sight. In the long forms it stays failed.
 _ONCE_MORE = ("--reruns", "1")
+# The browser tests of the default look with the newest frontend at what people see first: test_everywhere.py.
+_NEWEST = "all browser tests, with the newest frontend"
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _CHROMIUM_PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -56,15 +65,17 @@ class Check:
 
 def main(arguments: list[str]) -> int:
     """Run the checks of a mode; with arguments for pytest pytest alone. 0 when all passed."""
+    named, arguments = take_comfyui(arguments)
     chosen = [argument for argument in arguments if argument not in _MODES]
     quick, rest, full = (mode in arguments for mode in _MODES)
-    folder = comfyui_folder(None)
+    folder = comfyui_folder(named)
     ensure_environment(folder, ("test",))
     env = {**os.environ, "COMFYUI_DIR": str(folder)}
     if quick:
         folders = [f"tests/{name}" for name in _QUICK_FOLDERS]
         tests = _pytest("pytest, quick", "not comfy", *_TOGETHER, *_ONCE_MORE, *folders, *chosen)
         return _conclude(_in_turn([_ruff("check"), tests], env))
+    ensure_newest_frontend()
     env["CHROMIUM"] = _ensure_chromium()
     if chosen:
         long = ["--full"] if full or rest else []
@@ -86,7 +97,9 @@ def _long(env: Mapping[str, str]) -> list[str]:
     """Run what takes long; returns the names of what failed."""
     browser = _pytest("long tests in a real browser", "browser and slow", "--full", *_ALONE, _BROWSER)
     tests = _pytest("long tests", "not browser and slow", "--full", *_TOGETHER)
-    return _beside([tests], [browser], env)
+    failed = _beside([tests], [browser], env)
+    newest = _pytest(_NEWEST, "browser", "--full", *_ALONE, _BROWSER)
+    return failed + _in_turn([newest], {**env, "RIVYA_TEST_FRONTEND": "newest"})
 
 
 def _ruff(*words: str) -> Check:

@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
         if options.once:
             return 0
         say(
-            f"\nOpen  {comfyui.url}  in a browser: the workflow is under Templates, rivya-nodes, edit_a_photo."
+            f"\nOpen  {comfyui.url}  in a browser: the workflow is under Templates, rivya-nodes, Edit a photo."
         )
         say("Everything stays up until you press Ctrl-C here.")
         return _stay(children)

@@ -6,6 +6,7 @@ broken off is noticed by a mark that it leaves, and begun afresh.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -42,6 +43,14 @@ _STAMPS = DEV / "stamps.json"
 _UNFINISHED = DEV / "install-unfinished"
 
 
+def take_comfyui(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The value of ``--comfyui DIR`` (or ``--comfyui=DIR``) in a command's arguments, and the others."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--comfyui")
+    found, others = parser.parse_known_args(arguments)
+    return found.comfyui, others
+
+
 def comfyui_folder(chosen: str | None) -> Path:
     """The ComfyUI to use: ``--comfyui``, else ``COMFYUI_DIR``, else one that is installed here from its wheel."""
     named = chosen or os.environ.get("COMFYUI_DIR")
@@ -66,6 +75,26 @@ def comfyui_folder(chosen: str | None) -> Path:
                 "Update that ComfyUI, or leave it out.",
             )
     return folder
+
+
+def newest_frontend_folder() -> Path:
+    """Where the newest frontend lies, by the version that requirements/frontend.txt pins."""
+    (requirement,) = _lines(REQUIREMENTS / "frontend.txt")
+    return DEV / "frontend" / requirement.partition("==")[2] / "comfyui_frontend_package" / "static"
+
+
+def ensure_newest_frontend() -> None:
+    """Have the newest frontend beside the one that ComfyUI asks for: ``--front-end-root`` shows it."""
+    folder = newest_frontend_folder()
+    target = folder.parent.parent
+    with step(f"ComfyUI's newest frontend in {target}") as end:
+        if folder.is_dir():
+            end("already there")
+            return
+        partial = target.with_name(target.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        _pip("install", "--no-deps", "--target", str(partial), *_lines(REQUIREMENTS / "frontend.txt"))
+        partial.replace(target)
 
 
 def ensure_environment(comfyui: Path, groups: Iterable[str] = ()) -> None:

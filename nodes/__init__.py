@@ -10,6 +10,7 @@ class RivyaExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes; the settings routes are registered on the way, where ComfyUI is for this machine alone."""
+        from ..rivya.errors import RivyaError
         from . import settings_route
         from .collect_tasks import RivyaCollectTasks
         from .credits import RivyaCredits
@@ -21,6 +22,7 @@ class RivyaExtension(ComfyExtension):
         from .upload_reference import RivyaUploadReference
 
         settings_route.register()
+        _name_errors(RivyaError)
         return [
             RivyaUploadReference,
             RivyaKontextParams,
@@ -31,6 +33,17 @@ class RivyaExtension(ComfyExtension):
             RivyaCropForEdit,
             RivyaPromptList,
         ]
+
+
+def _name_errors(error: type[Exception]) -> None:
+    """Give an error and what derives from it a short name of their module.
+
+    ComfyUI heads its report with the module and the name of an error. The module of a custom node is the path of its
+    folder, which tells a user nothing.
+    """
+    error.__module__ = "rivya"
+    for derived in error.__subclasses__():
+        _name_errors(derived)
 
 
 async def comfy_entrypoint() -> RivyaExtension:

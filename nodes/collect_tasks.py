@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import host, waiting
 from .submit_and_wait import outputs
-from .v3 import CATEGORY, io
+from .v3 import advanced, io, schema
 
 if TYPE_CHECKING:
     from ..rivya.ledger.ledger import OrderRow
@@ -21,10 +21,9 @@ class RivyaCollectTasks(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="RivyaCollectTasks",
+        return schema(
+            "RivyaCollectTasks",
             display_name="Rivya Collect Tasks",
-            category=CATEGORY,
             description="Brings pictures that were paid for and never arrived. Never costs credits.",
             is_output_node=True,
             inputs=[
@@ -34,13 +33,15 @@ class RivyaCollectTasks(io.ComfyNode):
                     default="",
                     tooltip="One a line. Empty: everything of this account that was paid for and never delivered.",
                 ),
-                io.Int.Input(
-                    "timeout_s",
-                    default=900,
-                    min=30,
-                    max=86400,
-                    optional=True,
-                    tooltip="Seconds to wait for each picture that is not ready yet.",
+                advanced(
+                    io.Int.Input(
+                        "timeout_s",
+                        default=900,
+                        min=30,
+                        max=86400,
+                        optional=True,
+                        tooltip="Seconds to wait for each picture that is not ready yet.",
+                    )
                 ),
             ],
             outputs=outputs(),
@@ -62,7 +63,7 @@ class RivyaCollectTasks(io.ComfyNode):
         config.require_key()
         rows = await waiting.result(engine.shared().collectable(config, named))
         if not rows:
-            host.say("Nothing to collect: every picture that was paid for has been delivered.")
+            host.say_last("Nothing to collect: every picture that was paid for has been delivered.")
             return io.NodeOutput(*[host.blocked()] * 4)
         unique: dict[str, OrderRow] = {row.fingerprint: row for row in rows[:MAX_TASKS]}
         tickets = [engine.shared().collect(config, fingerprint) for fingerprint in unique]

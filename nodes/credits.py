@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import host, waiting
-from .v3 import CATEGORY, io
+from .v3 import io, schema
 
 
 class RivyaCredits(io.ComfyNode):
@@ -11,10 +11,9 @@ class RivyaCredits(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="RivyaCredits",
+        return schema(
+            "RivyaCredits",
             display_name="Rivya Credits",
-            category=CATEGORY,
             description="Shows the credits of the account. Costs nothing.",
             is_output_node=True,
             inputs=[],
@@ -37,5 +36,5 @@ class RivyaCredits(io.ComfyNode):
         config.require_key()
         credits = await waiting.result(engine.shared().credits(config))
         text = f"{credits} credits"
-        host.say(text)
+        host.say_last(text)
         return io.NodeOutput(credits, text, ui={"text": (text,)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..rivya import kontext
-from .v3 import CATEGORY, PlacementType, io
+from .v3 import PlacementType, io, schema
 
 if TYPE_CHECKING:
     import torch
@@ -18,10 +18,9 @@ class RivyaCropForEdit(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="RivyaCropForEdit",
             display_name="Rivya Crop for Edit",
-            category=CATEGORY,
             description="Cuts out what is to be edited, at exactly the size in which Kontext answers, and says how "
             "much detail the answer will have. Rivya Stitch Edit puts the edit back. Costs nothing.",
             inputs=[

@@ -21,7 +21,11 @@ def load_config() -> config.Config:
 
 
 def default_home() -> Path:
-    """``<ComfyUI user folder>/__rivya``: ComfyUI serves no file from folders that begin with two underscores."""
+    """``<ComfyUI user folder>/__rivya``: ComfyUI serves no file from there.
+
+    Since 0.3.76 that is a rule of ComfyUI: folders that begin with two underscores belong to the system
+    (``folder_paths.get_system_user_directory``). Before, it served the folders of its registered users alone.
+    """
     import folder_paths
 
     return Path(folder_paths.get_user_directory()) / "__rivya"
@@ -70,6 +74,24 @@ def say(text: str) -> None:
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id:
         server.send_progress_text(text, node_id, server.client_id)
+
+
+def say_last(text: str, severity: str = "info") -> None:
+    """Show a status text that stays on the node when the run has ended.
+
+    Args:
+        text: for the user.
+        severity: "info"; "warn" for what must not be missed: the pack's script shows it as a toast, too.
+    """
+    from server import PromptServer
+
+    say(text)
+    node_id = executing()[1]
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node_id:
+        server.send_sync(
+            "rivya.note", {"node": node_id, "text": text, "severity": severity}, server.client_id
+        )
 
 
 async def progress(fraction: float, preview: Any = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..rivya import kontext
-from .v3 import CATEGORY, ParamsType, io
+from .v3 import ParamsType, advanced, io, schema
 
 
 class RivyaKontextParams(io.ComfyNode):
@@ -11,10 +11,9 @@ class RivyaKontextParams(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="RivyaKontextParams",
+        return schema(
+            "RivyaKontextParams",
             display_name="Rivya Kontext Params",
-            category=CATEGORY,
             description="Model and parameters for Rivya Submit and Wait. Costs nothing.",
             inputs=[
                 io.Combo.Input(
@@ -27,8 +26,8 @@ class RivyaKontextParams(io.ComfyNode):
                     "aspect_ratio",
                     options=[kontext.AUTO, *kontext.ASPECT_RATIOS],
                     default=kontext.AUTO,
-                    tooltip="auto: the ratio nearest to the reference; 16:9 without a reference. Real sizes differ a little: "
-                    "16:9 is 1392x752, 4:3 is 1184x880. A 3:2 photo becomes 4:3 and loses a tenth, or is squeezed; "
+                    tooltip="auto: the ratio nearest to the reference; 16:9 without a reference. "
+                    "Real sizes differ a little: 16:9 is 1392x752, 4:3 is 1184x880. A 3:2 photo becomes 4:3 and loses a tenth, or is squeezed; "
                     "Rivya Crop for Edit prevents that.",
                 ),
                 io.Combo.Input(
@@ -47,14 +46,20 @@ class RivyaKontextParams(io.ComfyNode):
                     default=False,
                     tooltip="Let the model expand the prompt: more detail, less literal.",
                 ),
-                io.Int.Input(
-                    "safety_tolerance",
-                    default=2,
-                    min=kontext.SAFETY_MIN,
-                    max=kontext.SAFETY_MAX,
-                    tooltip="0 is strict, 6 permissive. Edits may be held to a narrower range than new pictures.",
+                advanced(
+                    io.Int.Input(
+                        "safety_tolerance",
+                        default=2,
+                        min=kontext.SAFETY_MIN,
+                        max=kontext.SAFETY_MAX,
+                        tooltip="0 is strict, 6 permissive. Edits may be held to a narrower range than new pictures.",
+                    )
                 ),
-                io.String.Input("watermark", default="", tooltip="Text drawn into the picture; empty: none."),
+                advanced(
+                    io.String.Input(
+                        "watermark", default="", tooltip="Text drawn into the picture; empty: none."
+                    )
+                ),
             ],
             outputs=[ParamsType.Output(display_name="params", tooltip="Connect to Rivya Submit and Wait.")],
         )

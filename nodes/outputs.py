@@ -62,7 +62,7 @@ async def conclude(
         raise summary(failures, len(outcomes), len(outcomes) - len(failures))
     delivery = await deliver(rows)
     failed = [f"{len(failures)} failed, see the report"] if failures else []
-    host.say("\n".join([delivery.text, *failed, *notes]))
+    host.say_last("\n".join([delivery.text, *failed, *notes]))
     return io.NodeOutput(
         delivery.images,
         delivery.masks,

@@ -127,12 +127,14 @@ class Watch:
         kept = sum(t.done.done() and t.done.exception() is None for t in self._tickets)
         lines = ["Cancelled."]
         if going_on or sending:
-            lines.append(f"{going_on + sending} go on at Rivya and are collected in the background.")
+            count = going_on + sending
+            verbs = ("goes on", "is") if count == 1 else ("go on", "are")
+            lines.append(f"{count} {verbs[0]} at Rivya and {verbs[1]} collected in the background.")
         if kept:
-            lines.append(f"{kept} are stored.")
+            lines.append(f"{kept} {'is' if kept == 1 else 'are'} stored.")
         if len(lines) > 1:
             lines.append(self._remedy)
-        host.say("\n".join(lines))
+        host.say_last("\n".join(lines), "warn" if len(lines) > 1 else "info")
 
 
 def _preview(stored: Any) -> Any:

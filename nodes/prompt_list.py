@@ -8,7 +8,7 @@ import unicodedata
 from ..rivya import kontext
 from ..rivya.errors import ValidationError
 from . import host
-from .v3 import CATEGORY, io
+from .v3 import io, schema
 
 _ENDS = ".!?,;:…。！？，；：、"
 _LABEL_CHARACTERS = 60
@@ -19,10 +19,9 @@ class RivyaPromptList(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="RivyaPromptList",
             display_name="Rivya Prompt List",
-            category=CATEGORY,
             description="One prompt a line: connected to Rivya Submit and Wait, each is ordered for every reference. "
             "The badge there shows the price before you run.",
             inputs=[

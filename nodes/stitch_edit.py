@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from .v3 import CATEGORY, PlacementType, io
+from .v3 import PlacementType, io, schema
 
 if TYPE_CHECKING:
     import torch
@@ -20,10 +20,9 @@ class RivyaStitchEdit(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="RivyaStitchEdit",
             display_name="Rivya Stitch Edit",
-            category=CATEGORY,
             description="Puts an edit back into the original: aligned, in its colours, at full size, with only what "
             "was edited in it. Every other pixel stays as it was. Costs nothing, works with any editor.",
             is_input_list=True,

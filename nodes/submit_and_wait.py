@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..rivya import kontext
 from . import host, limits, waiting
-from .v3 import CATEGORY, ParamsType, ReferenceType, io
+from .v3 import ParamsType, ReferenceType, advanced, io, schema
 
 if TYPE_CHECKING:
     from ..rivya.config import Config
@@ -22,10 +22,9 @@ class RivyaSubmitAndWait(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="RivyaSubmitAndWait",
+        return schema(
+            "RivyaSubmitAndWait",
             display_name="Rivya Submit and Wait",
-            category=CATEGORY,
             description="Edits the reference as the prompt says, or makes a picture from the prompt alone. Costs 4 "
             "credits a picture (flux-kontext-max: 8). The same inputs and seed give the same picture again for none.",
             not_idempotent=True,
@@ -195,26 +194,32 @@ def _inputs() -> list[io.Input]:
         ReferenceType.Input(
             "reference", optional=True, tooltip="From Rivya Upload Reference; without it, text to image."
         ),
-        io.Combo.Input(
-            "on_failure",
-            options=ON_FAILURE,
-            default="raise",
-            optional=True,
-            tooltip="skip: go on with the pictures that succeeded; the others are ordered again at the next run.",
+        advanced(
+            io.Combo.Input(
+                "on_failure",
+                options=ON_FAILURE,
+                default="raise",
+                optional=True,
+                tooltip="skip: go on with the pictures that succeeded; the others are ordered again at the next run.",
+            )
         ),
-        io.Int.Input(
-            "timeout_s",
-            default=900,
-            min=30,
-            max=86400,
-            optional=True,
-            tooltip="Seconds to wait for each picture; running again resumes and costs nothing more.",
+        advanced(
+            io.Int.Input(
+                "timeout_s",
+                default=900,
+                min=30,
+                max=86400,
+                optional=True,
+                tooltip="Seconds to wait for each picture; running again resumes and costs nothing more.",
+            )
         ),
-        io.String.Input(
-            "client_request_id",
-            default="",
-            optional=True,
-            tooltip="Your own trace id, up to 128 characters; shown by Rivya, part of no identity.",
+        advanced(
+            io.String.Input(
+                "client_request_id",
+                default="",
+                optional=True,
+                tooltip="Your own trace id, up to 128 characters; shown by Rivya, part of no identity.",
+            )
         ),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import host, waiting
-from .v3 import CATEGORY, ReferenceType, io
+from .v3 import ReferenceType, io, schema
 
 if TYPE_CHECKING:
     import torch
@@ -18,10 +18,9 @@ class RivyaUploadReference(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="RivyaUploadReference",
+        return schema(
+            "RivyaUploadReference",
             display_name="Rivya Upload Reference",
-            category=CATEGORY,
             description="Uploads pictures to be edited. Costs no credits; the same picture goes up once.",
             inputs=[
                 io.Image.Input(
@@ -82,5 +81,5 @@ class RivyaUploadReference(io.ComfyNode):
                 job.cancel()
         references = tuple(job.done.result() for job in jobs)
         notes = dict.fromkeys(note for reference in references for note in reference.notes)
-        host.say("\n".join([f"{len(references)} uploaded", *notes]))
+        host.say_last("\n".join([f"{len(references)} uploaded", *notes]))
         return io.NodeOutput(references, "\n".join(reference.url for reference in references))

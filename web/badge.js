@@ -1,6 +1,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { MOST_HOPS, allGraphs, source, widgetValue } from "./graph.js";
+import { ours } from "./dom.js";
+import { MOST_HOPS, allGraphs, nodeOf, source, widgetValue } from "./graph.js";
 import { text } from "./texts.js";
 
 // Credits of one picture. A test holds these to the model table of the library.
@@ -10,6 +11,7 @@ const LOOK = { fgColor: "#FFF", bgColor: "#8D6932" }; // of prices in ComfyUI
 
 const lastRun = new WeakMap();
 const running = new Map();
+const labelled = new WeakSet(); // widgets whose label tells the price
 let cached = {};
 
 /** The Submit and Wait nodes that a node is or, as a subgraph, holds. */
@@ -21,7 +23,7 @@ export function addBadge(node) {
   const Badge = window.LGraphBadge; // a global that a later frontend may do without
   if (Badge && submits(node).length) node.badges.push(() => new Badge({ text: badgeText(node), ...LOOK }));
   for (const widget of node.subgraph ? [] : (node.widgets ?? [])) {
-    if (!/^Rivya/.test(node.comfyClass) || !["model", "variations", "prompts"].includes(widget.name)) continue;
+    if (!ours(node.comfyClass) || !["model", "variations", "prompts"].includes(widget.name)) continue;
     const before = widget.callback;
     widget.callback = function (...values) {
       before?.apply(this, values);
@@ -32,6 +34,8 @@ export function addBadge(node) {
 
 /** Keep the badges true while the graph changes and runs. */
 export function watchRuns() {
+  let mode = appMode();
+  setInterval(() => mode !== (mode = appMode()) && refresh(), 500); // of a change of mode ComfyUI tells nobody
   api.addEventListener("graphChanged", refresh);
   api.addEventListener("execution_cached", ({ detail }) => {
     cached = detail;
@@ -44,39 +48,67 @@ export function watchRuns() {
   api.addEventListener("executed", ({ detail }) => {
     // ComfyUI may repeat the last output of a node that it did not run again.
     if (cached.prompt_id === detail.prompt_id && cached.nodes.includes(detail.node)) return;
+    const node = nodeOf(detail.display_node ?? detail.node) ?? {};
     const cost = detail.output?.rivya?.[0];
-    if (cost) lastRun.set(nodeOf(detail.display_node ?? detail.node) ?? {}, cost);
+    if (cost) lastRun.set(node, cost);
+    running.delete(node);
     refresh();
   });
-  // Nodes 2.0 of frontend 1.32 shows no status text on a node whose seed control has run once: the badge tells it.
+  // ComfyUI shows the status text on the node itself, and nothing on the subgraph that holds it.
   api.addEventListener("progress_text", ({ detail }) => {
-    if (window.LiteGraph.vueNodesMode) running.set(nodeOf(detail.nodeId), detail.text.split("\n", 2).join(" "));
+    running.set(nodeOf(detail.nodeId), detail.text.split("\n", 2).join(" "));
     refresh();
   });
-  api.addEventListener("executing", () => running.clear() ?? refresh());
-}
-
-/** The node of an execution id such as "12:5": node 5 in the subgraph that node 12 shows. */
-function nodeOf(id) {
-  let [graph, node] = [app.rootGraph ?? app.graph];
-  for (const part of String(id).split(":")) {
-    node = graph?.getNodeById(Number(part));
-    graph = node?.subgraph;
+  for (const end of ["execution_success", "execution_error", "execution_interrupted"]) {
+    api.addEventListener(end, () => running.clear() ?? refresh());
   }
-  return node;
 }
 
-/** The canvas draws badges anew in each frame; Nodes 2.0 only when it hears that something about the node changed. */
+/**
+ * The canvas draws badges anew in each frame. Nodes 2.0 does so only when it hears of a change: up to frontend 1.32 of
+ * the title, up to 1.53 of the badges, later of a state that was read for the badge. A label that is set and set back at
+ * once is such a state, and changes nothing.
+ */
 function refresh() {
   for (const node of allGraphs(app.rootGraph ?? app.graph).flatMap((graph) => graph.nodes)) {
     if (!submits(node).length) continue;
-    node.graph?.trigger("node:property:changed", { nodeId: node.id, property: "title", newValue: node.title });
+    const [watched] = node.widgets ?? [];
+    if (watched && !node.subgraph) {
+      const { label } = watched;
+      watched.label = `${label}\u200b`;
+      watched.label = label;
+      labelPrice(node);
+    }
+    for (const [property, newValue] of [["title", node.title], ["badges", node.badges]]) {
+      node.graph?.trigger("node:property:changed", { type: "node:property:changed", nodeId: node.id, property, newValue });
+    }
     node.setDirtyCanvas(true, false);
   }
 }
 
-const badgeText = (node) =>
-  submits(node).map((each) => running.get(each) ?? priceText(each) + runText(lastRun.get(each))).join(" + ");
+const appMode = () => app.extensionManager?.workflow?.activeWorkflow?.activeMode === "app";
+
+/** App mode shows a form of widgets in place of the graph, without badges: there the price stands beside a label. */
+function labelPrice(node) {
+  const widget = node.widgets.find((each) => each.name === "variations");
+  const input = node.inputs.find((each) => each.widget?.name === "variations");
+  if (!widget) return;
+  const plain = input?.label ?? input?.localized_name ?? widget.name;
+  if (appMode()) {
+    labelled.add(widget);
+    widget.label = `${plain} \u00b7 ${badgeText(node)}`;
+  } else if (labelled.delete(widget)) {
+    widget.label = plain;
+  }
+}
+
+function badgeText(node) {
+  return submits(node).map((each) => {
+    void each.widgets?.[0]?.label; // read, so that Nodes 2.0 hears of it: see refresh
+    const now = node.subgraph && running.get(each);
+    return priceText(each) + (now ? ` \u00b7 ${now}` : runText(lastRun.get(each)));
+  }).join(" + ");
+}
 const runText = (cost) => (cost ? ` ${text(cost.reused ? "lastRunReused" : "lastRun", cost)}` : "");
 
 function priceText(node) {

@@ -1,3 +1,5 @@
+import { app } from "../../scripts/app.js";
+
 /** What feeds an input, as far as the graph tells: past reroutes, bypassed nodes and the borders of subgraphs. */
 
 export const MOST_HOPS = 50; // a loop in a damaged workflow must not hang the page
@@ -8,6 +10,16 @@ const [MUTED, BYPASSED] = [2, 4];
 export function allGraphs(graph) {
   const root = graph.rootGraph ?? graph;
   return [root, ...(root.subgraphs?.values() ?? [])];
+}
+
+/** The node of an execution id such as "12:5": node 5 in the subgraph that node 12 shows. */
+export function nodeOf(id) {
+  let [graph, node] = [app.rootGraph ?? app.graph];
+  for (const part of String(id ?? "").split(":")) {
+    node = graph?.getNodeById(Number(part));
+    graph = node?.subgraph;
+  }
+  return node;
 }
 
 /** The only node that shows this subgraph, or undefined where there are several, with inputs of their own. */
@@ -25,7 +37,7 @@ export function source(graph, input) {
   for (let hop = 0; hop < MOST_HOPS; hop++) {
     const link = input?.link == null ? null : graph.getLink(input.link);
     if (!link) return null;
-    if (link.origin_id === FROM_OUTSIDE) {
+    if (Number(link.origin_id) === FROM_OUTSIDE) {
       const outer = entered.pop() ?? onlyInstance(graph);
       if (!outer) return undefined;
       [input, graph] = [outer.inputs[link.origin_slot], outer.graph];

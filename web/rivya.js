@@ -1,19 +1,38 @@
 import { app } from "../../scripts/app.js";
 import { addBadge, watchRuns } from "./badge.js";
+import { ours } from "./dom.js";
 import { keyRow } from "./key.js";
+import { watchNotes } from "./notes.js";
+import { provideSample } from "./sample.js";
 import { loadTexts } from "./texts.js";
 
 // By these ComfyUI-Manager finds the pack for somebody who opens a shared workflow without it.
 const PACK = { cnr_id: "rivya-nodes", ver: "0.1.0" };
 
+const LEAST_WIDTH = 270;
+
 /**
  * ComfyUI starts the control below a seed on "randomize", which would buy a new picture with every run.
- * This runs while the node is built, before a saved workflow sets its own values, so those stay as they are.
+ *
+ * A choice that was saved wins, on load, paste and clone. It is set once more when the node joins a graph: frontend 1.49
+ * hands a new node what the control of an earlier node of the same id was set to.
  */
 function keepSeedFixed(node) {
   const seed = node.widgets?.find((widget) => widget.name === "seed");
   const control = seed?.linkedWidgets?.find((widget) => widget.options?.values?.includes?.("fixed"));
-  if (control) control.value = "fixed";
+  if (!control) return;
+  control.value = "fixed";
+  let choice = "fixed";
+  const { onConfigure, onAdded } = node;
+  node.onConfigure = function (...values) {
+    onConfigure?.apply(this, values);
+    choice = control.value;
+  };
+  node.onAdded = function (...values) {
+    onAdded?.apply(this, values);
+    control.value = choice;
+    node.onAdded = onAdded;
+  };
 }
 
 app.registerExtension({
@@ -29,9 +48,15 @@ app.registerExtension({
   async init() {
     await loadTexts();
     watchRuns();
+    watchNotes();
   },
+  beforeConfigureGraph: provideSample,
   nodeCreated(node) {
-    if (/^Rivya[A-Z]/.test(node.comfyClass)) Object.assign(node.properties, PACK);
+    if (ours(node.comfyClass)) {
+      Object.assign(node.properties, PACK);
+      // A node is as wide as its widgets need, and cuts its title off where it has none.
+      node.setSize([Math.max(node.size[0], LEAST_WIDTH), node.size[1]]);
+    }
     if (node.comfyClass === "RivyaSubmitAndWait") keepSeedFixed(node);
     addBadge(node);
   },

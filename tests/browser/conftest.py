@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 RENDERERS = ("litegraph", pytest.param("nodes2", marks=pytest.mark.slow))
 
+# What people see first is looked at with the newest frontend as well; each frontend once, the rest with --full.
+EVERYWHERE = (
+    ("pinned", "litegraph"),
+    pytest.param(("pinned", "nodes2"), marks=pytest.mark.slow),
+    pytest.param(("newest", "litegraph"), marks=pytest.mark.slow),
+    ("newest", "nodes2"),
+)
+
 
 @pytest.fixture(params=RENDERERS)
 def renderer(request: pytest.FixtureRequest) -> str:
@@ -33,6 +41,10 @@ def newcomer(comfy: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
 
     Only the pace of the service is known already: every test would wait for its first question otherwise.
     """
+    return _first_day(comfy, service)
+
+
+def _first_day(comfy: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
     from support.comfy import comfyui_folder
 
     shutil.copyfile(comfyui_folder() / "input" / "example.png", comfy.base / "input" / "example.png")
@@ -42,6 +54,30 @@ def newcomer(comfy: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
     comfy.configure(api_key=key, base_url=service.url)
     teach_pace(comfy.home, service.url, key)
     return comfy
+
+
+@pytest.fixture(scope="session")
+def _newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RivyaComfyUI]:
+    """The same ComfyUI with the newest frontend."""
+    from support.comfy import newest_frontend, start_comfyui
+
+    arguments = ["--front-end-root", str(newest_frontend())]
+    server = start_comfyui(tmp_path_factory.mktemp("newest"), arguments=arguments)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=EVERYWHERE, ids="-".join)
+def everywhere(
+    request: pytest.FixtureRequest, open_editor: Callable[..., Frontend], service: Watched
+) -> Frontend:
+    """The editor of a newcomer, with the frontend of the oldest ComfyUI and with the newest."""
+    edition, renderer = request.param
+    if edition == "pinned":
+        return open_editor(renderer)
+    comfy = request.getfixturevalue("_newest")
+    comfy.forget_cached()
+    return open_editor(renderer, server=_first_day(comfy, service))
 
 
 @pytest.fixture(scope="session")

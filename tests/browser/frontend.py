@@ -1,4 +1,7 @@
-"""ComfyUI's editor in the browser, as a person uses it."""
+"""ComfyUI's editor in the browser, as a person uses it, from frontend 1.32 to the newest.
+
+Everything that depends on how the editor is built is in this file: tests ask for what a person does and sees.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import re
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +31,12 @@ _READY = """() => window.app?.extensionManager && window.app.graph && window.Lit
   && window.LiteGraph.registered_node_types['KSampler']
   && !document.querySelector('.p-progressspinner')
   && window.app.extensionManager.workflow?.activeWorkflow"""
+
+# By role and test id where there are some; what differs between frontends stands side by side.
+_RUN = "[data-testid=queue-button] button, button[data-testid=queue-button]"
+_CLOSE = "[role=dialog] button[aria-label^=Close]"
+_SETTINGS_PAGE = "[role=dialog] [role=option][aria-label=Rivya], [role=dialog] [data-nav-id='root/Rivya']"
+_NODE = "[data-node-id='{}']"
 
 _BADGES = """(type) => {
   const graphs = [app.graph, ...(app.graph.subgraphs?.values() ?? [])];
@@ -60,10 +70,11 @@ class Frontend:
 
     def open(self) -> None:
         """Load the page with these settings and wait until the editor stands."""
+        self.page.set_default_timeout(15_000)
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.errors.append(f"{error} {error.stack}"))
         self.reload()
-        banner = self.page.get_by_role("button", name="Close")
+        banner = self.page.get_by_role("button", name="Close", exact=True)
         if banner.count() == 1 and banner.is_visible():
             banner.click()
 
@@ -78,9 +89,9 @@ class Frontend:
 
     def start_over(self) -> None:
         """Close what is open, and clear the workflow."""
-        while self.page.locator(".p-dialog-close-button").count():
-            self.page.locator(".p-dialog-close-button").last.click()
-            self.page.wait_for_timeout(300)
+        self.close_dialogs()
+        self.close_toasts()
+        self.page.keyboard.press("Escape")  # the search for nodes
         self.page.evaluate(
             """() => {
               app.extensionManager.sidebarTab.activeSidebarTabId = null;
@@ -113,8 +124,8 @@ class Frontend:
 
     def open_template(self, name: str) -> None:
         """Open the template browser, choose this pack, click the template; wait until its graph is there."""
-        self.page.locator(".side-tool-bar-container .templates-tab-button").click()
-        self.page.get_by_text("rivya-nodes", exact=True).first.click()
+        self.page.get_by_role("button", name="Templates").first.click()
+        self.page.get_by_role("dialog").get_by_text("rivya-nodes", exact=True).first.click()
         self.page.get_by_test_id(f"template-workflow-{name}").click()
         count = len(json.loads((TEMPLATES / f"{name}.json").read_text("utf-8"))["nodes"])
         self.page.wait_for_function("(count) => app.graph.nodes.length === count", arg=count)
@@ -142,7 +153,7 @@ class Frontend:
     def run(self, timeout_s: float = 60.0) -> dict[str, Any]:
         """Click Run and wait for the end; gives ComfyUI's entry of the history."""
         known = set(self._history())
-        self.page.locator(".comfyui-queue-button button").first.click()
+        self.click_run()
         end = time.monotonic() + timeout_s
         while not (fresh := [entry for id_, entry in self._history().items() if id_ not in known]):
             assert time.monotonic() < end, f"the run did not end within {timeout_s} s"
@@ -160,16 +171,83 @@ class Frontend:
     def open_settings(self) -> Locator:
         """Open Settings > Rivya; gives the row of the key."""
         self.page.keyboard.press("Control+,")
-        self.page.get_by_role("option", name="Rivya", exact=True).click()
+        self.page.locator(_SETTINGS_PAGE).first.click()
         row = self.page.locator(".rivya-key")
         row.wait_for()
         return row
+
+    def click_run(self) -> None:
+        self.page.locator(_RUN).first.click()
+
+    def close_dialogs(self) -> None:
+        while self.page.locator(_CLOSE).count():
+            self.page.locator(_CLOSE).last.click()
+            self.page.wait_for_timeout(300)
+
+    def close_toasts(self) -> None:
+        self.page.evaluate(
+            "() => { const { toast } = app.extensionManager; (toast.removeAll ?? toast.dismissAll)(); }"
+        )
+
+    def cancel_when(self, ready: Callable[[], object]) -> None:
+        """Click Run, and cancel once ``ready`` gives something."""
+        self.click_run()
+        while not ready():
+            self.page.wait_for_timeout(50)
+        self._post("/interrupt", {})
+
+    def search_nodes(self, words: str) -> list[str]:
+        """Double-click the canvas, type, and give the names that are offered, best first."""
+        self.page.mouse.dblclick(800, 500)
+        self.page.wait_for_timeout(500)
+        self.page.keyboard.type(words)
+        self.page.wait_for_timeout(1000)
+        found = self.page.get_by_role("option")
+        return [text.strip() for text in found.all_inner_texts() if text.strip()]
 
     # -- what a person sees -----------------------------------------------------------------------------------------
 
     def badges(self, node_type: str = "RivyaSubmitAndWait") -> list[str]:
         """The texts of the badges of the first node of that type."""
         return list(self.page.evaluate(_BADGES, node_type))
+
+    def node_text(self, node_type: str) -> str:
+        """What Nodes 2.0 shows in the first node of a type."""
+        number = self.page.evaluate("(type) => app.graph.nodes.find((n) => n.type === type).id", node_type)
+        return self.page.locator(_NODE.format(number)).first.inner_text()
+
+    def expect_badge(self, text: str, node_type: str = "RivyaSubmitAndWait") -> None:
+        """Wait until a node shows that badge: on the page in Nodes 2.0, in what the canvas draws otherwise."""
+        if self.renderer == "nodes2":
+            number = self.page.evaluate("(t) => app.graph.nodes.find((n) => n.type === t).id", node_type)
+            node = self.page.locator(_NODE.format(number)).first
+            node.get_by_text(text, exact=True).first.wait_for(timeout=5000)
+        else:
+            assert self.badges(node_type)[-1] == text
+
+    def note(self, text: str) -> Locator:
+        """Wait for the lasting note of a node that says this."""
+        found = self.page.locator(".rivya-note", has_text=text).first
+        found.wait_for(timeout=10_000)
+        return found
+
+    def toast(self, text: str) -> Locator:
+        """Wait for a toast that says this."""
+        found = self.page.get_by_role("alert").filter(has_text=text).first
+        found.wait_for(timeout=10_000)
+        return found
+
+    def error_dialog(self) -> str:
+        """What ComfyUI itself says about an error: its dialog, or the panel behind its overlay."""
+        dialog = self.page.locator(".comfy-error-report")
+        details = self.page.get_by_test_id("error-overlay-see-errors")
+        dialog.or_(details).first.wait_for()
+        if details.count():
+            details.click()
+            panel = self.page.locator("[data-testid^=error-group], [data-testid=properties-panel]").first
+            panel.wait_for()
+            return panel.inner_text()
+        return dialog.inner_text()
 
     def api_form(self) -> dict[str, Any]:
         """What Export (API) writes."""
@@ -212,7 +290,9 @@ class Frontend:
                   const left = x(Math.min(...nodes.map((n) => n.pos[0]))) - edge;
                   const top = y(Math.min(...nodes.map((n) => n.pos[1] - 54))) - edge;
                   const right = x(Math.max(...nodes.map((n) => n.pos[0] + n.size[0]))) + edge;
-                  const bottom = y(Math.max(...nodes.map((n) => n.pos[1] + n.size[1]))) + edge;
+                  const ends = nodes.map((n) => Math.max(y(n.pos[1] + n.size[1]),  // Nodes 2.0 may need more
+                    document.querySelector(`[data-node-id="${n.id}"]`)?.getBoundingClientRect().bottom ?? 0));
+                  const bottom = Math.max(...ends) + edge;
                   return { x: left, y: top, width: right - left, height: bottom - top };
                 }""",
                 list(types),

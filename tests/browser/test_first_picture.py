@@ -26,8 +26,8 @@ def test_a_newcomer_gets_the_first_picture_with_seven_clicks(
     row.locator("input").fill(service.key)
     row.get_by_role("button", name="Save").click()
     row.get_by_text("A key is set").wait_for()
-    page.locator(".p-dialog-close-button").last.click()
-    editor.open_template("edit_a_photo")
+    editor.close_dialogs()
+    editor.open_template("Edit a photo")
     entry = editor.run()
     seconds = time.monotonic() - begun
     clicks = page.evaluate("() => window.clicks")

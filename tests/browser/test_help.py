@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from . import pictures
 from .frontend import MAKE_PICTURES, ROOT, TEMPLATES, Frontend
 from .test_templates import graph_of
 
+PHOTO = ROOT / "devtools" / "photo.jpg"
 DOCS = ROOT / "web" / "docs"
 NODES = (
     "RivyaUploadReference",
@@ -81,60 +83,24 @@ def test_the_side_panel_shows_the_help_of_a_node(
 def test_the_pictures_of_the_help_pages_and_the_readme_show_real_graphs(
     open_editor: Callable[..., Frontend],
 ) -> None:
-    editor = open_editor("litegraph")
-    editor.load(graph_of("edit_a_photo"))
-    editor.run()
+    editor = open_editor("nodes2")
+    shutil.copyfile(PHOTO, editor.server.base / "input" / "example.png")
+    editor.load(graph_of("Edit a photo"))
     editor.frame()
-    parts = {
-        "submit_and_wait": None,
-        "upload_reference": ("LoadImage", "RivyaUploadReference"),
-        "kontext_params": ("RivyaKontextParams", "RivyaSubmitAndWait"),
-    }
-    areas = {name: editor.area(*(types or ())) for name, types in parts.items()}
-    _keep(editor, areas)
+    editor.page.wait_for_timeout(500)
+    editor.screenshot("part-graph", clip=editor.area())
     if MAKE_PICTURES:
-        pictures.readme_picture(editor, "edit_a_photo", areas["submit_and_wait"])
-    editor.load(graph_of("edit_a_region_at_full_size"))
-    editor.run()
-    editor.frame()
-    region = {
-        "stitch_edit": ("RivyaSubmitAndWait", "RivyaStitchEdit", "SaveImage"),
-        "crop_for_edit": ("LoadImage", "RivyaCropForEdit", "RivyaUploadReference"),
-    }
-    _keep(editor, {name: editor.area(*types) for name, types in region.items()})
-    _keep(editor, {"prompt_list": _prompt_list(editor)})
-    editor.load(graph_of("collect_paid_pictures"))
-    editor.run()
-    editor.frame()
-    _keep(editor, {"credits": editor.area("RivyaCredits")})
-    assert {path.stem for path in TEMPLATES.glob("*.jpg")} == {path.stem for path in TEMPLATES.glob("*.json")}
-
-
-def _prompt_list(editor: Frontend) -> dict[str, float]:
-    """The area of a prompt list that feeds the node which submits."""
-    editor.load(graph_of("edit_a_photo"))
-    editor.page.evaluate(
-        """() => {
-          const submit = app.graph.nodes.find((node) => node.type === "RivyaSubmitAndWait");
-          const list = window.LiteGraph.createNode("RivyaPromptList");
-          list.pos = [submit.pos[0] - 400, submit.pos[1]];
-          list.size = [340, 220];
-          app.graph.nodes.filter((node) => node !== submit).forEach((node) => app.graph.remove(node));
-          app.graph.add(list);
-          list.widgets[0].value = "make it night\nmake it autumn\nmake it a pencil drawing";
-          list.widgets[1].value = "keep everything else as it is";
-          list.connect(0, submit, submit.inputs.findIndex((input) => input.name === "prompt"));
-        }"""
-    )
-    editor.frame()
-    return editor.area("RivyaPromptList", "RivyaSubmitAndWait")
-
-
-def _keep(editor: Frontend, areas: dict[str, dict[str, float]]) -> None:
-    for name, area in areas.items():
-        editor.screenshot(f"part-{name}", clip=area)
+        pictures.readme_picture(editor, "edit_a_photo", editor.area())
+    for node in NODES:
+        editor.start_over()
+        editor.add(node)
+        editor.frame(scale=1.0)
+        editor.page.wait_for_timeout(300)
+        name = re.sub("(?<!^)(?=[A-Z])", "_", node.removeprefix("Rivya")).lower()
+        editor.screenshot(f"part-{name}", clip=editor.area())
         if MAKE_PICTURES:
-            pictures.help_picture(editor, name, area)
+            pictures.help_picture(editor, name, editor.area())
+    assert {path.stem for path in TEMPLATES.glob("*.jpg")} == {path.stem for path in TEMPLATES.glob("*.json")}
 
 
 @pytest.mark.parametrize("language", ["zh-TW", "id"])

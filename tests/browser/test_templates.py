@@ -14,8 +14,7 @@ import rivya
 from support.comfy import RivyaComfyUI, edit_graph
 from support.service import Watched
 
-from . import pictures
-from .frontend import MAKE_PICTURES, ROOT, TEMPLATES, Frontend
+from .frontend import ROOT, TEMPLATES, Frontend
 
 NAMES = sorted(path.stem for path in TEMPLATES.glob("*.json"))
 
@@ -27,14 +26,14 @@ CORE = {
 
 # What the badge of the first Submit and Wait says before the run, and the credits that the run costs.
 PRICES = {
-    "edit_a_photo": ("4 credits", 4),
-    "text_to_image": ("4 credits", 4),
-    "four_variations_in_a_grid": ("16 credits", 16),
-    "a_batch_with_one_instruction": ("4 credits × references", 8),
-    "edit_in_steps": ("4 credits", 8),
-    "before_and_after": ("4 credits", 4),
-    "edit_a_region_at_full_size": ("4 credits", 4),
-    "edit_in_steps_without_drift": ("4 credits", 12),
+    "Edit a photo": ("4 credits", 4),
+    "Make a picture from text": ("4 credits", 4),
+    "Four variations in a grid": ("16 credits", 16),
+    "One instruction for many photos": ("4 credits × references", 8),
+    "Edit in two steps": ("4 credits", 8),
+    "Before and after": ("4 credits", 4),
+    "Edit a region at full size": ("4 credits", 4),
+    "Edit in steps without drift": ("4 credits", 12),
 }
 
 
@@ -42,29 +41,27 @@ def graph_of(name: str) -> dict[str, Any]:
     return dict(json.loads((TEMPLATES / f"{name}.json").read_text("utf-8")))
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "collect_paid_pictures"])
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "Collect pictures you paid for"])
 def test_a_template_runs_as_it_is_and_costs_what_its_badge_says(
     name: str, frontend: Frontend, service: Watched
 ) -> None:
     frontend.open_template(name)
     price, credits = PRICES[name]
-    assert frontend.badges()[-1] == price
+    frontend.expect_badge(price)
     entry = frontend.run()
     frontend.frame()
     frontend.screenshot(f"template-{name}")
     assert entry["status"]["status_str"] == "success"
     assert sum(service.charges()) == credits
     assert [picture for output in entry["outputs"].values() for picture in output.get("images", [])]
-    steps = {"edit_in_steps": 2, "edit_in_steps_without_drift": 3}.get(name, 1)
-    assert frontend.badges()[-1] == f"{price} (last run {credits // steps})"
-    if MAKE_PICTURES:
-        pictures.thumbnail(name, frontend, entry)
+    steps = {"Edit in two steps": 2, "Edit in steps without drift": 3}.get(name, 1)
+    frontend.expect_badge(f"{price} (last run {credits // steps})")
 
 
 def test_what_was_paid_for_and_not_delivered_is_collected_by_the_template(
     frontend: Frontend, newcomer: RivyaComfyUI, service: Watched
 ) -> None:
-    frontend.open_template("collect_paid_pictures")
+    frontend.open_template("Collect pictures you paid for")
     assert frontend.run()["outputs"].keys() == {credits_node(frontend)}
     prompt = newcomer.queue(edit_graph("example.png"))
     while not service.tasks():
@@ -73,13 +70,9 @@ def test_what_was_paid_for_and_not_delivered_is_collected_by_the_template(
     assert newcomer.wait(prompt).interrupted
     entry = frontend.run()
     frontend.frame()
-    frontend.screenshot("template-collect_paid_pictures")
+    frontend.screenshot("template-Collect pictures you paid for")
     assert [picture for output in entry["outputs"].values() for picture in output.get("images", [])]
     assert service.charges() == [4]
-    if MAKE_PICTURES:
-        pictures.thumbnail("collect_paid_pictures", frontend, entry)
-        if frontend.renderer == "litegraph":
-            pictures.help_picture(frontend, "collect_tasks", frontend.area("RivyaCollectTasks", "SaveImage"))
 
 
 def credits_node(frontend: Frontend) -> str:

@@ -47,4 +47,4 @@ def test_the_packed_archive_edits_a_picture_in_a_fresh_comfyui(
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     script = opener.open(f"{comfy.url}/extensions/{NAME}/rivya.js", timeout=10)
     assert b"registerExtension" in script.read()
-    assert "edit_a_photo" in comfy.call("/workflow_templates")[NAME]
+    assert "Edit a photo" in comfy.call("/workflow_templates")[NAME]

@@ -21,19 +21,17 @@ from support.comfy import comfyui_folder
 from . import making as m
 from .pack import tensors
 
+DEVTOOLS = Path(__file__).resolve().parents[2] / "devtools"
+
 _RUN = """
 import sys
 from pathlib import Path
-folder, work = sys.argv[1:3]
-sys.path.insert(0, folder)
+folder, work, devtools = sys.argv[1:4]
+sys.path[:0] = [folder, devtools]
 sys.argv = ["main.py", "--cpu", "--base-directory", work, "--disable-metadata"]
-import torch
-try:
-    import torchvision
-except RuntimeError:
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+import launch_comfyui
+launch_comfyui.declare_missing_operators()
+launch_comfyui.stand_in_for_torchaudio()
 import comfy.options
 comfy.options.enable_args_parsing()
 import utils.install_util
@@ -57,7 +55,7 @@ def in_comfyui(
         (work / "input" / name).write_bytes(data)
     if batch is not None:
         torch.save(batch, work / "batch.pt")
-    command = [sys.executable, "-c", _RUN, str(comfyui_folder()), str(work)]
+    command = [sys.executable, "-c", _RUN, str(comfyui_folder()), str(work), str(DEVTOOLS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, cwd=work)
     assert done.returncode == 0, done.stderr
     return {name: dict(np.load(work / f"{name}.npz")) for name in files}
@@ -77,7 +75,13 @@ def test_both_load_the_same_and_ours_is_saved_as_it_was_sent(tmp_path: Path) -> 
     loaded = in_comfyui(tmp_path, files, batches.images[0])
     assert len(batches.images) == 1
     for number, name in enumerate(files):
-        assert torch.equal(batches.images[0][number], torch.from_numpy(loaded[name]["image"][0])), name
+        theirs = torch.from_numpy(loaded[name]["image"][0])
+        if name.endswith(
+            ".jpg"
+        ):  # two libraries may spread the colours of a JPEG differently: test_two_decoders
+            assert (batches.images[0][number] - theirs).abs().mean() < 4 / 255, name
+        else:
+            assert torch.equal(batches.images[0][number], theirs), name
     assert torch.equal(batches.masks[0][1], torch.from_numpy(loaded["clear.png"]["mask"][0]))
     saved = sorted((tmp_path / "output").glob("saved*.png"))
     assert len(saved) == len(files)

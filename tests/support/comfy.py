@@ -44,13 +44,25 @@ def comfyui_folder() -> Path:
     return folder
 
 
+def newest_frontend() -> Path:
+    """The folder of the newest frontend, which ``python dev.py test`` installs."""
+    from devtools.environment import newest_frontend_folder
+
+    folder = newest_frontend_folder()
+    if not folder.is_dir():
+        raise AssertionError(f"no frontend in {folder}: run python dev.py test, which installs it")
+    return folder
+
+
 def start_comfyui(base: Path, env: Mapping[str, str] | None = None, **options: Any) -> RivyaComfyUI:
     """Start ComfyUI in ``base`` with the pack of this project; its state folder is ``base/state``.
 
     The environment has no key and no base URL unless ``env`` brings them: `RivyaComfyUI.configure` writes them into
-    config.json, where they can change from test to test.
+    config.json, where they can change from test to test. ``RIVYA_TEST_FRONTEND=newest`` shows the newest frontend.
     """
     prepare_base(base, options.pop("pack", ROOT))
+    if os.environ.get("RIVYA_TEST_FRONTEND") == "newest":
+        options["arguments"] = [*options.get("arguments", ()), "--front-end-root", str(newest_frontend())]
     return RivyaComfyUI.start(
         comfyui_folder(), base, env={"RIVYA_HOME": str(base / "state"), **(env or {})}, **options
     )
