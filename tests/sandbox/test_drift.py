@@ -16,9 +16,7 @@ from stitch.photos import cat
 def order(drift: int | None, prompt: str = "a ball", side: int = 1024) -> PictureOrder:
     file = BytesIO()
     cat(side, side).save(file, "PNG")
-    return PictureOrder(
-        "flux-kontext-pro", prompt, "1:1", "png", "", file.getvalue(), "hash", 0, 0, 1.0, drift
-    )
+    return PictureOrder("flux-kontext-pro", prompt, "1:1", "png", "", file.getvalue(), 0, 0, 1.0, drift)
 
 
 def test_the_same_seed_drifts_alike_and_another_differently() -> None:
