@@ -6,7 +6,7 @@ measure anew on them before a number is trusted there.
 """
 
 ALIGNED = 0.1
-"""Least share of blocks that agree, for an edit to count as aligned. 200 true pairs: 0.27 and more; 50 unrelated pairs:
+"""Least share of blocks that agree, for an edit to count as aligned. 200 true pairs: 0.14 and more; 50 unrelated pairs:
 0.018 and less."""
 
 DETAIL = 0.05
@@ -40,7 +40,7 @@ MOST_FIELD = 0.08
 GAIN_PULL = 0.0001
 """Variance that pulls a gain to 1: that of sensor noise. Detail of a photo has ten times as much and more."""
 
-FIELD_MASS = 0.02
+FIELD_MASS = 0.005
 """Share of unchanged pixels around a cell at which its own mean counts as much as that of a wider area."""
 
 ALIKE = 0.55
