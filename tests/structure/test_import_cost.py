@@ -22,8 +22,9 @@ PROGRAM = """
 import asyncio, importlib.util, json, sys, time
 folder, pack = sys.argv[1:3]
 sys.path.insert(0, pack)
-from devtools.launch_comfyui import declare_missing_operators
+from devtools.launch_comfyui import declare_missing_operators, stand_in_for_torchaudio
 declare_missing_operators()
+stand_in_for_torchaudio()
 sys.argv[1:] = ["--cpu"]
 sys.path[0] = folder
 import comfy.options
