@@ -86,7 +86,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _row(what: str, value: float, target: str = "", met: bool | None = None) -> Row:
-    return {"what": what, "value": f"{value:.3f}".rstrip("0").rstrip("."), "target": target, "met": None if met is None else bool(met)}
+    return {
+        "what": what,
+        "value": f"{value:.3f}".rstrip("0").rstrip("."),
+        "target": target,
+        "met": None if met is None else bool(met),
+    }
 
 
 def _scenes() -> list[Image.Image]:

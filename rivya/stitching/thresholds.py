@@ -49,7 +49,8 @@ follows."""
 
 CHANGED, CLEARLY_CHANGED, SURELY_CHANGED = 0.022, 0.04, 0.06
 """Differences in units of 0 to 1: from the first on a pixel may be changed, a part must have one above the second, and
-above the third it is changed whatever the rest of the picture is like. Noise and JPEG leave 0.01 (median) after smoothing."""
+above the third it is changed whatever the rest of the picture is like. Noise and JPEG leave 0.01 (median) after
+smoothing."""
 
 EDGE_SLACK = 0.5
 """How much an edge may differ, in steps between neighbouring pixels: half a pixel of blur or shift."""
