@@ -63,19 +63,22 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(_peak()))
         return 0
     scenes, few = _scenes(), 5 if options.quick else 1
-    rows = [
-        *_geometry(scenes, 200 // few),
-        _unrelated(scenes, 50 // few),
-        *_seam(scenes, 12 // min(few, 3)),
-        *_changes(scenes, 40 // few),
-        *_exact(scenes),
-        *_there_and_back(scenes),
-        *_cost(scenes),
-        _memory(),
+    parts: list[Callable[[], list[Row]]] = [
+        lambda: _exact(scenes),
+        lambda: _there_and_back(scenes),
+        lambda: _cost(scenes),
+        lambda: [_memory()],
+        lambda: _seam(scenes, 12 // min(few, 3)),
+        lambda: _changes(scenes, 40 // few),
+        lambda: [_unrelated(scenes, 50 // few)],
+        lambda: _geometry(scenes, 200 // few),
     ]
-    for row in rows:
-        met = {True: "", False: "  MISSED", None: ""}[row["met"]]
-        print(f"{row['what']:62} {row['value']:>10}  {row['target']}{met}")
+    rows: list[Row] = []
+    for part in parts:
+        for row in part():
+            rows.append(row)
+            missed = "  MISSED" if row["met"] is False else ""
+            print(f"{row['what']:66} {row['value']:>10}  {row['target']}{missed}", flush=True)
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "stitch.json").write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
@@ -83,7 +86,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _row(what: str, value: float, target: str = "", met: bool | None = None) -> Row:
-    return {"what": what, "value": f"{value:.3f}".rstrip("0").rstrip("."), "target": target, "met": met}
+    return {
+        "what": what,
+        "value": f"{value:.3f}".rstrip("0").rstrip("."),
+        "target": target,
+        "met": None if met is None else bool(met),
+    }
 
 
 def _scenes() -> list[Image.Image]:
