@@ -12,14 +12,18 @@ _RUN = "import sys; from benchmarks.{module} import main; sys.exit(main(sys.argv
 
 
 def main(arguments: list[str]) -> int:
-    """``--pixels``: how fast pictures are made and read; else: whole edits beside ComfyUI's own Kontext node.
+    """``--pixels``: how fast pictures are made and read; ``--stitch``: how well edits are put back; else: whole edits
+    beside ComfyUI's own Kontext node.
 
     ``--comfyui DIR`` does it in that ComfyUI.
     """
     chosen, arguments = take_comfyui(arguments)
     folder = comfyui_folder(chosen)
     ensure_environment(folder, ("test", "bench"))
-    module = "pixels" if "--pixels" in arguments else "run"
-    rest = [argument for argument in arguments if argument != "--pixels"]
+    module = next((name for name in ("pixels", "stitch") if f"--{name}" in arguments), "run")
+    rest = [argument for argument in arguments if argument not in ("--pixels", "--stitch")]
     command = [str(PYTHON), "-c", _RUN.format(module=module), *rest]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "COMFYUI_DIR": str(folder)}).returncode
+    env = {**os.environ, "COMFYUI_DIR": str(folder)}
+    if module == "stitch":
+        env["OMP_NUM_THREADS"] = "1"  # CPU times are of one thread
+    return subprocess.run(command, cwd=ROOT, env=env).returncode

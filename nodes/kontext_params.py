@@ -27,7 +27,8 @@ class RivyaKontextParams(io.ComfyNode):
                     options=[kontext.AUTO, *kontext.ASPECT_RATIOS],
                     default=kontext.AUTO,
                     tooltip="auto: the ratio nearest to the reference; 16:9 without a reference. "
-                    "Real sizes differ a little: 16:9 is 1392x752, 4:3 is 1184x880. A 3:2 photo becomes 4:3 and loses a tenth, or is squeezed; "
+                    "Real sizes differ a little: 16:9 is 1392x752, 4:3 is 1184x880. "
+                    "A 3:2 photo becomes 4:3 and loses a tenth, or is squeezed; "
                     "Rivya Crop for Edit prevents that.",
                 ),
                 io.Combo.Input(

@@ -46,6 +46,28 @@ SEARCH_TERMS: dict[str, list[str]] = {
         "화면 비율",
         "rasio aspek",
     ],
+    "RivyaCropForEdit": [
+        *("inpaint", "edit region", "mask edit", "kontext crop"),
+        *(
+            "局部重绘",
+            "局部重繪",
+            "裁剪",
+            "裁切",
+            "部分編集",
+            "インペイント",
+            "부분 편집",
+            "인페인트",
+            "edit sebagian",
+        ),
+    ],
+    "RivyaStitchEdit": [
+        *("paste back", "full resolution", "uncrop", "inpaint stitch"),
+        *("贴回", "貼回", "拼接", "合成", "貼り戻す", "붙여넣기", "합치기", "tempel kembali"),
+    ],
+    "RivyaPromptList": [
+        *("batch prompts", "prompt batch", "many prompts"),
+        *("批量提示词", "批次提示詞", "プロンプト一覧", "프롬프트 목록", "daftar prompt"),
+    ],
     "RivyaCollectTasks": [
         *(
             "recover",

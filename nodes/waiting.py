@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from ..rivya.engine.jobs import Job, Ticket
 from . import host
+
+if TYPE_CHECKING:  # at run time it would load the whole engine when ComfyUI starts
+    from ..rivya.engine.jobs import Job, Ticket
 
 T = TypeVar("T")
 

@@ -5,12 +5,13 @@ Importing it costs next to nothing; what is heavy (httpx, Pillow, numpy) is load
 
 Where things are, from the outside in:
 
-- ``headless``: `edit`, `collect` and friends for programs, the command line in ``__main__``
-- ``engine``: one event loop in a thread of its own; runs orders, owns the HTTP client, bounds what runs at once
+- ``client``: `edit`, `collect` and friends for programs; ``cli``: the command line
+- ``engine``: one event loop in a thread of its own; runs orders, bounds what runs at once
 - ``orders``: the life of one order, from prepared to delivered; resumes from any state
-- ``ledger``, ``results``: what was ordered, and the pictures that were paid for, on disk
-- ``api``, ``calls``, ``transport``: the service's endpoints, one call with its retries, one attempt over HTTP
-- ``kontext``, ``config``, ``errors``, ``policy``: the model table, the settings, what can go wrong, when to do what
+- ``ledger``, ``storage``: what was ordered, and the pictures that were paid for, on disk
+- ``images``, ``stitching``: bytes and pixels; an edit back into its photo
+- ``api``, ``http``: the service's endpoints with their retries; one attempt over HTTP
+- ``kontext``, ``config``, ``errors``: the model table, the settings, what can go wrong
 """
 
 from __future__ import annotations

@@ -44,7 +44,12 @@ class PictureOrder:
 
     def colours(self) -> Random:
         """A random generator seeded by the order without reference, ratio, format and watermark."""
-        return Random(repr((self.model, self.prompt, self.take, self.index, self.megapixels)))
+        return Random(repr((*self.words, self.megapixels)))
+
+    @property
+    def words(self) -> tuple[str, str, int, int]:
+        """What names the order, whatever its reference is."""
+        return self.model, self.prompt, self.take, self.index
 
 
 def render(order: PictureOrder) -> bytes:
@@ -55,7 +60,8 @@ def render(order: PictureOrder) -> bytes:
     if order.reference is None:
         canvas = _from_text(size, hue, colours)
     elif order.drift is not None:
-        canvas = drifted(_upright(order), size, drawn(order.drift, order.identity), _colour(hue, 0.8, 1.0))
+        drift = drawn(order.drift, order.words)
+        canvas = drifted(_upright(order), size, drift, _colour(hue, 0.8, 1.0))
     else:
         canvas = _from_reference(order, size, hue)
     if order.reference is None or order.drift is None:

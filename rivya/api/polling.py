@@ -59,11 +59,13 @@ def service_seconds(noticed_s: float, running_s: float | None, told_s: float | N
         running_s: seconds from acceptance to the last moment at which it is known to have run. None for an
             order that had ended when it was first asked for, hours later perhaps: only the service can tell.
         told_s: the service's ``updated_at`` minus ``created_at``, if both came. Where it is about when we
-            asked, it may be the time of our own question, and is not believed.
+            asked, it may be the time of our own question, and is not believed. Nor is 0 or less: no order takes
+            that, so the timestamps stand still or come from two clocks.
     """
     noticed = max(noticed_s, 0.0)
+    told_s = told_s if told_s is not None and told_s > 0 else None
     if running_s is None:
-        known = told_s is not None and isfinite(told_s) and 0 < told_s <= noticed - _TELLING_S
+        known = told_s is not None and isfinite(told_s) and told_s <= noticed - _TELLING_S
         return told_s if known else None
     running = min(max(running_s, 0.0), noticed) if isfinite(running_s) else 0.0
     if told_s is not None and isfinite(told_s) and running - _TELLING_S <= told_s <= noticed - _TELLING_S:

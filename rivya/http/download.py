@@ -1,7 +1,7 @@
 """The download of a result: a GET without key, hop by hop, under caps of bytes and of time.
 
 The URL comes from the service, the answers from whoever stands behind it. Each hop's URL and host are checked anew,
-the addresses when the connection is made (see `addresses` and `wire`). Whether the bytes are a picture is decided by
+the addresses when the connection is made (see `guard` and `network`). Whether the bytes are a picture is decided by
 whoever decodes them.
 """
 

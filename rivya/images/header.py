@@ -1,6 +1,6 @@
 """What a picture file says of itself before any pixel is decoded: the shape of it, and EXIF.
 
-The readers of the three formats (`image_png`, `image_jpeg`, `image_webp`) fill this in. They trust nothing:
+The readers of the three formats (`png`, `jpeg`, `webp`) fill this in. They trust nothing:
 lengths are checked against what is there, checksums of what is used are compared, counts are limited.
 """
 

@@ -12,8 +12,8 @@
 A refusal proves "not charged" only while no earlier send of that key has an unknown outcome; an order found *prepared*
 after a restart counts as sent. An error while polling or downloading ends the run, never the order.
 
-Here is the walk from state to state; what can cost credits is in `buying`, what follows once the service has accepted
-is in `following`.
+Here are the steps from state to state. What can cost credits is in `submit`, what follows once the service has accepted
+the order is in `collect`.
 """
 
 from __future__ import annotations

@@ -180,8 +180,9 @@ class Frontend:
         self.page.locator(_RUN).first.click()
 
     def close_dialogs(self) -> None:
+        """Close what is open; one that is on its way out takes no real click any more."""
         while self.page.locator(_CLOSE).count():
-            self.page.locator(_CLOSE).last.click()
+            self.page.evaluate("(close) => [...document.querySelectorAll(close)].at(-1)?.click()", _CLOSE)
             self.page.wait_for_timeout(300)
 
     def close_toasts(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from support.comfy import RivyaComfyUI
 
-from . import pictures
+from . import pictures, thumbnails
 from .frontend import MAKE_PICTURES, ROOT, TEMPLATES, Frontend
 from .test_templates import graph_of
 
@@ -90,6 +90,7 @@ def test_the_pictures_of_the_help_pages_and_the_readme_show_real_graphs(
     editor.page.wait_for_timeout(500)
     editor.screenshot("part-graph", clip=editor.area())
     if MAKE_PICTURES:
+        thumbnails.draw_all()
         pictures.readme_picture(editor, "edit_a_photo", editor.area())
     for node in NODES:
         editor.start_over()
@@ -100,6 +101,7 @@ def test_the_pictures_of_the_help_pages_and_the_readme_show_real_graphs(
         editor.screenshot(f"part-{name}", clip=editor.area())
         if MAKE_PICTURES:
             pictures.help_picture(editor, name, editor.area())
+    assert thumbnails.THUMBNAILS.keys() == {path.stem for path in TEMPLATES.glob("*.json")}
     assert {path.stem for path in TEMPLATES.glob("*.jpg")} == {path.stem for path in TEMPLATES.glob("*.json")}
 
 

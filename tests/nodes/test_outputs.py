@@ -78,7 +78,7 @@ def test_the_report_has_exactly_the_promised_names(client: Client) -> None:
     assert list(json.loads(given.report)) == ["credits_charged", "credits_reused", "orders"]
     assert list(entry) == [
         "reference", "variation", "batch", "position", "task_id", "status", "source", "credits", "seconds", "width",
-        "height", "model", "aspect_ratio", "encoding", "notes", "request_id", "error",
+        "height", "coarser", "model", "aspect_ratio", "encoding", "notes", "request_id", "error",
     ]  # fmt: skip
 
 

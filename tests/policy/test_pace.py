@@ -139,6 +139,13 @@ def test_of_an_order_that_had_ended_when_it_was_first_asked_for_only_the_service
     assert service_seconds(0.01, None, 8.9) is None
 
 
+@pytest.mark.parametrize("told", [0.0, -0.5, -7200.0])
+def test_timestamps_that_stand_still_or_run_backwards_teach_nothing(told: float) -> None:
+    assert service_seconds(9.5, 0.0, told) == service_seconds(9.5, 0.0, None)
+    assert service_seconds(9.5, 8.0, told) == service_seconds(9.5, 8.0, None)
+    assert service_seconds(7200.0, None, told) is None
+
+
 @given(noticed=st.floats(0, 1e5), running=ANY_FLOATS, told=st.none() | ANY_FLOATS)
 def test_a_duration_is_positive_and_not_beyond_the_moment_of_noticing(
     noticed: float, running: float, told: float | None

@@ -16,9 +16,7 @@ from stitch.photos import cat
 def order(drift: int | None, prompt: str = "a ball", side: int = 1024) -> PictureOrder:
     file = BytesIO()
     cat(side, side).save(file, "PNG")
-    return PictureOrder(
-        "flux-kontext-pro", prompt, "1:1", "png", "", file.getvalue(), "hash", 0, 0, 1.0, drift
-    )
+    return PictureOrder("flux-kontext-pro", prompt, "1:1", "png", "", file.getvalue(), 0, 0, 1.0, drift)
 
 
 def test_the_same_seed_drifts_alike_and_another_differently() -> None:
@@ -31,7 +29,7 @@ def test_the_same_seed_drifts_alike_and_another_differently() -> None:
 def test_a_drifted_answer_finds_its_way_back_into_the_picture() -> None:
     photo = np.asarray(cat(1024, 1024))
     wanted = order(7)
-    drift = drawn(7, wanted.identity)
+    drift = drawn(7, wanted.words)
     done = stitch(photo, np.asarray(Image.open(BytesIO(render(wanted)))))
     said = done.report
     assert said["aligned"]

@@ -18,7 +18,7 @@ def test_it_holds_what_is_shipped_and_nothing_of_the_workshop() -> None:
         "__init__.py",
         "requirements.txt",
         "web/rivya.js",
-        "example_workflows/edit_a_photo.json",
+        "example_workflows/Edit a photo.json",
     } <= PACKED
     workshop = ("tests", "sandbox", "benchmarks", "devtools", "dev.py", ".github", ".ci")
     assert not [name for name in PACKED if name.split("/")[0] in workshop]

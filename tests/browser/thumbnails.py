@@ -1,4 +1,4 @@
-"""The thumbnails of the templates: ``.dev/venv/bin/python -m devtools.thumbnails`` draws them all.
+"""The thumbnails of the templates.
 
 They show the photograph that goes in and the instruction that goes with it. What comes out is left to the service: no
 picture here claims to be an edit. The photograph is ``devtools/photo.jpg``.
@@ -7,20 +7,20 @@ picture here claims to be an edit. The photograph is ``devtools/photo.jpg``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-ROOT = Path(__file__).resolve().parent.parent
+from .frontend import ROOT, TEMPLATES
+
 SIDE = 512
 GAP = 8
 PAPER, INK, GOLD = (32, 32, 36), (236, 236, 236), (141, 105, 50)
 
 
-def main() -> None:
-    photo = Image.open(Path(__file__).with_name("photo.jpg")).convert("RGB")
+def draw_all() -> None:
+    photo = Image.open(ROOT / "devtools" / "photo.jpg").convert("RGB")
     for name, draw in THUMBNAILS.items():
-        draw(photo).save(ROOT / "example_workflows" / f"{name}.jpg", "JPEG", quality=86, optimize=True)
+        draw(photo).save(TEMPLATES / f"{name}.jpg", "JPEG", quality=86, optimize=True)
 
 
 def _words(size: tuple[int, int], text: str, points: int = 34) -> Image.Image:
@@ -52,6 +52,20 @@ def _fitted(photo: Image.Image) -> Callable[[tuple[int, int]], Image.Image]:
     return lambda size: ImageOps.fit(photo, size, centering=(0.4, 0.4))
 
 
+def _region(photo: Image.Image) -> Callable[[tuple[int, int]], Image.Image]:
+    """The photograph with a frame around a part of it."""
+
+    def draw(size: tuple[int, int]) -> Image.Image:
+        tile = ImageOps.fit(photo, size, centering=(0.4, 0.4))
+        left, top = size[0] * 2 // 5, size[1] // 6
+        ImageDraw.Draw(tile).rectangle(
+            (left, top, left + size[0] // 3, top + size[1] // 2), outline=INK, width=4
+        )
+        return tile
+
+    return draw
+
+
 def _said(text: str, points: int = 34) -> Callable[[tuple[int, int]], Image.Image]:
     return lambda size: _words(size, text, points)
 
@@ -73,12 +87,14 @@ THUMBNAILS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "Edit in two steps": lambda photo: _square(
         [[_fitted(photo)], [_said("1. Make it night", 30), _said("2. Add falling snow", 30)]]
     ),
+    "Edit a region at full size": lambda photo: _square(
+        [[_region(photo)], [_said("Only the region, all its pixels")]]
+    ),
+    "Edit in steps without drift": lambda photo: _square(
+        [[_fitted(photo)], [_said("1", 90), _said("2", 90), _said("3", 90)]]
+    ),
     "Before and after": lambda photo: _square([[_fitted(photo), _said("after", 46)]]),
     "Collect pictures you paid for": lambda _: _square(
         [[_said("Pictures that you paid for and never got", 46)]]
     ),
 }
-
-
-if __name__ == "__main__":
-    main()
