@@ -39,8 +39,11 @@ _SPACE = b"\xef\xbb\xbf \t\r\n\f"
 _HTML = rb"(?i)<(!doctype html|html|head|body|script|title)\b"
 _SVG = rb"(?i)<svg[\s>]"
 
-# What makes a picture a second kind of file. Text formats are looked for where their readers look.
-_FOREIGN_TEXT = rb"(?i)%PDF-|<!doctype html|<html[\s>]|<script[\s>]|<svg\s|<\?php\s"
+# What makes a picture a second kind of file. Words in metadata do not: no reader of web pages or SVG takes a file
+# that begins with the signature of a picture, and ComfyUI writes whole prompts there.
+_FOREIGN_TEXT = rb"(?i)\s*(?:%PDF-|<!doctype html|<html[\s>]|<script[\s>]|<svg\s|<\?php\s)"
+_PDF_HEADER = rb"%PDF-\d\.\d"
+_PDF_OBJECT = rb"\b\d+\s+\d+\s+obj\b"
 _FOREIGN_START = rb"\s*(?:PK\x03\x04|PK\x05\x06|Rar!\x1a\x07|7z\xbc\xaf\x27\x1c|\x1f\x8b\x08|\x7fELF|MZ)"
 _FOREIGN_REACH = 1024
 _ZIP_END = b"PK\5\6"
@@ -110,8 +113,8 @@ def refuse_polyglot(data: bytes, end: int) -> None:
     """
     tail = data[end : end + _FOREIGN_REACH]
     foreign = (
-        re.search(_FOREIGN_TEXT, data[:_FOREIGN_REACH])
-        or re.search(_FOREIGN_TEXT, tail)
+        (re.search(_PDF_HEADER, data[:_FOREIGN_REACH]) and re.search(_PDF_OBJECT, data))
+        or re.match(_FOREIGN_TEXT, tail)
         or re.match(_FOREIGN_START, tail)
         or _ends_as_zip(data)
     )

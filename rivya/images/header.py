@@ -6,6 +6,7 @@ lengths are checked against what is there, checksums of what is used are compare
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass, field
 
@@ -26,6 +27,7 @@ class Notes:
 
     icc: bytes | None = None
     exif: bytes | None = None
+    xmp: bytes | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -88,14 +90,23 @@ _ORIENTATION = 0x0112
 _MAX_EXIF_FIELDS = 1000
 
 
-def exif_orientation(exif: bytes | None) -> int:
-    """The orientation 1 to 8 that an EXIF block names; 1 where it names none or is broken."""
+def orientation(exif: bytes | None, xmp: bytes | None) -> int:
+    """The orientation 1 to 8: of the EXIF block, and where that has no such field, of the XMP packet, as in Pillow."""
+    named = _exif_orientation(exif)
+    if named is None:
+        found = re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp or b"")
+        named = int(found[1]) if found else 1
+    return named if 1 <= named <= 8 else 1
+
+
+def _exif_orientation(exif: bytes | None) -> int | None:
+    """What an EXIF block names, unchecked; None where it names nothing or is broken."""
     if not exif:
-        return 1
+        return None
     tiff = exif[6:] if exif.startswith(b"Exif\0\0") else exif
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None:
-        return 1
+        return None
     try:
         (at,) = struct.unpack_from(f"{order}I", tiff, 4)
         (fields,) = struct.unpack_from(f"{order}H", tiff, at)
@@ -105,7 +116,7 @@ def exif_orientation(exif: bytes | None) -> int:
                 value: int = struct.unpack_from(
                     f"{order}{'I' if form == 4 else 'H'}", tiff, at + 10 + 12 * number
                 )[0]
-                return value if 1 <= value <= 8 else 1
+                return value
     except struct.error:
         pass
-    return 1
+    return None

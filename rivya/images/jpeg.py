@@ -8,12 +8,13 @@ import struct
 import numpy as np
 
 from .formats import check_size, damaged, truncated, unusable
-from .header import BROKEN_PROFILE, MAX_PARTS, MAX_PROFILE_BYTES, NO_END, Header, Notes, exif_orientation
+from .header import BROKEN_PROFILE, MAX_PARTS, MAX_PROFILE_BYTES, NO_END, Header, Notes, orientation
 
 _MAX_SCANS = 40
 _MAX_SCANNED_PIXELS = 2_000_000_000
 _EOI = b"\xff\xd9"
 _EOI_PAIR = int.from_bytes(_EOI, "little")
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _SOS = b"\xff\xda"
 # One ff, though more may stand before the marker: a pattern for all of them takes the square of a long run of ff.
 _MARKER = rb"\xff([\x01-\xcf\xd8-\xfe])"
@@ -47,6 +48,8 @@ def read_jpeg(data: bytes) -> Header:
             frame = (marker, *struct.unpack_from(">BHHB", body))
         elif marker == 0xE1 and notes.exif is None and body.startswith(b"Exif\0\0"):
             notes.exif = body
+        elif marker == 0xE1 and body.startswith(_XMP):
+            notes.xmp = body[len(_XMP) :]
         elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0") and len(body) > 14:
             profile.setdefault(body[12], body[14:])
         elif marker == 0xDD:
@@ -87,7 +90,7 @@ def _jpeg_header(
         format="JPEG",
         stored_width=width,
         stored_height=height,
-        orientation=exif_orientation(notes.exif),
+        orientation=orientation(notes.exif, notes.xmp),
         channels=components,
         depth=8,
         alpha=False,

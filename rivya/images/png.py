@@ -15,10 +15,13 @@ from .header import (
     NO_END,
     Header,
     Notes,
-    exif_orientation,
+    orientation,
 )
 
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_RAW_EXIF, _XMP = b"Raw profile type exif", b"XML:com.adobe.xmp"
+_MAX_TEXT_BYTES = 1 << 20
 _PNG_USED = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf")
 
 
@@ -42,6 +45,8 @@ def read_png(data: bytes) -> Header:
             payload.append((start, end))
         elif kind in _PNG_USED and kind not in chunks and (not payload or kind == b"eXIf"):
             chunks[kind] = data[start:end]
+        elif kind in _TEXTS:
+            _read_text(kind, data[start:end], notes)
         elif kind == b"IHDR":
             raise damaged("it has two headers")
         elif kind == b"acTL":
@@ -56,8 +61,29 @@ def read_png(data: bytes) -> Header:
     if not complete:
         notes.warnings.append(NO_END)
     notes.icc = _png_profile(chunks.get(b"iCCP"), notes)
-    notes.exif = chunks.get(b"eXIf")
+    notes.exif = chunks.get(b"eXIf", notes.exif)
     return _png_header(chunks, tuple(payload), notes, at if complete else len(data), complete)
+
+
+def _read_text(kind: bytes, body: bytes, notes: Notes) -> None:
+    """Take EXIF ("Raw profile type exif": hexadecimal behind three lines) and XMP out of a text chunk."""
+    name, _, text = body.partition(b"\0")
+    if name not in (_RAW_EXIF, _XMP):
+        return
+    try:
+        packed = kind == b"zTXt" or (kind == b"iTXt" and text[:1] == b"\1")
+        if kind == b"iTXt":
+            text = text[2:].split(b"\0", 2)[2]
+        elif packed:
+            text = text[1:]
+        if packed:
+            text = decompressobj().decompress(text, _MAX_TEXT_BYTES)
+        if name == _XMP:
+            notes.xmp = text
+        else:
+            notes.exif = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+    except (ValueError, IndexError, zlib_error):
+        pass
 
 
 def _check_chunk(body: memoryview, kind: bytes, crc: bytes, notes: Notes) -> None:
@@ -94,7 +120,7 @@ def _png_header(
         format="PNG",
         stored_width=width,
         stored_height=height,
-        orientation=exif_orientation(notes.exif),
+        orientation=orientation(notes.exif, notes.xmp),
         channels=3 if colour in (2, 6) else 1,
         depth=depth,
         alpha=colour in (4, 6) or bool(transparency),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from .formats import check_size, damaged, truncated
-from .header import ANIMATED, MAX_PARTS, MAX_PROFILE_BYTES, Header, Notes, exif_orientation
+from .header import ANIMATED, MAX_PARTS, MAX_PROFILE_BYTES, Header, Notes, orientation
 
 
 def read_webp(data: bytes) -> Header:
@@ -27,6 +27,8 @@ def read_webp(data: bytes) -> Header:
         body = slice(at + 8, at + 8 + length)
         if kind == b"EXIF" and notes.exif is None:
             notes.exif = data[body]
+        elif kind == b"XMP " and notes.xmp is None:
+            notes.xmp = data[body]
         elif kind == b"ICCP" and notes.icc is None:
             notes.icc = data[body] if length <= MAX_PROFILE_BYTES else None
         at += 8 + length + length % 2
@@ -36,7 +38,7 @@ def read_webp(data: bytes) -> Header:
         format="WEBP",
         stored_width=width,
         stored_height=height,
-        orientation=exif_orientation(notes.exif),
+        orientation=orientation(notes.exif, notes.xmp),
         channels=3,
         depth=8,
         alpha=alpha,
