@@ -11,8 +11,7 @@ from .v3 import ParamsType, ReferenceType, advanced, io, schema
 if TYPE_CHECKING:
     from ..rivya.config import Config
     from ..rivya.kontext import KontextParams
-    from ..rivya.orders.order import Order
-    from ..rivya.orders.uploads import Reference
+    from ..rivya.orders.order import Order, Reference
 
 ON_FAILURE = ["raise", "skip"]
 
@@ -226,7 +225,7 @@ def _inputs() -> list[io.Input]:
 
 def _are_references(value: object) -> bool:
     """A prompt in API form may hold anything where the frontend only draws links."""
-    from ..rivya.orders.uploads import Reference
+    from ..rivya.orders.order import Reference
 
     return isinstance(value, tuple) and bool(value) and all(isinstance(each, Reference) for each in value)
 
