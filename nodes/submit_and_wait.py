@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..rivya import kontext
-from . import host, limits, waiting
+from . import host, limits, links, waiting
 from .v3 import ParamsType, ReferenceType, advanced, io, schema
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class RivyaSubmitAndWait(io.ComfyNode):
             description="Edits the reference as the prompt says, or makes a picture from the prompt alone. Costs 4 "
             "credits a picture (flux-kontext-max: 8). The same inputs and seed give the same picture again for none.",
             not_idempotent=True,
+            hidden=[io.Hidden.dynprompt, io.Hidden.extra_pnginfo],
             inputs=_inputs(),
             outputs=outputs(),
         )
@@ -56,6 +57,7 @@ class RivyaSubmitAndWait(io.ComfyNode):
         timeout_s: int = 900,
         client_request_id: str = "",
     ) -> io.NodeOutput:
+        links.refuse_missing(cls.hidden, {"reference": reference, "params": params})
         orders = plan(prompt, seed, variations, params, reference, on_failure, timeout_s, client_request_id)
         unique = {order.fingerprint: order for order in orders}
         credits = sum(order.identity.params.credits for order in unique.values())
