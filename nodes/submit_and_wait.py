@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..rivya import kontext
-from . import host, limits, links, waiting
+from . import failures, host, limits, links, waiting
 from .v3 import ParamsType, ReferenceType, advanced, io, schema
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class RivyaSubmitAndWait(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, on_failure: str = "raise", **_: Any) -> float | str:
-        """With ``skip`` the node runs each time, so that what failed is ordered again; what is stored is free."""
-        return float("nan") if on_failure == "skip" else ""
+    def fingerprint_inputs(cls, **inputs: Any) -> int:
+        """After a run that skipped a failure the node runs again, and orders what failed; what is stored is free."""
+        return failures.count(failures.key(inputs))
 
     @classmethod
     async def execute(
@@ -62,7 +62,8 @@ class RivyaSubmitAndWait(io.ComfyNode):
         unique = {order.fingerprint: order for order in orders}
         credits = sum(order.identity.params.credits for order in unique.values())
         await limits.count_orders(host.executing()[0], host.shown_node(), len(unique), credits)
-        return await _run(list(orders), unique, on_failure == "skip", timeout_s, seed, variations)
+        run = failures.key(host.prompt_inputs(cls.hidden.dynprompt, host.executing()[1]))
+        return await _run(orders, unique, run if on_failure == "skip" else None, timeout_s, seed, variations)
 
 
 def plan(
@@ -117,10 +118,16 @@ def plan(
 
 
 async def _run(
-    orders: list[Order], unique: dict[str, Order], skip: bool, timeout_s: int, seed: int, variations: int
+    orders: list[Order],
+    unique: dict[str, Order],
+    skip: str | None,
+    timeout_s: int,
+    seed: int,
+    variations: int,
 ) -> io.NodeOutput:
-    """Hand the orders over, wait, and deliver."""
+    """Hand the orders over, wait, and deliver; ``skip`` is the `failures.key` of a run that goes on after failures."""
     from ..rivya.engine import engine
+    from ..rivya.errors import RivyaError
     from .outputs import OutputRow, conclude
     from .progress import Watch
 
@@ -130,6 +137,8 @@ async def _run(
     tickets = engine.shared().order(config, list(unique.values()))
     remedy = f"Run again with seed {seed}, or use Rivya Collect Tasks, to get them for no more credits."
     outcomes = await Watch(tickets, timeout_s, remedy).outcomes()
+    if skip and any(isinstance(outcome, RivyaError) for outcome in outcomes.values()):
+        failures.remember(skip)
     rows = [
         OutputRow(
             reference=index // variations if order.reference is not None else None,
@@ -141,7 +150,7 @@ async def _run(
         for index, order in enumerate(orders)
     ]
     notice = engine.shared().ledger(config).notice
-    return await conclude(rows, skip_failed=skip, notes=[notice] if notice else [])
+    return await conclude(rows, skip_failed=skip is not None, notes=[notice] if notice else [])
 
 
 async def _stay_under_the_cap(config: Config, unique: dict[str, Order]) -> None:
