@@ -1,0 +1,187 @@
+"""One row of a bulk job in the engine's loop: decode, look for what was bought before, pack, upload, order, wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..config import Config
+from ..engine.engine import Engine
+from ..engine.jobs import Ticket
+from ..errors import Charged, LedgerError, RivyaError, RivyaTimeoutError
+from ..orders.account import Account
+from ..orders.order import Finished, Order, Reference
+from ..orders.uploads import packed, unpacked
+from .budget import Budget
+from .rows import Wanted
+
+log = logging.getLogger("rivya")
+
+PACKED_BYTES = 48 * 1024**2
+"""Bytes of packed pictures above which no further one is packed before the service has accepted some."""
+
+Tell = Callable[[int, "Finished | RivyaError"], None]
+
+
+class _Room:
+    """The bytes of packed pictures in memory. Lives in the engine's loop."""
+
+    def __init__(self) -> None:
+        self._held = 0
+        self._freed = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Wait until there is room for one more picture."""
+        while self._held > PACKED_BYTES:
+            self._freed.clear()
+            await self._freed.wait()
+
+    def change(self, by: int) -> None:
+        """Count bytes that are held from now on, or (below zero) no more."""
+        self._held += by
+        self._freed.set()
+
+
+def _at_once() -> asyncio.Semaphore:
+    return asyncio.Semaphore(max(2, min(4, os.cpu_count() or 2)))
+
+
+@dataclass
+class Work:
+    """What all rows of a job share; see `stream.Stream`."""
+
+    engine: Engine
+    config: Config
+    load: Callable[[Any], Any]
+    encoding: str
+    timeout_s: float
+    budget: Budget
+    room: _Room = field(default_factory=_Room)
+    packing: asyncio.Semaphore = field(default_factory=_at_once)
+
+
+class RowRun:
+    """From what a row asks for to the outcome of each of its orders.
+
+    Args:
+        tell: called with each variation and its outcome, as it ends.
+    """
+
+    def __init__(self, work: Work, tell: Tell) -> None:
+        self._work, self._told_to = work, tell
+        self._untold = {0}
+        self._held = 0
+        self._orders: dict[int, tuple[Order, Ticket]] = {}
+
+    async def run(self, read: Callable[[], Wanted], accepted: Callable[[], object]) -> None:
+        """Run the row. ``accepted`` is called when its picture is at the service, or is not needed there."""
+        try:
+            try:
+                await self._hand_over(read)
+            finally:
+                accepted()
+                self._work.room.change(-self._held)
+            await asyncio.gather(*(self._wait(variation) for variation in self._orders))
+        except RivyaError as error:
+            self._tell_the_rest(error)
+        except Exception as error:
+            log.exception("a row of a bulk job")
+            self._tell_the_rest(
+                RivyaError(
+                    f"This picture ended by a fault of the program: {type(error).__name__}.",
+                    code="internal_error",
+                    charged=Charged.UNKNOWN,
+                )
+            )
+        finally:
+            for _, ticket in self._orders.values():
+                ticket.leave()
+
+    async def _hand_over(self, read: Callable[[], Wanted]) -> None:
+        """Hand the orders of the row to the engine, and wait until the service has accepted them."""
+        wanted = read()
+        self._untold = set(range(wanted.variations))
+        account = await self._work.engine.account(self._work.config)
+        reference = None
+        if wanted.image is not None:
+            async with self._work.packing:
+                await self._work.room.wait()
+                pixels = await account.threads.codec(self._work.load, wanted.image)
+                plain = await account.threads.codec(unpacked, pixels)
+                if plain is not None:
+                    await self._take_what_is_bought(account, wanted, plain)
+                if len(self._orders) < wanted.variations:
+                    reference = await account.threads.codec(
+                        packed, pixels, self._work.encoding, plain.identity if plain is not None else None
+                    )
+                    self._held = len(reference.data)
+                    self._work.room.change(self._held)
+                del pixels
+        if reference is not None:
+            await account.references.known_or_new(reference)
+        for variation in range(wanted.variations):
+            if variation not in self._orders:
+                await self._order(account, variation, wanted.order(variation, reference))
+        del reference
+        await asyncio.gather(*(asyncio.wrap_future(ticket.accepted) for _, ticket in self._orders.values()))
+        self._orders = {
+            each: (order.without_bytes(), ticket) for each, (order, ticket) in self._orders.items()
+        }
+
+    async def _take_what_is_bought(self, account: Account, wanted: Wanted, plain: Reference) -> None:
+        """Collect what was bought before: for that the picture need not be packed."""
+        for variation in range(wanted.variations):
+            order = wanted.order(variation, plain)
+            if not await self._would_cost(account, order):
+                self._orders[variation] = (
+                    order,
+                    self._work.engine.collect(self._work.config, order.fingerprint),
+                )
+
+    async def _would_cost(self, account: Account, order: Order) -> bool:
+        try:
+            scope = await account.store_scope()
+            return await account.disk(account.would_cost, scope, order.fingerprint)
+        except LedgerError:
+            return True
+
+    async def _order(self, account: Account, variation: int, order: Order) -> None:
+        """Order one picture, unless the budget forbids it."""
+        try:
+            if self._work.budget.most is not None and await self._would_cost(account, order):
+                self._work.budget.reserve(order)
+        except RivyaError as error:
+            self._tell(variation, error)
+            return
+        (ticket,) = self._work.engine.order(self._work.config, [order])
+        self._orders[variation] = order, ticket
+
+    async def _wait(self, variation: int) -> None:
+        """Wait for one order and tell its outcome; one out of time goes on at the service."""
+        order, ticket = self._orders[variation]
+        done = asyncio.wrap_future(ticket.done)
+        await asyncio.wait({done}, timeout=self._work.timeout_s)
+        if not done.done():
+            outcome: Finished | RivyaError = RivyaTimeoutError(
+                f"The picture was not ready within {self._work.timeout_s:g} s.",
+                task_id=ticket.progress.task_id,
+                charged=Charged.YES,
+            )
+        elif isinstance(error := done.exception(), RivyaError):
+            self._work.budget.give_back(order, error)
+            outcome = error
+        else:
+            outcome = done.result()
+        self._tell(variation, outcome)
+
+    def _tell(self, variation: int, outcome: Finished | RivyaError) -> None:
+        self._untold.discard(variation)
+        self._told_to(variation, outcome)
+
+    def _tell_the_rest(self, error: RivyaError) -> None:
+        for variation in sorted(self._untold):
+            self._tell(variation, error)
