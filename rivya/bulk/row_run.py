@@ -164,6 +164,7 @@ class RowRun:
         """Wait for one order and tell its outcome; one out of time goes on at the service."""
         order, ticket = self._orders[variation]
         done = asyncio.wrap_future(ticket.done)
+        done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # also if the job was stopped
         await asyncio.wait({done}, timeout=self._work.timeout_s)
         if not done.done():
             outcome: Finished | RivyaError = RivyaTimeoutError(
