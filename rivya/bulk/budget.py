@@ -13,7 +13,7 @@ class Budget:
         most: credits that may be spent; None: any number.
     """
 
-    def __init__(self, most: int | None) -> None:
+    def __init__(self, most: int | None = None) -> None:
         self.most = most
         self.spent = 0
         self._prices: dict[str, int] = {}

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +24,6 @@ log = logging.getLogger("rivya")
 
 PACKED_BYTES = 48 * 1024**2
 """Bytes of packed pictures above which no further one is packed before the service has accepted some."""
-
-Tell = Callable[[int, "Finished | RivyaError"], None]
 
 
 class _Room:
@@ -46,22 +45,79 @@ class _Room:
         self._freed.set()
 
 
-def _at_once() -> asyncio.Semaphore:
+def _some() -> asyncio.Semaphore:
     return asyncio.Semaphore(max(2, min(4, os.cpu_count() or 2)))
 
 
 @dataclass
 class Work:
-    """What all rows of a job share; see `stream.Stream`."""
+    """What all rows of a job share.
+
+    Attributes:
+        read: gives what a row asks for; raises `RivyaError` for a row that cannot be ordered.
+        load: gives the pixels of a picture, uint8 (height, width, 1, 3 or 4). Called in a codec thread.
+        encoding: how pictures are packed; see `images.encode.encode`.
+        timeout_s: how long an accepted order is waited for, in seconds.
+        budget: what may be spent.
+    """
 
     engine: Engine
     config: Config
+    read: Callable[[Any], Wanted]
     load: Callable[[Any], Any]
-    encoding: str
-    timeout_s: float
-    budget: Budget
+    encoding: str = "auto"
+    timeout_s: float = 900.0
+    budget: Budget = field(default_factory=Budget)
     room: _Room = field(default_factory=_Room)
-    packing: asyncio.Semaphore = field(default_factory=_at_once)
+    packing: asyncio.Semaphore = field(default_factory=_some)
+
+    async def would_cost(self, account: Account, order: Order) -> bool:
+        """Whether an order would cost credits now; a ledger that cannot be read does not know it."""
+        try:
+            scope = await account.store_scope()
+            return await account.disk(account.would_cost, scope, order.fingerprint)
+        except LedgerError:
+            return True
+
+
+@dataclass(frozen=True)
+class Priced:
+    """What one order would cost now: 0 if it is stored or was accepted before."""
+
+    fingerprint: str
+    credits: int
+
+
+class RowCount:
+    """Prices the orders of a row. Nothing that could cost is sent.
+
+    Args:
+        tell: called with each variation and its price.
+    """
+
+    def __init__(self, work: Work, tell: Callable[[int, Priced | RivyaError], None]) -> None:
+        self._work, self._tell = work, tell
+
+    async def run(self, given: Any, accepted: Callable[[], object]) -> None:
+        """Price the row."""
+        try:
+            wanted = self._work.read(given)
+            account = await self._work.engine.account(self._work.config)
+            reference = None
+            if wanted.image is not None:
+                async with self._work.packing:
+                    pixels = await account.threads.codec(self._work.load, wanted.image)
+                    reference = await account.threads.codec(unpacked, pixels) or await account.threads.codec(
+                        packed, pixels, self._work.encoding
+                    )
+            for variation in range(wanted.variations):
+                order = wanted.order(variation, reference)
+                costs = await self._work.would_cost(account, order)
+                self._tell(variation, Priced(order.fingerprint, wanted.params.credits if costs else 0))
+        except RivyaError as error:
+            self._tell(0, error)
+        finally:
+            accepted()
 
 
 class RowRun:
@@ -71,17 +127,17 @@ class RowRun:
         tell: called with each variation and its outcome, as it ends.
     """
 
-    def __init__(self, work: Work, tell: Tell) -> None:
+    def __init__(self, work: Work, tell: Callable[[int, Finished | RivyaError], None]) -> None:
         self._work, self._told_to = work, tell
         self._untold = {0}
         self._held = 0
         self._orders: dict[int, tuple[Order, Ticket]] = {}
 
-    async def run(self, read: Callable[[], Wanted], accepted: Callable[[], object]) -> None:
+    async def run(self, given: Any, accepted: Callable[[], object]) -> None:
         """Run the row. ``accepted`` is called when its picture is at the service, or is not needed there."""
         try:
             try:
-                await self._hand_over(read)
+                await self._hand_over(given)
             finally:
                 accepted()
                 self._work.room.change(-self._held)
@@ -101,28 +157,12 @@ class RowRun:
             for _, ticket in self._orders.values():
                 ticket.leave()
 
-    async def _hand_over(self, read: Callable[[], Wanted]) -> None:
+    async def _hand_over(self, given: Any) -> None:
         """Hand the orders of the row to the engine, and wait until the service has accepted them."""
-        wanted = read()
+        wanted = self._work.read(given)
         self._untold = set(range(wanted.variations))
         account = await self._work.engine.account(self._work.config)
-        reference = None
-        if wanted.image is not None:
-            async with self._work.packing:
-                await self._work.room.wait()
-                pixels = await account.threads.codec(self._work.load, wanted.image)
-                plain = await account.threads.codec(unpacked, pixels)
-                if plain is not None:
-                    await self._take_what_is_bought(account, wanted, plain)
-                if len(self._orders) < wanted.variations:
-                    reference = await account.threads.codec(
-                        packed, pixels, self._work.encoding, plain.identity if plain is not None else None
-                    )
-                    self._held = len(reference.data)
-                    self._work.room.change(self._held)
-                del pixels
-        if reference is not None:
-            await account.references.known_or_new(reference)
+        reference = await self._reference(account, wanted) if wanted.image is not None else None
         for variation in range(wanted.variations):
             if variation not in self._orders:
                 await self._order(account, variation, wanted.order(variation, reference))
@@ -132,27 +172,36 @@ class RowRun:
             each: (order.without_bytes(), ticket) for each, (order, ticket) in self._orders.items()
         }
 
+    async def _reference(self, account: Account, wanted: Wanted) -> Reference | None:
+        """The uploaded picture, for those orders that were not bought before; None if all were."""
+        codec = account.threads.codec
+        async with self._work.packing:
+            await self._work.room.wait()
+            pixels = await codec(self._work.load, wanted.image)
+            plain = await codec(unpacked, pixels)
+            if plain is not None:
+                await self._take_what_is_bought(account, wanted, plain)
+                if len(self._orders) == wanted.variations:
+                    return None
+            known = plain.identity if plain is not None else None
+            reference = await codec(packed, pixels, self._work.encoding, known)
+            self._held = len(reference.data)
+            self._work.room.change(self._held)
+        await account.references.known_or_new(reference)
+        return reference
+
     async def _take_what_is_bought(self, account: Account, wanted: Wanted, plain: Reference) -> None:
         """Collect what was bought before: for that the picture need not be packed."""
         for variation in range(wanted.variations):
             order = wanted.order(variation, plain)
-            if not await self._would_cost(account, order):
-                self._orders[variation] = (
-                    order,
-                    self._work.engine.collect(self._work.config, order.fingerprint),
-                )
-
-    async def _would_cost(self, account: Account, order: Order) -> bool:
-        try:
-            scope = await account.store_scope()
-            return await account.disk(account.would_cost, scope, order.fingerprint)
-        except LedgerError:
-            return True
+            if not await self._work.would_cost(account, order):
+                ticket = self._work.engine.collect(self._work.config, order.fingerprint)
+                self._orders[variation] = order, ticket
 
     async def _order(self, account: Account, variation: int, order: Order) -> None:
         """Order one picture, unless the budget forbids it."""
         try:
-            if self._work.budget.most is not None and await self._would_cost(account, order):
+            if self._work.budget.most is not None and await self._work.would_cost(account, order):
                 self._work.budget.reserve(order)
         except RivyaError as error:
             self._tell(variation, error)
@@ -164,7 +213,8 @@ class RowRun:
         """Wait for one order and tell its outcome; one out of time goes on at the service."""
         order, ticket = self._orders[variation]
         done = asyncio.wrap_future(ticket.done)
-        done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # also if the job was stopped
+        # Its error is looked at also if this row is stopped before.
+        done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         await asyncio.wait({done}, timeout=self._work.timeout_s)
         if not done.done():
             outcome: Finished | RivyaError = RivyaTimeoutError(
@@ -185,4 +235,4 @@ class RowRun:
 
     def _tell_the_rest(self, error: RivyaError) -> None:
         for variation in sorted(self._untold):
-            self._tell(variation, error)
+            self._tell(variation, copy(error))

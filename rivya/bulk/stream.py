@@ -1,4 +1,4 @@
-"""Orders the rows of any iterable, a window of them at once, and gives their outcomes as they end.
+"""Runs the rows of any iterable, a window of them at once, and gives their outcomes as they end.
 
 A thread of its own reads the rows, so that a slow iterable holds up no outcome. Each row is a task in the engine's
 loop, see `row_run`. Three bounds keep the memory flat, however many rows there are: rows under way or not taken yet
@@ -12,19 +12,25 @@ import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from ..config import Config
 from ..engine.engine import Engine
 from ..engine.jobs import Job
 from ..errors import RivyaError
-from ..orders.order import Finished
-from .budget import Budget
-from .row_run import RowRun, Work
-from .rows import Row, Wanted
+from .rows import Row
+
+T = TypeVar("T")
 
 _LOOK_S = 0.5
 """How long an outcome is waited for at a time: a wait without end takes no Ctrl-C on Windows."""
+
+
+class RowTask(Protocol):
+    """The work on one row in the engine's loop; it tells the outcome of each variation and raises nothing."""
+
+    async def run(self, given: Any, accepted: Callable[[], object]) -> None:
+        """Run the row. ``accepted`` is called when its picture is at the service, or is not needed there."""
+        ...
 
 
 class _RowEnded:
@@ -38,43 +44,31 @@ class _AllRead:
         self.rows, self.error = rows, error
 
 
-_Told = tuple[Row, "Finished | RivyaError"] | _RowEnded | _AllRead
-
-
-class Stream:
+class Stream(Generic[T]):
     """One pass over the rows. It is iterated once; closing the iterator stops the buying.
 
     Args:
         rows: any iterable, also an endless one. It is read in a thread of the stream's own.
-        read: gives what a row asks for; raises `RivyaError` for a row that cannot be ordered.
-        load: gives the pixels of a picture, uint8 (height, width, 1, 3 or 4). Called in a codec thread.
-        encoding: how pictures are packed; see `images.encode.encode`.
-        timeout_s: how long an accepted order is waited for, in seconds.
-        budget: what may be spent.
+        begin: makes the task of a row. Its argument is called with a variation and its outcome, as each ends.
+        at_once: orders that the account may have under way.
     """
 
     def __init__(
         self,
         engine: Engine,
-        config: Config,
         rows: Iterable[Any],
-        read: Callable[[Any], Wanted],
-        load: Callable[[Any], Any],
-        *,
-        encoding: str = "auto",
-        timeout_s: float = 900.0,
-        budget: Budget | None = None,
+        begin: Callable[[Callable[[int, T | RivyaError], None]], RowTask],
+        at_once: int,
     ) -> None:
-        self._engine, self._rows, self._read = engine, rows, read
-        self._work = Work(engine, config, load, encoding, timeout_s, budget or Budget(None))
-        self._window = threading.Semaphore(2 * config.max_concurrency + 16)
-        self._ahead = threading.Semaphore(config.max_concurrency // 2 + 4)
-        self._told: queue.SimpleQueue[_Told] = queue.SimpleQueue()
+        self._engine, self._rows, self._begin = engine, rows, begin
+        self._window = threading.Semaphore(2 * at_once + 16)
+        self._ahead = threading.Semaphore(at_once // 2 + 4)
+        self._told: queue.SimpleQueue[tuple[Row, T | RivyaError] | _RowEnded | _AllRead] = queue.SimpleQueue()
         self._jobs: dict[int, Job[None]] = {}
         self._lock = threading.Lock()
         self._stopped = False
 
-    def __iter__(self) -> Iterator[tuple[Row, Finished | RivyaError]]:
+    def __iter__(self) -> Iterator[tuple[Row, T | RivyaError]]:
         """Row and outcome of each order as it ends. An error of the iterable itself is raised after all of them."""
         context = contextvars.Context()
         threading.Thread(target=context.run, args=(self._read_rows,), name="rivya-rows", daemon=True).start()
@@ -94,7 +88,7 @@ class Stream:
         if all_read.error is not None:
             raise all_read.error
 
-    def _next(self) -> _Told:
+    def _next(self) -> tuple[Row, T | RivyaError] | _RowEnded | _AllRead:
         while True:
             try:
                 return self._told.get(timeout=_LOOK_S)
@@ -132,14 +126,13 @@ class Stream:
         return partial(self._run, number, given)
 
     async def _run(self, number: int, given: Any) -> None:
-        """One row in the engine's loop; whatever fails is an outcome of it."""
-        run = RowRun(self._work, lambda variation, outcome: self._tell(number, given, variation, outcome))
+        """One row in the engine's loop."""
         try:
-            await run.run(lambda: self._read(given), accepted=self._ahead.release)
+            await self._begin(partial(self._tell, number, given)).run(given, self._ahead.release)
         finally:
             with self._lock:
                 del self._jobs[number]
             self._told.put(_RowEnded())
 
-    def _tell(self, number: int, given: Any, variation: int, outcome: Finished | RivyaError) -> None:
+    def _tell(self, number: int, given: Any, variation: int, outcome: T | RivyaError) -> None:
         self._told.put((Row(number, given, variation), outcome))

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from library.client import PATIENCE_S, Client
 from library.test_many_orders import most_at_once, until
 from rivya.bulk.budget import Budget
+from rivya.bulk.row_run import RowRun, Work
 from rivya.bulk.rows import Wanted, read
 from rivya.bulk.stream import Stream
 from rivya.errors import Charged, ImageError, RivyaError, ValidationError
@@ -30,17 +32,11 @@ def load(image: Any) -> Any:
     return image
 
 
-def stream(client: Client, rows: Iterable[Any], most: int | None = None, **options: Any) -> Stream:
-    default = options.pop("default", DEFAULT)
-    return Stream(
-        client.engine,
-        client.config,
-        rows,
-        lambda given: read(given, default),
-        load,
-        budget=Budget(most),
-        **options,
+def stream(client: Client, rows: Iterable[Any], most: int | None = None, **options: Any) -> Stream[Finished]:
+    work = Work(
+        client.engine, client.config, lambda given: read(given, DEFAULT), load, budget=Budget(most), **options
     )
+    return Stream(client.engine, rows, partial(RowRun, work), client.config.max_concurrency)
 
 
 def outcomes(client: Client, rows: Iterable[Any], **options: Any) -> list[tuple[int, int, Any]]:
@@ -193,7 +189,9 @@ def test_text_alone_makes_pictures(client: Client, service: Any) -> None:
     assert [each for _, _, each in outcomes(client, rows)] == ["new"] * 3
 
 
-def test_an_order_out_of_time_is_an_outcome_and_is_had_later_for_nothing(client: Client, service: Any) -> None:
+def test_an_order_out_of_time_is_an_outcome_and_is_had_later_for_nothing(
+    client: Client, service: Any
+) -> None:
     service.fault("create", "latency", seconds=1.0)
     told = outcomes(client, [picture(1)], timeout_s=0.1)
     assert told[0][2].charged is Charged.YES

@@ -32,6 +32,7 @@ FLOORS = (
     ("fullsize", "saving"),
     ("orders", "edited"),
     ("engine",),
+    ("bulk",),
     ("client",),
     ("cli",),
     ("__main__", "__init__"),
