@@ -168,6 +168,7 @@ class Uploader:
     async def _upload(self, reference: Reference) -> UploadRow:
         account = self._account
         scope = await account.scope()
+        await account.disk(account.state.check_writable)
         async with self._slots:
             try:
                 file = await account.api.upload_file(
