@@ -102,7 +102,7 @@ def test_a_ledger_that_another_program_keeps_locked_is_refused_after_the_wait(
     ledger = open_ledger(busy_s=0.2)
     row = prepare(ledger)
     code = """
-    from sqlite3 import Connection, Cursor, OperationalError, connect
+    from sqlite3 import OperationalError, connect
     connection = connect(folder / "ledger.sqlite3", isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     say("locked")
@@ -124,7 +124,7 @@ def test_a_ledger_that_another_program_keeps_locked_is_refused_after_the_wait(
 def test_a_short_lock_is_waited_for(folder: Path, ledger: Ledger, prepare: Prepare) -> None:
     prepare(ledger)
     code = """
-    from sqlite3 import Connection, Cursor, OperationalError, connect
+    from sqlite3 import OperationalError, connect
     connection = connect(folder / "ledger.sqlite3", isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     say("locked")
