@@ -120,6 +120,29 @@ class RowCount:
             accepted()
 
 
+class RowCollect:
+    """Collects an order that the ledger knows; its row is the fingerprint. Never spends.
+
+    Args:
+        tell: called with 0 and the outcome.
+    """
+
+    def __init__(self, work: Work, tell: Callable[[int, Finished | RivyaError], None]) -> None:
+        self._work, self._tell = work, tell
+
+    async def run(self, given: Any, accepted: Callable[[], object]) -> None:
+        """Collect the order."""
+        ticket = self._work.engine.collect(self._work.config, given)
+        try:
+            try:
+                await asyncio.wrap_future(ticket.accepted)
+            finally:
+                accepted()
+            self._tell(0, await _ended(ticket, self._work.timeout_s))
+        finally:
+            ticket.leave()
+
+
 class RowRun:
     """From what a row asks for to the outcome of each of its orders.
 
@@ -138,31 +161,31 @@ class RowRun:
         try:
             try:
                 await self._hand_over(given)
+            except RivyaError as error:
+                # What was bought before is waited for all the same.
+                self._tell_all(self._untold - set(self._orders), error)
             finally:
                 accepted()
                 self._work.room.change(-self._held)
             await asyncio.gather(*(self._wait(variation) for variation in self._orders))
-        except RivyaError as error:
-            self._tell_the_rest(error)
         except Exception as error:
             log.exception("a row of a bulk job")
-            self._tell_the_rest(
-                RivyaError(
-                    f"This picture ended by a fault of the program: {type(error).__name__}.",
-                    code="internal_error",
-                    charged=Charged.UNKNOWN,
-                )
-            )
+            fault = f"This picture ended by a fault of the program: {type(error).__name__}."
+            self._tell_all(self._untold, RivyaError(fault, code="internal_error", charged=Charged.UNKNOWN))
         finally:
             for _, ticket in self._orders.values():
                 ticket.leave()
 
     async def _hand_over(self, given: Any) -> None:
         """Hand the orders of the row to the engine, and wait until the service has accepted them."""
-        wanted = self._work.read(given)
-        self._untold = set(range(wanted.variations))
-        account = await self._work.engine.account(self._work.config)
-        reference = await self._reference(account, wanted) if wanted.image is not None else None
+        try:
+            wanted = self._work.read(given)
+            self._untold = set(range(wanted.variations))
+            account = await self._work.engine.account(self._work.config)
+            reference = await self._reference(account, wanted) if wanted.image is not None else None
+        except RivyaError as error:
+            error.charged = Charged.NO  # no order was sent yet, and an upload costs nothing
+            raise
         for variation in range(wanted.variations):
             if variation not in self._orders:
                 await self._order(account, variation, wanted.order(variation, reference))
@@ -212,27 +235,31 @@ class RowRun:
     async def _wait(self, variation: int) -> None:
         """Wait for one order and tell its outcome; one out of time goes on at the service."""
         order, ticket = self._orders[variation]
-        done = asyncio.wrap_future(ticket.done)
-        # Its error is looked at also if this row is stopped before.
-        done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        await asyncio.wait({done}, timeout=self._work.timeout_s)
-        if not done.done():
-            outcome: Finished | RivyaError = RivyaTimeoutError(
-                f"The picture was not ready within {self._work.timeout_s:g} s.",
-                task_id=ticket.progress.task_id,
-                charged=Charged.YES,
-            )
-        elif isinstance(error := done.exception(), RivyaError):
-            self._work.budget.give_back(order, error)
-            outcome = error
-        else:
-            outcome = done.result()
+        outcome = await _ended(ticket, self._work.timeout_s)
+        if isinstance(outcome, RivyaError):
+            self._work.budget.give_back(order, outcome)
         self._tell(variation, outcome)
 
     def _tell(self, variation: int, outcome: Finished | RivyaError) -> None:
         self._untold.discard(variation)
         self._told_to(variation, outcome)
 
-    def _tell_the_rest(self, error: RivyaError) -> None:
-        for variation in sorted(self._untold):
+    def _tell_all(self, variations: set[int], error: RivyaError) -> None:
+        for variation in sorted(variations):
             self._tell(variation, copy(error))
+
+
+async def _ended(ticket: Ticket, timeout_s: float) -> Finished | RivyaError:
+    """The end of an accepted order; one out of time goes on at the service."""
+    done = asyncio.wrap_future(ticket.done)
+    # Its error is looked at also if this row is stopped before.
+    done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    await asyncio.wait({done}, timeout=timeout_s)
+    if not done.done():
+        return RivyaTimeoutError(
+            f"The picture was not ready within {timeout_s:g} s.",
+            task_id=ticket.progress.task_id,
+            charged=Charged.YES,
+        )
+    error = done.exception()
+    return error if isinstance(error, RivyaError) else done.result()

@@ -19,21 +19,6 @@ COLUMNS = ("image", "prompt", "seed", "variations", *PARAMETERS)
 
 
 @dataclass(frozen=True)
-class Row:
-    """Where an outcome comes from.
-
-    Attributes:
-        number: of the row, from 0.
-        given: the row, as it was given.
-        variation: from 0.
-    """
-
-    number: int
-    given: Any = field(repr=False)
-    variation: int = 0
-
-
-@dataclass(frozen=True)
 class Wanted:
     """The pictures that one row asks for.
 
@@ -88,6 +73,11 @@ def read(given: Any, default: Wanted) -> Wanted:
     wanted = _from_mapping(given, default) if isinstance(given, Mapping) else replace(default, image=given)
     wanted.check()
     return wanted
+
+
+def picture_alone(image: Any, default: Wanted) -> Wanted:
+    """A row that is a picture and says nothing else."""
+    return replace(default, image=image)
 
 
 def _from_mapping(given: Mapping[str, Any], default: Wanted) -> Wanted:

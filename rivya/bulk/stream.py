@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextvars
 import queue
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
+from ..edited import Row
 from ..engine.engine import Engine
 from ..engine.jobs import Job
 from ..errors import RivyaError
-from .rows import Row
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class Stream(Generic[T]):
         self._lock = threading.Lock()
         self._stopped = False
 
-    def __iter__(self) -> Iterator[tuple[Row, T | RivyaError]]:
+    def __iter__(self) -> Generator[tuple[Row, T | RivyaError], None, None]:
         """Row and outcome of each order as it ends. An error of the iterable itself is raised after all of them."""
         context = contextvars.Context()
         threading.Thread(target=context.run, args=(self._read_rows,), name="rivya-rows", daemon=True).start()
