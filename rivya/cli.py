@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import commands, kontext
 from . import config as configuration
-from . import kontext
 from .errors import RivyaError
 from .saving import places, settle
 
@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest:
         # argparse takes what stands before the first option for all the words there are.
         arguments.words += rest
+    if arguments.home is not None:
+        os.environ[configuration.ENV_HOME] = str(arguments.home)
     try:
         status = int(arguments.run(arguments))
         sys.stdout.flush()
@@ -48,15 +50,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m rivya",
+        prog=commands.program_name(),
         description="FLUX.1 Kontext through Rivya, with the ledger of the ComfyUI nodes.",
     )
-    commands = parser.add_subparsers(required=True, metavar="command")
-    _add_edit(commands.add_parser("edit", help="edit a picture, or make one from a prompt"))
-    listed = commands.add_parser("orders", help="what was ordered, newest first")
+    parser.add_argument(
+        "--home", type=Path, metavar="FOLDER", help="the state folder, as RIVYA_HOME names it"
+    )
+    known = parser.add_subparsers(required=True, metavar="command")
+    _add_edit(known.add_parser("edit", help="edit a picture, or make one from a prompt"))
+    listed = known.add_parser("orders", help="what was ordered, newest first")
     listed.add_argument("--limit", type=int, default=20)
     listed.set_defaults(run=_orders)
-    collect = commands.add_parser(
+    collect = known.add_parser(
         "collect", help="save the pictures that were paid for and never delivered; never spends"
     )
     collect.add_argument("task_ids", nargs="*", help="only these tasks")
@@ -64,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", default=".", help="folder (default: this one); or file, for one task"
     )
     collect.set_defaults(run=_collect)
-    commands.add_parser("credits", help="what the account has now").set_defaults(run=_credits)
-    forget = commands.add_parser("forget", help="give up an order, so that the next run may buy it anew")
+    known.add_parser("credits", help="what the account has now").set_defaults(run=_credits)
+    forget = known.add_parser("forget", help="give up an order, so that the next run may buy it anew")
     forget.add_argument("order", help="the beginning of its order key, or its task id")
     forget.add_argument("--give-up", action="store_true", help="also one that Rivya has accepted")
     forget.set_defaults(run=_forget)
@@ -301,7 +306,8 @@ def _forget(arguments: argparse.Namespace) -> int:
     from .engine import engine
     from .ledger.ledger import OrderState
 
-    ledger = engine.shared().ledger(configuration.load())
+    settings = configuration.load()
+    ledger = engine.shared().ledger(settings)
     named = arguments.order
     found = [
         r
@@ -317,9 +323,11 @@ def _forget(arguments: argparse.Namespace) -> int:
         )
         return 0
     if found[0].task_id and found[0].state is not OrderState.FAILED and not arguments.give_up:
+        collect = commands.own("collect", found[0].task_id, home=settings.home)
+        give_up = commands.own("forget", "--give-up", named, home=settings.home)
         print(
-            f"Rivya has accepted this order: python -m rivya collect {found[0].task_id} brings its picture for no more "
-            "credits. forget --give-up gives it up all the same.",
+            f"Rivya has accepted this order: {collect} brings its picture for no more credits. "
+            f"{give_up} gives it up all the same.",
             file=sys.stderr,
         )
         return 1

@@ -27,6 +27,7 @@ FLOORS = (
     ("errors", "secret", "threads", "refusals"),
     ("files", "kontext"),
     ("config",),
+    ("commands",),
     ("http",),
     ("api", "ledger", "storage", "images", "stitching"),
     ("fullsize", "saving"),
