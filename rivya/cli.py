@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import commands, kontext, scalars
 from . import config as configuration
-from . import kontext
 from .errors import RivyaError
 from .saving import places, settle
 
@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest:
         # argparse takes what stands before the first option for all the words there are.
         arguments.words += rest
+    if arguments.home is not None:
+        os.environ[configuration.ENV_HOME] = str(arguments.home)
     try:
         status = int(arguments.run(arguments))
         sys.stdout.flush()
@@ -48,15 +50,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m rivya",
+        prog=commands.program_name(),
         description="FLUX.1 Kontext through Rivya, with the ledger of the ComfyUI nodes.",
     )
-    commands = parser.add_subparsers(required=True, metavar="command")
-    _add_edit(commands.add_parser("edit", help="edit a picture, or make one from a prompt"))
-    listed = commands.add_parser("orders", help="what was ordered, newest first")
+    parser.add_argument(
+        "--home", type=Path, metavar="FOLDER", help="the state folder, as RIVYA_HOME names it"
+    )
+    known = parser.add_subparsers(required=True, metavar="command")
+    _add_edit(known.add_parser("edit", help="edit a picture, or make one from a prompt"))
+    listed = known.add_parser("orders", help="what was ordered, newest first")
     listed.add_argument("--limit", type=int, default=20)
     listed.set_defaults(run=_orders)
-    collect = commands.add_parser(
+    collect = known.add_parser(
         "collect", help="save the pictures that were paid for and never delivered; never spends"
     )
     collect.add_argument("task_ids", nargs="*", help="only these tasks")
@@ -64,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", default=".", help="folder (default: this one); or file, for one task"
     )
     collect.set_defaults(run=_collect)
-    commands.add_parser("credits", help="what the account has now").set_defaults(run=_credits)
-    forget = commands.add_parser("forget", help="give up an order, so that the next run may buy it anew")
+    known.add_parser("credits", help="what the account has now").set_defaults(run=_credits)
+    forget = known.add_parser("forget", help="give up an order, so that the next run may buy it anew")
     forget.add_argument("order", help="the beginning of its order key, or its task id")
     forget.add_argument("--give-up", action="store_true", help="also one that Rivya has accepted")
     forget.set_defaults(run=_forget)
@@ -86,8 +91,18 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
         "--keep-size", action="store_true", help="give the photo back at its size, with only the edit in it"
     )
     parser.add_argument("--mask", type=Path, help="white where the edit may show; means --keep-size")
-    parser.add_argument("--seed", type=int, default=0, help="another seed buys another picture (default: 0)")
-    parser.add_argument("--variations", type=int, default=1)
+    parser.add_argument(
+        "--seed",
+        type=_number,
+        default=0,
+        help="0 to 2^64-1; another seed buys another picture (default: 0)",
+    )
+    parser.add_argument(
+        "--variations",
+        type=_number,
+        default=1,
+        help=f"pictures for each, 1 to {kontext.MAX_VARIATIONS} (default: 1)",
+    )
     parser.add_argument("--model", choices=list(kontext.MODELS), default=kontext.DEFAULT_MODEL)
     parser.add_argument(
         "--aspect-ratio", choices=[kontext.AUTO, *kontext.ASPECT_RATIOS], default=kontext.AUTO
@@ -98,9 +113,19 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_edit)
 
 
+def _number(text: str) -> int | float:
+    """A type of argparse; programs that write scripts may put a whole number as 7.0."""
+    return int(text) if text.strip().isdecimal() else float(text)
+
+
+_number.__name__ = "number"  # argparse names the type in its error
+
+
 def _edit(arguments: argparse.Namespace) -> int:
     from . import client
 
+    arguments.seed = scalars.whole("seed", arguments.seed, 0, kontext.MAX_SEED)
+    arguments.variations = scalars.whole("variations", arguments.variations, 1, kontext.MAX_VARIATIONS)
     sources, prompt = _sources(arguments)
     kontext.validate_prompt(prompt)
     settled = settle.Settled()
@@ -301,7 +326,8 @@ def _forget(arguments: argparse.Namespace) -> int:
     from .engine import engine
     from .ledger.ledger import OrderState
 
-    ledger = engine.shared().ledger(configuration.load())
+    settings = configuration.load()
+    ledger = engine.shared().ledger(settings)
     named = arguments.order
     found = [
         r
@@ -317,9 +343,11 @@ def _forget(arguments: argparse.Namespace) -> int:
         )
         return 0
     if found[0].task_id and found[0].state is not OrderState.FAILED and not arguments.give_up:
+        collect = commands.own("collect", found[0].task_id, home=settings.home)
+        give_up = commands.own("forget", "--give-up", named, home=settings.home)
         print(
-            f"Rivya has accepted this order: python -m rivya collect {found[0].task_id} brings its picture for no more "
-            "credits. forget --give-up gives it up all the same.",
+            f"Rivya has accepted this order: {collect} brings its picture for no more credits. "
+            f"{give_up} gives it up all the same.",
             file=sys.stderr,
         )
         return 1

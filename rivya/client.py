@@ -11,13 +11,14 @@ picture again for no credits, and whatever is interrupted is resumed by the next
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import config as configuration
-from . import kontext
+from . import kontext, scalars
 from .bulk import rows as bulk_rows
 from .bulk.job import BulkJob
 from .bulk.row_run import Priced
@@ -44,7 +45,7 @@ def edit(
 
     Args:
         image: a path, the bytes of a file, or a uint8 array of shape (height, width, 1, 3 or 4).
-        seed: names the picture; another seed buys another.
+        seed: names the picture, 0 to 2^64-1; another seed buys another.
         save_to: a file to save it in. It is refused before anything is sent if it cannot be written, and the picture
             counts as delivered only once it is there.
         options: as for `edit_all`.
@@ -100,6 +101,7 @@ def edit_all(
         raise ValidationError("There is no picture to edit.")
     used = config or configuration.load()
     job = _job(used, prompt, variations=variations, mask=mask, photos=images, **options)
+    variations = job.default.variations
     _stay_under_the_cap(job, images)
     results: dict[int, Edited | RivyaError] = {}
 
@@ -188,11 +190,13 @@ def _job(
     except TypeError:
         known = ", ".join(KontextParams.__dataclass_fields__)
         raise ValidationError(f"There is no such parameter; the parameters are {known}.") from None
+    if max_credits is not None:
+        max_credits = scalars.whole("max_credits", max_credits, 0, 2**53)
     limits = [each for each in (max_credits, config.max_credits_per_run) if each is not None]
-    job = BulkJob(
+    return BulkJob.checked(
         config,
         Wanted(None, prompt, chosen, seed, variations, client_request_id),
-        timeout_s=timeout_s,
+        timeout_s=scalars.number("timeout_s", timeout_s, 0, math.inf),
         encoding=encoding,
         max_credits=min(limits, default=None),
         full_size=_full_size(photos, mask, chosen.aspect_ratio, save_as)
@@ -200,8 +204,6 @@ def _job(
         else None,
         read=bulk_rows.read if photos is None else bulk_rows.picture_alone,
     )
-    job.check()
-    return job
 
 
 def _full_size(
@@ -269,6 +271,7 @@ def collect(
             does, stands for that picture in the list, and the picture stays collectable. Anything else ends the call;
             that picture and those after it stay collectable.
     """
+    timeout_s = scalars.number("timeout_s", timeout_s, 0, math.inf)
     used = config or configuration.load()
     used.require_key()
     named = (task_ids,) if isinstance(task_ids, str) else task_ids

@@ -54,13 +54,19 @@ class BulkJob:
     full_size: Callable[[Any], FullSize] | None = None
     read: Callable[[Any, Wanted], Wanted] = field(default=read)
 
-    def check(self) -> None:
-        """Raise the error of a default that cannot be ordered, before anything is read.
+    @classmethod
+    def checked(cls, config: Config, default: Wanted, **options: Any) -> BulkJob:
+        """A job whose default can be ordered. Its prompt may be blank, since each row may have one of its own.
 
-        A blank prompt is no error here: each row may have one of its own.
+        Raises:
+            ValidationError: a value that cannot be ordered, by name.
+            ConfigurationError: there is no key.
         """
-        self.config.require_key()
-        replace(self.default, prompt=self.default.prompt or "-").check()
+        config.require_key()
+        prompt = default.prompt
+        return cls(
+            config, replace(replace(default, prompt=prompt or "-").checked(), prompt=prompt), **options
+        )
 
     def run(
         self, rows: Iterable[Any], save: Callable[[Row, Edited], object] | None = None

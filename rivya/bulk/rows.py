@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from .. import kontext
+from .. import kontext, scalars
 from ..errors import ValidationError
 from ..kontext import Identity, KontextParams
 from ..orders.order import Order, Reference
@@ -16,6 +16,8 @@ from ..orders.order import Order, Reference
 PARAMETERS = tuple(each.name for each in fields(KontextParams))
 COLUMNS = ("image", "prompt", "seed", "variations", *PARAMETERS)
 """What a row may name."""
+
+_TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,16 @@ class Wanted:
     variations: int = 1
     client_request_id: str = ""
 
-    def check(self) -> None:
-        """Raise `ValidationError` that names the first value that cannot be ordered."""
+    def checked(self) -> Wanted:
+        """The same in Python's own types; raises `ValidationError` that names the first value that is not ordered."""
         kontext.validate_prompt(self.prompt)
         kontext.validate_client_request_id(self.client_request_id)
-        self.params.validate()
-        for name, value, low, high in (
-            ("seed", self.seed, 0, kontext.MAX_SEED),
-            ("variations", self.variations, 1, kontext.MAX_VARIATIONS),
-        ):
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise ValidationError(
-                    f"{name} is {ascii(value)[:60]}; it must be a whole number, {low} to {high}."
-                )
+        return replace(
+            self,
+            params=self.params.validate(),
+            seed=scalars.whole("seed", self.seed, 0, kontext.MAX_SEED),
+            variations=scalars.whole("variations", self.variations, 1, kontext.MAX_VARIATIONS),
+        )
 
     def identity(
         self, variation: int, reference: str | None = None, size: tuple[int, int] | None = None
@@ -71,8 +70,7 @@ def read(given: Any, default: Wanted) -> Wanted:
         ValidationError: a value that cannot be ordered, by name; or a mapping without a picture.
     """
     wanted = _from_mapping(given, default) if isinstance(given, Mapping) else replace(default, image=given)
-    wanted.check()
-    return wanted
+    return wanted.checked()
 
 
 def picture_alone(image: Any, default: Wanted) -> Wanted:
@@ -89,14 +87,15 @@ def _from_mapping(given: Mapping[str, Any], default: Wanted) -> Wanted:
     values = {name: value for name, value in given.items() if not _is_empty(value)}
     if "image" in given and "image" not in values and given["image"] is not None:
         raise ValidationError("The row names no picture.", code="no_picture")
-    params = {name: _parameter(name, values[name]) for name in PARAMETERS if name in values}
+    values = {name: _parameter(name, value) for name, value in values.items()}
+    params = {name: values[name] for name in PARAMETERS if name in values}
     return replace(
         default,
         image=values.get("image", default.image),
         prompt=values.get("prompt", default.prompt),
         params=replace(default.params, **params),
-        seed=_whole("seed", values.get("seed", default.seed)),
-        variations=_whole("variations", values.get("variations", default.variations)),
+        seed=values.get("seed", default.seed),
+        variations=values.get("variations", default.variations),
     )
 
 
@@ -108,25 +107,21 @@ def _is_empty(value: Any) -> bool:
 
 
 def _parameter(name: str, value: Any) -> Any:
-    if name == "safety_tolerance":
-        return _whole(name, value)
-    if name in ("enable_translation", "prompt_upsampling") and isinstance(value, str):
-        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
-            value.strip().lower(), value
-        )
-    return value.strip() if isinstance(value, str) and name != "watermark" else value
+    """A value as tables have it: everything may be text there."""
+    if not isinstance(value, str):
+        return value
+    if name in ("seed", "variations", "safety_tolerance"):
+        return _number(value)
+    if name in ("enable_translation", "prompt_upsampling"):
+        return _TRUTHS.get(value.strip().lower(), value)
+    return value.strip() if name in ("model", "aspect_ratio", "output_format") else value
 
 
-def _whole(name: str, value: Any) -> Any:
-    """A whole number; a table may hold it as text or as 7.0."""
-    if isinstance(value, str):
-        try:
-            return int(value.strip())
-        except ValueError:
-            raise ValidationError(f"{name} is {ascii(value)[:60]}; it must be a whole number.") from None
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
+def _number(text: str) -> Any:
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def name_of(image: Any) -> str:
