@@ -19,8 +19,6 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from . import config as configuration
 from . import kontext
 from .config import Config
@@ -384,6 +382,8 @@ def _loader(image: Any) -> Callable[[], Any]:
     """What gives the pixels of ``image`` in a codec thread: uint8, (height, width, channels)."""
 
     def load() -> Any:
+        import numpy as np
+
         if isinstance(image, np.ndarray):
             return image[:, :, None] if image.ndim == 2 else image
         try:

@@ -28,6 +28,7 @@ FLOORS = (
     ("files", "kontext"),
     ("config",),
     ("commands",),
+    ("needed",),
     ("http",),
     ("api", "ledger", "storage", "images", "stitching"),
     ("fullsize",),
