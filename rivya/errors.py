@@ -54,7 +54,10 @@ class RivyaError(Exception):
         credits: what it cost in this run, or has reserved, where that is known.
         sent: what the failed attempt proves; see `Sent`.
         retry_after_s: the pace that the service named, in seconds.
+        row: of a bulk job: the row that failed.
     """
+
+    row: Any = None
 
     default_hint = ""
     default_code = "error"
@@ -139,6 +142,12 @@ class LedgerError(RivyaError):
     """The ledger cannot be written, so nothing may be spent."""
 
     default_code = "ledger_unusable"
+
+
+class SavingError(RivyaError):
+    """A picture cannot be saved where the user wants it: refused before an order, or kept in the result store."""
+
+    default_code = "not_saved"
 
 
 class RivyaConnectionError(RivyaError):

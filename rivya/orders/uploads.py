@@ -15,8 +15,8 @@ from weakref import WeakValueDictionary
 from .. import kontext
 from ..api.endpoints import Api
 from ..errors import Charged, NotFoundError, PermissionDeniedError, RivyaError, Sent
-from ..ledger.ledger import Ledger, UploadRow
-from .order import Reference
+from ..ledger.ledger import UploadRow
+from .order import Reference, Workspace
 
 if TYPE_CHECKING:
     from ..images.encode import Encoded
@@ -45,6 +45,33 @@ def reference_from(encoded: Encoded, pixel_hash: str, width: int, height: int) -
         mime=encoded.mime,
         encoding=encoded.encoding,
         notes=encoded.notes,
+    )
+
+
+def unpacked(pixels: Any) -> Reference | None:
+    """The reference of pixels as it is before it is packed, without bytes; None where packing may change its identity.
+
+    A picture changes its identity only when it is made smaller to fit, and one whose raw pixels fit never is.
+    """
+    from ..images import encode
+
+    if pixels.nbytes > encode.LIMIT_BYTES * 0.9:
+        return None
+    height, width = pixels.shape[:2]
+    return Reference(encode.pixel_hash(pixels), width, height, b"", "", "", "", "")
+
+
+def packed(pixels: Any, encoding: str, identity: str | None = None) -> Reference:
+    """The reference of pixels, packed; not yet uploaded. For a codec thread.
+
+    Args:
+        identity: their `pixel_hash`, if it is known.
+    """
+    from ..images import encode
+
+    height, width = pixels.shape[:2]
+    return reference_from(
+        encode.encode(pixels, encoding), identity or encode.pixel_hash(pixels), width, height
     )
 
 
@@ -86,6 +113,7 @@ class Uploader:
     """The uploads of one account: known ones from the ledger, new ones through the Files API.
 
     Args:
+        state: its ledger knows the uploads.
         scope: gives the account's scope in the ledger.
         disk: runs a ledger call in a thread.
         confirm_age_s: an upload that was last seen longer ago is confirmed before an order relies on it, seconds.
@@ -94,14 +122,14 @@ class Uploader:
     def __init__(
         self,
         api: Api,
-        ledger: Ledger,
+        state: Workspace,
         scope: Callable[[], Awaitable[str]],
         disk: Disk,
         *,
         confirm_age_s: float,
     ) -> None:
         self._api = api
-        self._ledger = ledger
+        self._state, self._ledger = state, state.ledger
         self._scope = scope
         self._disk = disk
         self._confirm_age_s = confirm_age_s
@@ -156,6 +184,7 @@ class Uploader:
 
     async def _upload(self, reference: Reference) -> UploadRow:
         scope = await self._scope()
+        await self._disk(self._state.check_writable)
         async with self._slots:
             try:
                 file = await self._api.upload_file(
