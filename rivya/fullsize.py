@@ -18,15 +18,19 @@ from PIL import Image, ImageCms
 
 from .errors import Charged, ImageError, RivyaError, ValidationError
 from .images import decode
+from .images.header import Header
 from .stitching import Box, Placement, placement
 from .stitching.raster import luma, resampled, stored
-from .stitching.stitch import Stitched, stitch
+from .stitching.stitch import Stitched, check_pixels, places, stitch
 
 Array = np.ndarray[Any, Any]
 
 FORMATS = ("png", "jpg", "webp")
 _JPEG_QUALITY = 95
-_ORIENTATION = 0x0112
+_ORIENTATION, _CAMERA_FIELDS = 0x0112, 0x8769
+_SIDES = {0x0100: "width", 0x0101: "height", 0xA002: "width", 0xA003: "height"}
+_LONGEST_SIDE = {"jpg": 65_500, "webp": 16_383}
+_MOST_JPEG_EXIF = 65_533
 _ROWS = 256
 
 
@@ -57,9 +61,9 @@ def read(image: object) -> Photo:
         return Photo(image[:, :, None] if image.ndim == 2 else image)
     data = _bytes_of(image)
     header = decode.inspect(data)
-    own = header.icc is not None and header.channels == 3
+    own = header.icc is not None and (header.channels == 3 or header.palette is not None)
     pixels = decode.decode(data, convert_colours=not own).pixels
-    return Photo(pixels, header.extension, header.icc if own else None, _upright_exif(data))
+    return Photo(pixels, header.extension, header.icc if own else None, upright_exif(header))
 
 
 def read_mask(mask: object) -> Array:
@@ -80,15 +84,22 @@ def _bytes_of(image: object) -> bytes:
         raise ImageError(f"{Path(str(image)).name} cannot be read: {error.strerror}.", hint="") from None
 
 
-def _upright_exif(data: bytes) -> bytes:
-    """The EXIF block of a file, with the orientation that the decoded pixels have."""
+def upright_exif(header: Header) -> bytes:
+    """The EXIF block of a file, with the orientation and the sides that the decoded pixels have.
+
+    A thumbnail is left out: it would show the photo without the edit.
+    """
     try:
-        with Image.open(BytesIO(data)) as opened:
-            exif = opened.getexif()
+        exif = Image.Exif()
+        exif.load(header.exif)
         if not exif:
             return b""
         if _ORIENTATION in exif:
             exif[_ORIENTATION] = 1
+        for tags in (exif, *([exif.get_ifd(_CAMERA_FIELDS)] if _CAMERA_FIELDS in exif else [])):
+            for tag, side in _SIDES.items():
+                if tag in tags:
+                    tags[tag] = getattr(header, side)
         return bytes(exif.tobytes())
     except Exception:  # a broken block is no reason to lose the picture
         return b""
@@ -114,13 +125,43 @@ class FullSize:
         self._images, self._save_as = images, save_as
         self._mask: Array | None = None
         self._placement: Placement | None = None
-        self.sent: list[Any] = images
-        """What is uploaded for each photo."""
+        self._shape, self._cropped = shape, None
         if mask is None:
             return
         if len(images) != 1 or images[0] is None:
             raise ValidationError("A mask is for one picture.", hint="Edit the pictures one at a time.")
-        self.sent = [self._crop(read_mask(mask), shape)]
+        self._cropped = self._crop(read_mask(mask), shape)
+
+    def sent(self, number: int) -> Any:
+        """What is uploaded for a photo.
+
+        Raises:
+            ValidationError: what would come back could not be put into it, or not be written.
+            ImageError: the photo cannot be read.
+        """
+        image = self._images[number]
+        if image is None:
+            return None
+        extension, width, height = _about(image)
+        extension = self._save_as or extension
+        if max(width, height) > _LONGEST_SIDE.get(extension, max(width, height)):
+            raise ValidationError(
+                f"The photo is {width}x{height}; a {extension} file has at most {_LONGEST_SIDE[extension]:,} pixels a "
+                "side.",
+                hint="Save it as png.",
+            )
+        if self._cropped is not None:
+            return self._cropped
+        if self._shape in placement.SIZES:
+            try:
+                places(None, (width, height), placement.SIZES[self._shape])
+            except ValidationError as error:
+                raise ValidationError(
+                    f"The photo is {width}x{height}: an answer of the shape {self._shape} could not be put back.",
+                    hint="Leave the aspect ratio on auto, or give up the size of the photo.",
+                    code=error.code,
+                ) from None
+        return image
 
     def _crop(self, mask: Array, shape: str) -> Array:
         """The masked part of the photo in sRGB, as it is sent."""
@@ -150,9 +191,10 @@ class FullSize:
             done = self._stitched(photo, answer)
             extension = self._save_as or photo.extension
             return write(done.image, photo, extension), extension, done.report
-        except RivyaError as error:
-            error.charged = Charged.YES
-            return answer, decode.inspect(answer).extension, {"error": error.as_dict()}
+        except Exception as error:
+            known = error if isinstance(error, RivyaError) else _unforeseen(error)
+            known.charged = Charged.YES
+            return answer, decode.inspect(answer).extension, {"error": known.as_dict()}
 
     def _stitched(self, photo: Photo, answer: bytes) -> Stitched:
         edited = in_profile(decode.decode(answer).pixels, photo.profile)
@@ -165,6 +207,24 @@ class FullSize:
         )
 
 
+def _unforeseen(error: Exception) -> RivyaError:
+    """What a library of pictures, or a lack of memory, comes to."""
+    if isinstance(error, MemoryError):
+        return ImageError("There is not enough memory to put the edit into the photo.", hint="")
+    return ImageError(
+        f"The photo could not be written: {type(error).__name__}: {ascii(error)[:120]}.", hint=""
+    )
+
+
+def _about(image: object) -> tuple[str, int, int]:
+    """The extension that a photo is written with, its width and height."""
+    if isinstance(image, np.ndarray):
+        check_pixels("image", image[:, :, None] if image.ndim == 2 else image)
+        return "png", image.shape[1], image.shape[0]
+    header = decode.inspect(_bytes_of(image))
+    return header.extension, header.width, header.height
+
+
 def as_seen(image: object) -> Array:
     """The pixels in sRGB, as the service sees them."""
     if isinstance(image, np.ndarray):
@@ -174,8 +234,10 @@ def as_seen(image: object) -> Array:
 
 def in_profile(pixels: Array, profile: bytes | None) -> Array:
     """sRGB pixels (height, width, 3 or 4) in the colour space of a profile; as they are where it is of no use."""
-    if profile is None or pixels.dtype != np.uint8:
+    if profile is None or pixels.dtype.kind != "u":
         return pixels
+    if pixels.dtype == np.uint16:
+        pixels = narrowed(pixels)
     try:
         target = ImageCms.ImageCmsProfile(BytesIO(profile))
         colour = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
@@ -200,11 +262,12 @@ def write(pixels: Array, photo: Photo, extension: str) -> bytes:
     if pixels.dtype == np.uint16 and extension == "png":
         return _png_of_16_bits(pixels, photo)
     if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        pixels = narrowed(pixels)
     if extension == "jpg":
         pixels = pixels[..., :3]
     picture = Image.fromarray(np.ascontiguousarray(pixels))
-    about: dict[str, Any] = {"exif": photo.exif} if photo.exif else {}
+    fits = extension != "jpg" or len(photo.exif) <= _MOST_JPEG_EXIF
+    about: dict[str, Any] = {"exif": photo.exif} if photo.exif and fits else {}
     if photo.profile:
         about["icc_profile"] = photo.profile
     file = BytesIO()
@@ -215,6 +278,11 @@ def write(pixels: Array, photo: Photo, extension: str) -> bytes:
     else:
         picture.save(file, "PNG", compress_level=6, **about)
     return file.getvalue()
+
+
+def narrowed(pixels: Array) -> Array:
+    """uint16 as the nearest uint8."""
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _png_of_16_bits(pixels: Array, photo: Photo) -> bytes:

@@ -42,6 +42,7 @@ class Header:
         depth: bits a sample: 1, 2, 4, 8 or 16.
         alpha: whether there is transparency.
         icc: the embedded colour profile, not yet understood.
+        exif: the EXIF block, not yet understood; None where there is none.
         end: where the picture ends in the file.
         complete: whether the end marker is there.
         palette: PNG: its colours, three bytes each; None where the samples are the colours.
@@ -59,6 +60,7 @@ class Header:
     depth: int
     alpha: bool
     icc: bytes | None
+    exif: bytes | None
     end: int
     complete: bool
     warnings: tuple[str, ...]

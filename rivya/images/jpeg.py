@@ -95,6 +95,7 @@ def _jpeg_header(
         depth=8,
         alpha=False,
         icc=notes.icc,
+        exif=notes.exif,
         end=end,
         complete=complete,
         warnings=tuple(notes.warnings),

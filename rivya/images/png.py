@@ -125,6 +125,7 @@ def _png_header(
         depth=depth,
         alpha=colour in (4, 6) or bool(transparency),
         icc=notes.icc,
+        exif=notes.exif,
         end=end,
         complete=complete,
         warnings=tuple(notes.warnings),

@@ -43,6 +43,7 @@ def read_webp(data: bytes) -> Header:
         depth=8,
         alpha=alpha,
         icc=notes.icc,
+        exif=notes.exif,
         end=end,
         complete=True,
         warnings=tuple(notes.warnings),
