@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from ..config import Config
 from ..edited import Edited, Row, read_finished
 from ..engine import engine
@@ -181,6 +179,8 @@ def pixels_of(image: Any) -> Any:
     Raises:
         ImageError: no picture, or a damaged one.
     """
+    import numpy as np
+
     if isinstance(image, np.ndarray):
         return image[:, :, None] if image.ndim == 2 else image
     try:

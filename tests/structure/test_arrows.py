@@ -29,6 +29,7 @@ FLOORS = (
     ("files", "kontext"),
     ("config",),
     ("commands",),
+    ("needed",),
     ("http",),
     ("api", "ledger", "storage", "images", "stitching"),
     ("fullsize", "saving"),
