@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ..rivya.errors import costs_nothing
 from . import host, waiting
 from .submit_and_wait import outputs
 from .v3 import advanced, io, schema
@@ -83,6 +84,7 @@ class RivyaCollectTasks(io.ComfyNode):
         return await conclude(delivered, skip_failed=not named, notes=notes)
 
 
+@costs_nothing()
 def parse_task_ids(text: str) -> list[str]:
     """The task ids in a text, by white space or commas.
 

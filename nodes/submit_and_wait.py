@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..rivya import kontext
+from ..rivya.errors import costs_nothing
 from . import failures, host, limits, links, waiting
 from .v3 import ParamsType, ReferenceType, advanced, io, schema
 
@@ -65,6 +66,7 @@ class RivyaSubmitAndWait(io.ComfyNode):
         return await _run(orders, unique, run if on_failure == "skip" else None, timeout_s, seed, variations)
 
 
+@costs_nothing()
 def plan(
     prompt: str,
     seed: int,
@@ -241,6 +243,7 @@ def _are_references(value: object) -> bool:
     return isinstance(value, tuple) and bool(value) and all(isinstance(each, Reference) for each in value)
 
 
+@costs_nothing()
 def _whole_number(name: str, value: object, low: int, high: int) -> None:
     from ..rivya.errors import ValidationError
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import config as configuration
 from . import kontext
-from .errors import RivyaError
+from .errors import RivyaError, costs_nothing
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _ENDINGS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
@@ -193,6 +193,7 @@ def _cost(result: Any) -> str:
     return f"({result.source}, {credits} credits, task {result.task_id})"
 
 
+@costs_nothing()
 def _orders(arguments: argparse.Namespace) -> int:
     from .engine import engine
 
@@ -231,6 +232,7 @@ def _credits(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@costs_nothing()
 def _forget(arguments: argparse.Namespace) -> int:
     from .engine import engine
     from .ledger.ledger import OrderState

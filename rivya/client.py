@@ -34,6 +34,7 @@ from .errors import (
     RivyaTimeoutError,
     UnusableAnswerError,
     ValidationError,
+    costs_nothing,
 )
 from .images import decode
 from .kontext import Identity, KontextParams
@@ -161,6 +162,7 @@ def edit_all(
     return [_at_full_size(photos, number // variations, each) for number, each in enumerate(results)]
 
 
+@costs_nothing()
 def _photos(images: Sequence[Any], mask: Any, shape: str, save_as: str) -> FullSize:
     from .fullsize import FullSize
 
@@ -175,6 +177,7 @@ def _at_full_size(photos: FullSize, number: int, result: Edited | RivyaError) ->
     return replace(result, data=data, extension=extension, more=(), about={**result.about, "stitch": report})
 
 
+@costs_nothing()
 def stitch(
     original: Any,
     edited: Any,
@@ -326,6 +329,7 @@ def _identity(
     )
 
 
+@costs_nothing()
 def _params(values: dict[str, Any]) -> KontextParams:
     try:
         chosen = KontextParams(**values)
@@ -336,6 +340,7 @@ def _params(values: dict[str, Any]) -> KontextParams:
     return chosen
 
 
+@costs_nothing()
 def _within_limits(seed: int, variations: int, images: int) -> None:
     for name, value, low, high in (
         ("seed", seed, 0, kontext.MAX_SEED),
@@ -349,6 +354,7 @@ def _within_limits(seed: int, variations: int, images: int) -> None:
         raise ValidationError("There is no picture to edit.")
 
 
+@costs_nothing()
 def _stay_under_the_cap(config: Config, orders: Sequence[Order]) -> None:
     if config.max_credits_per_run is None:
         return
@@ -371,7 +377,6 @@ def _references(config: Config, images: Sequence[Any], encoding: str) -> list[Re
             try:
                 references.append(job.result() if job is not None else None)
             except RivyaError as error:
-                error.charged = Charged.NO  # an upload costs nothing
                 references.append(error)
     finally:
         for job in jobs:
@@ -389,7 +394,9 @@ def _loader(image: Any) -> Callable[[], Any]:
         try:
             data = image if isinstance(image, bytes) else Path(image).read_bytes()
         except OSError as error:
-            raise ImageError(f"{Path(image).name} cannot be read: {error.strerror}.", hint="") from None
+            raise ImageError(
+                f"{Path(image).name} cannot be read: {error.strerror}.", hint="", charged=Charged.NO
+            ) from None
         pixels = decode.decode(data).pixels
         return (
             pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
