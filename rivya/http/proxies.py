@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 
+from .. import commands
 from ..errors import ConfigurationError, Sent
 from . import network
 from .guard import is_loopback
@@ -114,7 +115,7 @@ def _socks(address: str, options: dict[str, Any]) -> Connect:
         return httpcore.AsyncSOCKSProxy(address, **options).create_connection
     except (ImportError, RuntimeError):
         raise _no_proxy(
-            "is a SOCKS proxy, which needs one more package", "Run: pip install socksio"
+            "is a SOCKS proxy, which needs one more package", f"Run: {commands.pip_install('socksio')}"
         ) from None
 
 

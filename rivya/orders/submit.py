@@ -39,7 +39,6 @@ class Buying:
     def __init__(self, context: OrderContext) -> None:
         self._context = context
         self._account = context.account
-        self._window_s = context.account.config.repeat_window_s
 
     async def attempt(self, previous: OrderRow | None) -> tuple[OrderRow, Task] | None:
         """Slot a first attempt, or the next one after a failure that cost nothing. None: another process does.
@@ -77,23 +76,26 @@ class Buying:
             self._context.fingerprint,
         )
         if other is not None:
-            raise ordered_with_another_key(other)
+            raise ordered_with_another_key(other, account.config.home)
 
     async def repeat(self, row: OrderRow) -> Task:
         """Send an order of unknown outcome again, as it was, for its task id."""
         if self._context.order is None:
-            raise unknown_outcome(
-                row,
-                NotFoundError("Rivya never told the task id of this order.", charged=Charged.UNKNOWN),
-                self._window_s,
+            raise self._unknown_outcome(
+                row, NotFoundError("Rivya never told the task id of this order.", charged=Charged.UNKNOWN)
             )
         await self._context.take_slot()
         return await self._submit(row, uncertain=True)
+
+    def _unknown_outcome(self, row: OrderRow, error: RivyaError) -> RivyaError:
+        settings = self._account.config
+        return unknown_outcome(row, error, settings.repeat_window_s, settings.home)
 
     async def _prepare(self, order: Order, attempt: int, *, upload_again: bool = False) -> OrderRow | None:
         """Freeze the body and commit the row, before anything that could cost is sent. None: somebody was first."""
         account = self._account
         item = None
+        await account.disk(account.store.check_writable)
         if order.reference is not None:
             upload = await (account.references.again if upload_again else account.references.fresh)(
                 order.reference
@@ -185,13 +187,12 @@ class Buying:
         """
         account = self._account
         if uncertain and time.time() - row.created_at > account.config.repeat_window_s:
-            raise unknown_outcome(
+            raise self._unknown_outcome(
                 row,
                 ConflictError(
                     "The outcome of this order is not known, and it is too old to repeat.",
                     charged=Charged.UNKNOWN,
                 ),
-                self._window_s,
             )
         if row.body is None:
             raise LedgerError("The ledger has lost the body of this order.", charged=_charged(uncertain))
@@ -238,7 +239,7 @@ class Buying:
 
     async def _note_as_unknown(self, row: OrderRow, error: RivyaError) -> RivyaError:
         """The error to raise. Where it cannot be noted the row stays *prepared*, which counts as sent as well."""
-        unknown = unknown_outcome(row, error, self._window_s)
+        unknown = self._unknown_outcome(row, error)
         try:
             await self._account.disk(
                 self._account.ledger.unknown,
