@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import commands, kontext
+from . import commands, kontext, scalars
 from . import config as configuration
 from .errors import RivyaError, costs_nothing
 from .saving import places, settle
@@ -91,8 +91,18 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
         "--keep-size", action="store_true", help="give the photo back at its size, with only the edit in it"
     )
     parser.add_argument("--mask", type=Path, help="white where the edit may show; means --keep-size")
-    parser.add_argument("--seed", type=int, default=0, help="another seed buys another picture (default: 0)")
-    parser.add_argument("--variations", type=int, default=1)
+    parser.add_argument(
+        "--seed",
+        type=_number,
+        default=0,
+        help="0 to 2^64-1; another seed buys another picture (default: 0)",
+    )
+    parser.add_argument(
+        "--variations",
+        type=_number,
+        default=1,
+        help=f"pictures for each, 1 to {kontext.MAX_VARIATIONS} (default: 1)",
+    )
     parser.add_argument("--model", choices=list(kontext.MODELS), default=kontext.DEFAULT_MODEL)
     parser.add_argument(
         "--aspect-ratio", choices=[kontext.AUTO, *kontext.ASPECT_RATIOS], default=kontext.AUTO
@@ -103,9 +113,19 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_edit)
 
 
+def _number(text: str) -> int | float:
+    """A type of argparse; programs that write scripts may put a whole number as 7.0."""
+    return int(text) if text.strip().isdecimal() else float(text)
+
+
+_number.__name__ = "number"  # argparse names the type in its error
+
+
 def _edit(arguments: argparse.Namespace) -> int:
     from . import client
 
+    arguments.seed = scalars.whole("seed", arguments.seed, 0, kontext.MAX_SEED)
+    arguments.variations = scalars.whole("variations", arguments.variations, 1, kontext.MAX_VARIATIONS)
     sources, prompt = _sources(arguments)
     kontext.validate_prompt(prompt)
     settled = settle.Settled()

@@ -11,6 +11,7 @@ picture again for no credits, and whatever is interrupted is resumed by the next
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import config as configuration
-from . import kontext
+from . import kontext, scalars
 from .config import Config
 from .edited import Edited as Edited
 from .engine import engine
@@ -57,7 +58,7 @@ def edit(
 
     Args:
         image: a path, the bytes of a file, or a uint8 array of shape (height, width, 1, 3 or 4).
-        seed: names the picture; another seed buys another.
+        seed: names the picture, 0 to 2^64-1; another seed buys another.
         save_to: a file to save it in. It is refused before anything is sent if it cannot be written, and the picture
             counts as delivered only once it is there.
         options: as for `edit_all`.
@@ -123,7 +124,11 @@ def edit_all(
     chosen = _params(params)
     used = config or configuration.load()
     used.require_key()
-    _within_limits(seed, variations, len(images))
+    seed = scalars.whole("seed", seed, 0, kontext.MAX_SEED)
+    variations = scalars.whole("variations", variations, 1, kontext.MAX_VARIATIONS)
+    timeout_s = scalars.number("timeout_s", timeout_s, 0, math.inf)
+    if len(images) == 0:
+        raise ValidationError("There is no picture to edit.", charged=Charged.NO)
     running = engine.shared()
     photos = _photos(images, mask, chosen.aspect_ratio, save_as) if keep_size or mask is not None else None
     references = _references(used, photos.sent if photos else images, encoding)
@@ -225,6 +230,7 @@ def collect(
             does, stands for that picture in the list, and the picture stays collectable. Anything else ends the call;
             that picture and those after it stay collectable.
     """
+    timeout_s = scalars.number("timeout_s", timeout_s, 0, math.inf)
     used = config or configuration.load()
     used.require_key()
     named = (task_ids,) if isinstance(task_ids, str) else task_ids
@@ -356,22 +362,7 @@ def _params(values: dict[str, Any]) -> KontextParams:
     except TypeError:
         known = ", ".join(KontextParams.__dataclass_fields__)
         raise ValidationError(f"There is no such parameter; the parameters are {known}.") from None
-    chosen.validate()
-    return chosen
-
-
-@costs_nothing()
-def _within_limits(seed: int, variations: int, images: int) -> None:
-    for name, value, low, high in (
-        ("seed", seed, 0, kontext.MAX_SEED),
-        ("variations", variations, 1, kontext.MAX_VARIATIONS),
-    ):
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValidationError(
-                f"{name} is {ascii(value)[:60]}; it must be a whole number, {low} to {high}."
-            )
-    if images == 0:
-        raise ValidationError("There is no picture to edit.")
+    return chosen.validate()
 
 
 @costs_nothing()

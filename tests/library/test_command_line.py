@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,23 @@ def test_a_picture_is_made_from_a_prompt(shell: Run, service: Any, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "work" / "picture-0-0.png").exists()
     assert service.tasks()[-1]["params"]["aspectRatio"] == "1:1"
+
+
+def test_the_largest_seed_of_comfyui_is_a_seed_here_too(shell: Run, service: Any, tmp_path: Path) -> None:
+    done = shell("edit", "--text", "a quiet harbour", "--seed", str(2**64 - 1), "--variations", "2.0")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "work" / "picture-18446744073709551615-1.jpg").exists()
+
+
+@pytest.mark.parametrize("seed", ["7.5", "nan", "-1", str(2**64), "seven", "1e99", ""])
+def test_a_seed_that_is_none_is_refused_by_name(shell: Run, service: Any, seed: str) -> None:
+    requests = len(service.requests())
+    done = shell("edit", "--text", "a quiet harbour", f"--seed={seed}")
+    assert done.returncode != 0
+    assert re.search(
+        r"argument --seed: invalid number|^seed is .*; it must be a whole number from", done.stderr, re.M
+    )
+    assert len(service.requests()) == requests
 
 
 def test_options_may_stand_between_picture_and_prompt(shell: Run, tmp_path: Path) -> None:
