@@ -215,6 +215,8 @@ class Buying:
                     error.charged = Charged.NO
                     raise
         account.slots.admit()
+        if self._context.order is not None:
+            self._context.order = self._context.order.without_bytes()
         await self._note_as_submitted(row, task)
         return task
 
