@@ -61,7 +61,10 @@ class RivyaError(Exception):
         credits: what it cost in this run, or has reserved, where that is known.
         sent: what the failed attempt proves; see `Sent`.
         retry_after_s: the pace that the service named, in seconds.
+        row: of a bulk job: the row that failed.
     """
+
+    row: Any = None
 
     default_hint = ""
     default_code = "error"

@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 
 from ..api.policy import AdaptiveLimit
 from ..config import Config
-from ..errors import Charged, LedgerError, costs_nothing
+from ..errors import LedgerError, costs_nothing
 from ..ledger.holders import Holder
-from ..ledger.ledger import Ledger, OrderRow, OrderState
+from ..ledger.ledger import Ledger, OrderRow
 from ..orders.account import Account
 from ..orders.order import Finished, Order, Reference, Workspace
 from ..orders.slots import Slots
@@ -118,7 +118,7 @@ class Engine:
             scope = await account.scope()
             unique = {order.fingerprint: order for order in orders}
             return await account.disk(
-                lambda: [o for f, o in unique.items() if _would_cost(account.ledger, account.store, scope, f)]
+                lambda: [order for each, order in unique.items() if account.would_cost(scope, each)]
             )
 
         return self.start(work)
@@ -197,15 +197,6 @@ def _live_on(ready: Future[asyncio.AbstractEventLoop]) -> None:
         await asyncio.get_running_loop().create_future()
 
     asyncio.run(forever())
-
-
-def _would_cost(ledger: Ledger, store: ResultStore, scope: str, fingerprint: str) -> bool:
-    if store.get(scope, fingerprint) is not None:
-        return False
-    row = ledger.newest(scope, fingerprint)
-    if row is None or row.state in (OrderState.FORGOTTEN, OrderState.PREPARED, OrderState.UNKNOWN):
-        return True
-    return row.state is OrderState.FAILED and row.charged == Charged.NO.value
 
 
 def _note_delivered(state: Workspace, finished: Sequence[Finished]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from anyio import move_on_after
 
@@ -44,6 +45,7 @@ class OrderContext:
         self.charged = None if order is None else Charged.NO
         self.task_id: str | None = None
         self._nudge = asyncio.Event()
+        self._waiting_for_acceptance: list[Callable[[], object]] = []
         self.slot: Slot | None = None
         self.row: OrderRow | None = None
 
@@ -100,6 +102,17 @@ class OrderContext:
         before, self.progress = self.progress, self.progress.changed(trouble=None, **changes)
         if self.progress.state != before.state:
             log.info("order %s: %s%s", self.fingerprint[:12], self.progress.state, self.progress.suffix)
+        if self.progress.task_id is not None:
+            told, self._waiting_for_acceptance = self._waiting_for_acceptance, []
+            for tell in told:
+                tell()
+
+    def when_accepted(self, tell: Callable[[], object]) -> None:
+        """Call ``tell`` once the order has a task, at once if it has one."""
+        if self.progress.task_id is None:
+            self._waiting_for_acceptance.append(tell)
+        else:
+            tell()
 
     def show_trouble(self, error: RivyaError) -> None:
         """Publish the error that is waited out; the next `show` removes it."""

@@ -221,6 +221,8 @@ class Buying:
                     raise error.about(charged=Charged.NO) from None
         account.slots.admit()
         self._context.accept(task.id)
+        if self._context.order is not None:
+            self._context.order = self._context.order.without_bytes()
         await self._note_as_submitted(row, task)
         return task
 

@@ -48,6 +48,33 @@ def reference_from(encoded: Encoded, pixel_hash: str, width: int, height: int) -
     )
 
 
+def unpacked(pixels: Any) -> Reference | None:
+    """The reference of pixels as it is before it is packed, without bytes; None where packing may change its identity.
+
+    A picture changes its identity only when it is made smaller to fit, and one whose raw pixels fit never is.
+    """
+    from ..images import encode
+
+    if pixels.nbytes > encode.LIMIT_BYTES * 0.9:
+        return None
+    height, width = pixels.shape[:2]
+    return Reference(encode.pixel_hash(pixels), width, height, b"", "", "", "", "")
+
+
+def packed(pixels: Any, encoding: str, identity: str | None = None) -> Reference:
+    """The reference of pixels, packed; not yet uploaded. For a codec thread.
+
+    Args:
+        identity: their `pixel_hash`, if it is known.
+    """
+    from ..images import encode
+
+    height, width = pixels.shape[:2]
+    return reference_from(
+        encode.encode(pixels, encoding), identity or encode.pixel_hash(pixels), width, height
+    )
+
+
 class PackedReferences:
     """The references packed last: a second run of a graph packs none of its pictures again. Thread-safe."""
 
