@@ -49,7 +49,8 @@ def write(
     Raises:
         OSError: it cannot be written; nothing of it is left.
     """
-    from ..images.formats import extension_of  # it needs Pillow, which the command line may have to ask for first
+    # The command line saves nothing before it has said that Pillow is missing.
+    from ..images.formats import extension_of
 
     extension = extension_of(data) or otherwise
     ending = place.ending if ENDINGS.get(place.ending.lower()) == extension else f".{extension}"
