@@ -37,7 +37,7 @@ from .errors import (
     UnusableAnswerError,
     ValidationError,
 )
-from .images import decode
+from .images import decode, foreign
 from .kontext import Identity, KontextParams
 from .orders.order import Finished, Order, Reference
 from .saving import places, settle
@@ -401,7 +401,8 @@ def _loader(image: Any) -> Callable[[], Any]:
             data = image if isinstance(image, bytes) else Path(image).read_bytes()
         except OSError as error:
             raise ImageError(f"{Path(image).name} cannot be read: {error.strerror}.", hint="") from None
-        pixels = decode.decode(data).pixels
+        name = "" if isinstance(image, bytes) else places.shown(Path(image).name)
+        pixels = decode.decode(foreign.taken(data, name)).pixels
         return (
             pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
         )

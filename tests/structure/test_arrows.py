@@ -32,7 +32,7 @@ FLOORS = (
     ("http",),
     ("api", "ledger", "storage", "images", "stitching"),
     ("fullsize", "saving"),
-    ("orders", "edited"),
+    ("orders", "edited", "sources"),
     ("engine",),
     ("client",),
     ("cli",),
