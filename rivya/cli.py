@@ -10,14 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import commands, kontext, scalars
 from . import config as configuration
-from .errors import RivyaError
+from .errors import RivyaError, costs_nothing
 from .saving import places, settle
 from .saving.origins import Origins
-from .sources.find import Source, find
+
+if TYPE_CHECKING:
+    from .sources.find import Source
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -195,10 +197,13 @@ def _edit(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+@costs_nothing()
 def _places(
     arguments: argparse.Namespace, sources: list[Source], settled: settle.Settled
 ) -> list[places.Place]:
     """Where each picture goes, picture-major; the folders are there."""
+    from .sources.find import Source
+
     output, variations = arguments.output, arguments.variations
     extensions = _extensions(arguments)
     photos = [source.path for source in sources]
@@ -219,6 +224,7 @@ def _places(
     ]
 
 
+@costs_nothing()
 def _is_one_file(output: str | None, pictures: int, batch: bool) -> bool:
     """Whether ``-o`` names a file, not a folder."""
     if not output or os.path.isdir(output) or output.endswith(("/", os.sep)):
@@ -265,6 +271,8 @@ def _stitch_lines(result: Any) -> list[str]:
 
 def _sources(arguments: argparse.Namespace, origins: Origins) -> tuple[list[Source], str]:
     """The pictures to edit, none for text to image, and the prompt."""
+    from .sources.find import Source, find
+
     *images, prompt = arguments.words or [""]
     if [len(images), arguments.batch is not None, arguments.text] not in (
         [1, False, False],
@@ -294,6 +302,7 @@ def _sources(arguments: argparse.Namespace, origins: Origins) -> tuple[list[Sour
     return list(found.sources), prompt
 
 
+@costs_nothing()
 def _format_of(arguments: argparse.Namespace) -> str:
     """The format to ask for: what the ending of the output file says, else the service's default.
 
@@ -311,6 +320,7 @@ def _cost(result: Any) -> str:
     return f"({result.source}, {credits} credits, task {result.task_id})"
 
 
+@costs_nothing()
 def _orders(arguments: argparse.Namespace) -> int:
     from .engine import engine
 
@@ -367,6 +377,7 @@ def _credits(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@costs_nothing()
 def _forget(arguments: argparse.Namespace) -> int:
     from .engine import engine
     from .ledger.ledger import OrderState

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, features
 from .. import commands
 from ..errors import ImageError
 from .colour import to_srgb
-from .formats import signature, unusable
+from .formats import signature
 
 logger = logging.getLogger("rivya")
 
@@ -107,9 +107,7 @@ def _as_png(data: bytes, name: str, file_name: str) -> bytes:
 
 
 def _refused(message: str, code: str) -> ImageError:
-    error = unusable(message, code)
-    error.hint = ""
-    return error
+    return ImageError(message, hint="", code=code, charged=None)
 
 
 def _short(error: Exception) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
+from sqlite3 import Connection, connect
+from sqlite3 import Error as SqliteError
 
 from ..files import open_private
 
@@ -55,7 +56,7 @@ class Origins:
         try:
             with closing(self._open()) as connection, connection:
                 connection.executemany("INSERT OR IGNORE INTO saved VALUES (?, ?, ?, ?)", rows)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, SqliteError) as error:
             logger.warning("Rivya: it cannot be noted that this picture is an edit: %s", error)
 
     def results_among(self, paths: Sequence[Path]) -> dict[Path, Path | None]:
@@ -72,7 +73,7 @@ class Origins:
         try:
             with closing(self._open()) as connection:
                 known = _origins(connection, by_size)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, SqliteError) as error:
             logger.warning("Rivya: the list of saved edits cannot be read: %s", error)
             return {}
         sizes = {size for size, _ in known}
@@ -90,16 +91,16 @@ class Origins:
             found.update(dict.fromkeys(unknown))
         return found
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> Connection:
         os.close(open_private(self._path, os.O_CREAT | os.O_RDWR))
-        connection = sqlite3.connect(self._path, timeout=_BUSY_S)
+        connection = connect(self._path, timeout=_BUSY_S)
         # A list that a power cut shortens costs nothing; waiting for the disk with each picture would.
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute(_TABLE)
         return connection
 
 
-def _origins(connection: sqlite3.Connection, sizes: Iterable[int]) -> dict[Digest, list[Digest]]:
+def _origins(connection: Connection, sizes: Iterable[int]) -> dict[Digest, list[Digest]]:
     """What the edits of these sizes were made from."""
     found: dict[Digest, list[Digest]] = {}
     for size in sizes:

@@ -19,9 +19,9 @@ from rivya.images import decode, foreign
 from support.quick import picture
 
 
-def encoded(number: int, format: str, **options: Any) -> bytes:
+def encoded(number: int, kind: str, **options: Any) -> bytes:
     file = BytesIO()
-    Image.fromarray(picture(number, (48, 32))).save(file, format, **options)
+    Image.fromarray(picture(number, (48, 32))).save(file, kind, **options)
     return file.getvalue()
 
 
