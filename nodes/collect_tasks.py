@@ -67,7 +67,7 @@ class RivyaCollectTasks(io.ComfyNode):
             return io.NodeOutput(*[host.blocked()] * 4)
         unique: dict[str, OrderRow] = {row.fingerprint: row for row in rows[:MAX_TASKS]}
         tickets = [engine.shared().collect(config, fingerprint) for fingerprint in unique]
-        outcomes = await Watch(tickets, timeout_s, "Run again to collect them.").outcomes()
+        outcomes = await Watch(tickets, timeout_s, "Run again to collect {them}.").outcomes()
         delivered = [
             OutputRow(
                 None,

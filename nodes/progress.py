@@ -25,7 +25,7 @@ class Watch:
     """The tickets of one run of a node, from handing over to the last end."""
 
     def __init__(self, tickets: Sequence[Ticket], timeout_s: float, remedy: str) -> None:
-        """``remedy``: how to get at the pictures later, for the message after a cancel."""
+        """``remedy``: how to get the pictures later, for the message after a cancel; ``{them}`` stands for them."""
         self._tickets = list(tickets)
         self._timeout_s = timeout_s
         self._remedy = remedy
@@ -129,12 +129,18 @@ class Watch:
         if going_on or sending:
             count = going_on + sending
             verbs = ("goes on", "is") if count == 1 else ("go on", "are")
-            lines.append(f"{count} {verbs[0]} at Rivya and {verbs[1]} collected in the background.")
+            lines.append(
+                f"{_pictures(count)} {verbs[0]} at Rivya and {verbs[1]} collected in the background."
+            )
         if kept:
-            lines.append(f"{kept} {'is' if kept == 1 else 'are'} stored.")
+            lines.append(f"{_pictures(kept)} {'is' if kept == 1 else 'are'} stored.")
         if len(lines) > 1:
-            lines.append(self._remedy)
+            lines.append(self._remedy.format(them="it" if going_on + sending + kept == 1 else "them"))
         host.say_last("\n".join(lines), "warn" if len(lines) > 1 else "info")
+
+
+def _pictures(count: int) -> str:
+    return f"{count} picture{'s' if count > 1 else ''}"
 
 
 def _preview(stored: Any) -> Any:

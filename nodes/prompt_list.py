@@ -63,7 +63,7 @@ class RivyaPromptList(io.ComfyNode):
         whole = [with_always(line, always) for line in lines]
         repeated = len(whole) - len(set(whole))
         notes = [f"{repeated} of them said before: bought once"] if repeated else []
-        host.say("\n".join([f"{len(whole)} prompt{'s' if len(whole) != 1 else ''}", *notes]))
+        host.say_last("\n".join([f"{len(whole)} prompt{'s' if len(whole) != 1 else ''}", *notes]))
         return io.NodeOutput(whole, [label(number, line) for number, line in enumerate(lines, 1)])
 
 

@@ -126,7 +126,7 @@ async def _run(
     config.require_key()
     await _stay_under_the_cap(config, unique)
     tickets = engine.shared().order(config, list(unique.values()))
-    remedy = f"Run again with seed {seed}, or use Rivya Collect Tasks, to get them for no more credits."
+    remedy = f"Run again with seed {seed}, or use Rivya Collect Tasks, to get {{them}} for no more credits."
     outcomes = await Watch(tickets, timeout_s, remedy).outcomes()
     rows = [
         OutputRow(
