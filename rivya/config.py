@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from . import files
 from .errors import ConfigurationError
+from .refusals import advice
 from .secret import Secret
 
 ENV_KEY = "RIVYA_API_KEY"
@@ -159,7 +160,7 @@ def state_folder(env: Mapping[str, str] = os.environ, default: Path | None = Non
     """``RIVYA_HOME``, else ``default``, else the user folder of the ComfyUI it lies in, else ``~/.rivya``.
 
     Raises:
-        ConfigurationError: ``RIVYA_HOME`` is no path of this system.
+        ConfigurationError: ``RIVYA_HOME`` is no path of this system, or the user has no home folder.
     """
     named = unquoted(env.get(ENV_HOME, ""))
     if named:
@@ -169,7 +170,22 @@ def state_folder(env: Mapping[str, str] = os.environ, default: Path | None = Non
     pack = Path(__file__).absolute().parent.parent
     if pack.parent.name == "custom_nodes" and (pack.parent.parent / "user").is_dir():
         return pack.parent.parent / "user" / "__rivya"
-    return Path.home() / ".rivya"
+    return _own_folder() / ".rivya"
+
+
+def _own_folder() -> Path:
+    """The user's home folder. A user of a container may have none, or none that is a path."""
+    try:
+        folder = Path.home()
+        if folder.is_absolute():
+            return folder
+    except RuntimeError:
+        pass
+    raise ConfigurationError(
+        "This user has no home folder, so there is no place for the state folder.",
+        hint=f"Set {ENV_HOME} to the full path of a folder that this user may write.",
+        code="state_folder",
+    )
 
 
 def _named_folder(named: str) -> Path:
@@ -289,7 +305,7 @@ def _update(changes: Mapping[str, object], home: Path) -> None:
     except OSError as error:
         raise ConfigurationError(
             f"{home / CONFIG_NAME} cannot be written: {error.strerror or error}.",
-            hint="Check the folder's permissions.",
+            hint=advice(home, error, home / CONFIG_NAME),
         ) from None
 
 
@@ -310,9 +326,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         raw = files.read_private(path, MAX_CONFIG_BYTES)
     except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror or error}.", hint="Correct the file or remove it."
-        ) from None
+        hint = "Correct the file or remove it."
+        if isinstance(error, PermissionError):
+            hint = advice(path.parent, error, path)
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}.", hint=hint) from None
     if raw is None:
         return {}
     try:

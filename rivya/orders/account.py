@@ -38,7 +38,7 @@ class Account:
         self.retry = self._make_retry_policy()
         self.api = Api(RetryingClient(self.transport, self.retry, self.bound))
         self.references = Uploader(
-            self.api, self.ledger, self.scope, self.disk, confirm_age_s=config.upload_confirm_age_s
+            self.api, state, self.scope, self.disk, confirm_age_s=config.upload_confirm_age_s
         )
         self.downloads = asyncio.Semaphore(MAX_DOWNLOADS)
         self.unknown_tasks: set[str] = set()

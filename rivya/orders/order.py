@@ -20,6 +20,11 @@ class Workspace:
     ledger: Ledger
     store: ResultStore
 
+    def check_writable(self) -> None:
+        """Make sure that orders and pictures can be kept, before anything is sent. Blocks; raises `LedgerError`."""
+        self.store.check_writable()
+        self.ledger.check_writable()
+
 
 @dataclass(frozen=True)
 class Reference:

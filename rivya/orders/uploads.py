@@ -15,8 +15,8 @@ from weakref import WeakValueDictionary
 from .. import kontext
 from ..api.endpoints import Api
 from ..errors import Charged, NotFoundError, PermissionDeniedError, RivyaError, Sent
-from ..ledger.ledger import Ledger, UploadRow
-from .order import Reference
+from ..ledger.ledger import UploadRow
+from .order import Reference, Workspace
 
 if TYPE_CHECKING:
     from ..images.encode import Encoded
@@ -86,6 +86,7 @@ class Uploader:
     """The uploads of one account: known ones from the ledger, new ones through the Files API.
 
     Args:
+        state: its ledger knows the uploads.
         scope: gives the account's scope in the ledger.
         disk: runs a ledger call in a thread.
         confirm_age_s: an upload that was last seen longer ago is confirmed before an order relies on it, seconds.
@@ -94,14 +95,14 @@ class Uploader:
     def __init__(
         self,
         api: Api,
-        ledger: Ledger,
+        state: Workspace,
         scope: Callable[[], Awaitable[str]],
         disk: Disk,
         *,
         confirm_age_s: float,
     ) -> None:
         self._api = api
-        self._ledger = ledger
+        self._state, self._ledger = state, state.ledger
         self._scope = scope
         self._disk = disk
         self._confirm_age_s = confirm_age_s
@@ -156,6 +157,7 @@ class Uploader:
 
     async def _upload(self, reference: Reference) -> UploadRow:
         scope = await self._scope()
+        await self._disk(self._state.check_writable)
         async with self._slots:
             try:
                 file = await self._api.upload_file(

@@ -24,7 +24,7 @@ HTTP = {"httpx", "httpcore"}
 
 # The parts of the library from the bottom up; a part knows only parts of lines above its own, in its line only itself.
 FLOORS = (
-    ("errors", "secret", "threads"),
+    ("errors", "secret", "threads", "refusals"),
     ("files", "kontext"),
     ("config",),
     ("http",),
