@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import host, waiting
+from .notes import said
 from .v3 import io, schema
 
 
@@ -36,5 +37,5 @@ class RivyaCredits(io.ComfyNode):
         config.require_key()
         credits = await waiting.result(engine.shared().credits(config))
         text = f"{credits} credits"
-        host.say_last(text)
+        host.say_last([said("balance", count=credits)])
         return io.NodeOutput(credits, text, ui={"text": (text,)})

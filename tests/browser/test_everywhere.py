@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -95,11 +96,34 @@ def test_what_a_node_says_stays_when_the_job_has_ended(everywhere: Frontend) -> 
     assert saved == ["", 900]
 
 
-@pytest.mark.slow
+See = Callable[..., None]
+
+
+@pytest.fixture(params=["clock", pytest.param("real", marks=pytest.mark.slow)])
+def see_for_a_minute(request: pytest.FixtureRequest, everywhere: Frontend) -> See:
+    """Sees notes that say these texts, and sees them still when a minute has passed: by the clock of the page, which
+    is set up before anything runs, and with --full really.
+    """
+    if request.param == "clock":
+        everywhere.take_clock()
+
+    def see(*texts: str) -> None:
+        notes = [everywhere.note(text) for text in texts]
+        if request.param == "clock":
+            everywhere.page.clock.fast_forward(A_MINUTE_MS)
+        else:
+            everywhere.page.wait_for_timeout(A_MINUTE_MS)
+        everywhere.page.evaluate("() => app.canvas.setDirty(true, true)")
+        everywhere.settle()
+        assert [note.is_visible() for note in notes] == [True] * len(texts)
+
+    return see
+
+
 @pytest.mark.timeout(200)
-def test_what_a_node_says_lasts_a_minute(everywhere: Frontend) -> None:
+def test_what_a_node_says_lasts_a_minute(everywhere: Frontend, see_for_a_minute: See) -> None:
     credits_and_collect(everywhere)
-    notes_last_a_minute(everywhere, "Nothing to collect", "1000 credits")
+    see_for_a_minute("Nothing to collect", "1000 credits")
 
 
 def credits_and_collect(everywhere: Frontend) -> None:
@@ -110,36 +134,30 @@ def credits_and_collect(everywhere: Frontend) -> None:
     everywhere.run()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_what_a_run_says_of_cost_upload_and_delivery_lasts_a_minute(
-    everywhere: Frontend, service: Watched
+    everywhere: Frontend, service: Watched, see_for_a_minute: See
 ) -> None:
     service.fault("create", "fail_task", charged=False)
     everywhere.load(fresh("One instruction for many photos"))
     everywhere.run()
-    notes_last_a_minute(everywhere, "2 uploaded", "1 picture · 4 credits charged", "1 failed, see the report")
+    said = ("2 uploaded", "1 picture · 4 credits charged", "1 failed, see the report")
+    see_for_a_minute(*said)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_what_crop_and_stitch_say_lasts_a_minute(everywhere: Frontend) -> None:
+def test_what_crop_and_stitch_say_lasts_a_minute(everywhere: Frontend, see_for_a_minute: See) -> None:
     everywhere.load(fresh("Edit a region at full size"))
     everywhere.run()
-    notes_last_a_minute(everywhere, "Kontext sees", "of the picture replaced")
+    see_for_a_minute("Kontext sees", "of the picture replaced")
 
 
-def notes_last_a_minute(everywhere: Frontend, *texts: str) -> None:
-    notes = [everywhere.note(text) for text in texts]
-    everywhere.page.wait_for_timeout(A_MINUTE_MS)
-    assert all(note.is_visible() for note in notes)
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_the_note_of_a_cancel_lasts_a_minute(everywhere: Frontend, service: Watched) -> None:
+def test_the_note_of_a_cancel_lasts_a_minute(
+    everywhere: Frontend, service: Watched, see_for_a_minute: See
+) -> None:
     cancel(everywhere, service)
-    notes_last_a_minute(everywhere, "Run again with seed")
+    see_for_a_minute("Run again with seed")
 
 
 def cancel(everywhere: Frontend, service: Watched) -> None:
@@ -172,7 +190,7 @@ def test_an_error_is_our_sentence_first(everywhere: Frontend, service: Watched) 
     service.fault("create", "status", status=400, body=body, times=None)
     everywhere.load(fresh("Make a picture from text"))
     entry = everywhere.run()
-    text = everywhere.toast("charged").inner_text()
+    text = everywhere.error_message("charged").inner_text()
     assert "as the service puts it" in text
     assert "as the service puts it" in everywhere.note("charged").inner_text()
     everywhere.screenshot("error")
@@ -190,7 +208,7 @@ def test_a_blank_prompt_is_refused_in_our_words(everywhere: Frontend, service: W
     submit(graph)["widgets_values"][0] = "  "
     everywhere.load(graph)
     everywhere.click_run()
-    everywhere.toast("The prompt is blank. Write what to change in the picture.")
+    everywhere.error_message("The prompt is blank. Write what to change in the picture.")
     everywhere.screenshot("error-blank-prompt")
     assert not service.requests()
     everywhere.errors.clear()  # the browser notes the 400 by itself
