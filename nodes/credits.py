@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..rivya.errors import costs_nothing
 from . import host, waiting
 from .notes import said
 from .v3 import io, schema
@@ -30,6 +31,7 @@ class RivyaCredits(io.ComfyNode):
         return float("nan")
 
     @classmethod
+    @costs_nothing()
     async def execute(cls) -> io.NodeOutput:
         from ..rivya.engine import engine
 
