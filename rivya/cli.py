@@ -6,20 +6,25 @@ import argparse
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from . import commands, kontext, scalars
 from . import config as configuration
-from . import kontext, scalars
-from .errors import RivyaError
+from .errors import RivyaError, costs_nothing
+from .saving import places, settle
+from .saving.origins import Origins
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-_ENDINGS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
+if TYPE_CHECKING:
+    from .sources.find import Source
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors end it with one readable text and status 1."""
+    _print_any_name()
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     if any(word.startswith("-") for word in rest) or (rest and "words" not in arguments):
@@ -27,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest:
         # argparse takes what stands before the first option for all the words there are.
         arguments.words += rest
+    if arguments.home is not None:
+        os.environ[configuration.ENV_HOME] = str(arguments.home)
     try:
         status = int(arguments.run(arguments))
         sys.stdout.flush()
@@ -46,24 +53,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _print_any_name() -> None:
+    """Let every name be printed: what the console has no character for is shown by its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m rivya",
+        prog=commands.program_name(),
         description="FLUX.1 Kontext through Rivya, with the ledger of the ComfyUI nodes.",
     )
-    commands = parser.add_subparsers(required=True, metavar="command")
-    _add_edit(commands.add_parser("edit", help="edit a picture, or make one from a prompt"))
-    listed = commands.add_parser("orders", help="what was ordered, newest first")
+    parser.add_argument(
+        "--home", type=Path, metavar="FOLDER", help="the state folder, as RIVYA_HOME names it"
+    )
+    known = parser.add_subparsers(required=True, metavar="command")
+    _add_edit(known.add_parser("edit", help="edit a picture, or make one from a prompt"))
+    listed = known.add_parser("orders", help="what was ordered, newest first")
     listed.add_argument("--limit", type=int, default=20)
     listed.set_defaults(run=_orders)
-    collect = commands.add_parser(
+    collect = known.add_parser(
         "collect", help="save the pictures that were paid for and never delivered; never spends"
     )
     collect.add_argument("task_ids", nargs="*", help="only these tasks")
-    collect.add_argument("-o", "--output", type=Path, default=Path(), help="folder (default: this one)")
+    collect.add_argument(
+        "-o",
+        "--output",
+        type=os.path.expanduser,
+        default=".",
+        help="folder (default: this one); or file, for one task",
+    )
     collect.set_defaults(run=_collect)
-    commands.add_parser("credits", help="what the account has now").set_defaults(run=_credits)
-    forget = commands.add_parser("forget", help="give up an order, so that the next run may buy it anew")
+    known.add_parser("credits", help="what the account has now").set_defaults(run=_credits)
+    forget = known.add_parser("forget", help="give up an order, so that the next run may buy it anew")
     forget.add_argument("order", help="the beginning of its order key, or its task id")
     forget.add_argument("--give-up", action="store_true", help="also one that Rivya has accepted")
     forget.set_defaults(run=_forget)
@@ -77,13 +100,23 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
         metavar="image prompt",
         help="the picture to edit (left out with --batch or --text), and what to change in it",
     )
-    parser.add_argument("-o", "--output", type=Path, help="file, or folder for several pictures")
-    parser.add_argument("--batch", type=Path, metavar="FOLDER", help="edit every picture of this folder")
+    parser.add_argument(
+        "-o", "--output", type=os.path.expanduser, help="file, or folder for several pictures"
+    )
+    parser.add_argument("--batch", type=_path, metavar="FOLDER", help="edit every picture of this folder")
+    parser.add_argument(
+        "--recursive",
+        action="store_true",
+        help="with --batch: also of the folders in it, kept apart as they are",
+    )
+    parser.add_argument(
+        "--edits-too", action="store_true", help="with --batch: also edits of pictures that lie there"
+    )
     parser.add_argument("--text", action="store_true", help="make a picture from the prompt alone")
     parser.add_argument(
         "--keep-size", action="store_true", help="give the photo back at its size, with only the edit in it"
     )
-    parser.add_argument("--mask", type=Path, help="white where the edit may show; means --keep-size")
+    parser.add_argument("--mask", type=_path, help="white where the edit may show; means --keep-size")
     parser.add_argument(
         "--seed",
         type=_number,
@@ -114,40 +147,114 @@ def _number(text: str) -> int | float:
 _number.__name__ = "number"  # argparse names the type in its error
 
 
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
 def _edit(arguments: argparse.Namespace) -> int:
     from . import client
 
     arguments.seed = scalars.whole("seed", arguments.seed, 0, kontext.MAX_SEED)
     arguments.variations = scalars.whole("variations", arguments.variations, 1, kontext.MAX_VARIATIONS)
-    sources, prompt = _sources(arguments)
-    images = [None] if arguments.text else sources
-    with _Bar(len(images) * arguments.variations) as moved:
-        results = client.edit_all(
-            prompt,
-            images,
-            seed=arguments.seed,
-            variations=arguments.variations,
-            model=arguments.model,
-            aspect_ratio=arguments.aspect_ratio,
-            output_format=arguments.output_format or _format_of(arguments),
-            keep_size=arguments.keep_size,
-            mask=arguments.mask,
-            save_as=_ENDINGS.get(arguments.output.suffix.lower(), "") if arguments.output else "",
-            on_progress=moved,
-        )
-    stems = [source.stem for source in sources] or ["picture"]
-    several = len(results) > 1 or arguments.batch is not None
+    origins = Origins(configuration.load().home)
+    sources, prompt = _sources(arguments, origins)
+    settled = settle.Settled()
+    images: list[Path | None] = [source.path for source in sources]
+    lines: dict[int, list[str]] = {}
+
+    def save(number: int, result: Any) -> None:
+        if sources:
+            origins.note((result.data, *result.more), sources[number // arguments.variations].path)
+        lines[number] = _saved(result, targets[number])
+
+    try:
+        targets = _places(arguments, sources, settled)
+        with _Bar(len(targets)) as moved:
+            results = client.edit_all(
+                prompt,
+                images or [None],
+                seed=arguments.seed,
+                variations=arguments.variations,
+                model=arguments.model,
+                aspect_ratio=arguments.aspect_ratio,
+                output_format=_format_of(arguments),
+                keep_size=arguments.keep_size,
+                mask=arguments.mask,
+                save_as=places.extension_asked(arguments.output or "") if _keeps_size(arguments) else "",
+                save=save,
+                on_progress=moved,
+            )
+    finally:
+        settled.undo()
+    names = [places.shown(source.path) for source in sources] or ["picture"]
     failed = 0
     for number, result in enumerate(results):
-        stem = f"{stems[number // arguments.variations]}-{arguments.seed}-{number % arguments.variations}"
+        for line in lines.get(number, []):
+            print(line)
         if isinstance(result, RivyaError):
             failed += 1
-            print(f"{stem}: {result}", file=sys.stderr)
-        else:
-            print(f"{_save(result, arguments.output, stem, several)}  {_cost(result)}")
-            for line in _stitch_lines(result):
-                print(line)
+            print(f"{names[number // arguments.variations]}: {result}", file=sys.stderr)
     return 1 if failed else 0
+
+
+@costs_nothing()
+def _places(
+    arguments: argparse.Namespace, sources: list[Source], settled: settle.Settled
+) -> list[places.Place]:
+    """Where each picture goes, picture-major; the folders are there."""
+    from .sources.find import Source
+
+    output, variations = arguments.output, arguments.variations
+    extensions = _extensions(arguments)
+    photos = [source.path for source in sources]
+    room = settle.room(extensions, photos if _keeps_size(arguments) else ())
+    wanted = sources or [Source(Path(), Path(), "picture")]
+    if _is_one_file(output, len(wanted) * variations, arguments.batch is not None):
+        given = [*photos, *([arguments.mask] if arguments.mask else [])]
+        return [settled.file(output, extensions, given, room)]
+    root = Path(output or ".")
+    folders = Counter(root / source.folder for source in wanted)
+    settled.folder(root, room * len(wanted) * variations)
+    for folder, count in folders.items():
+        settled.folder(folder, room * count * variations)
+    return [
+        places.derived(root / source.folder, source.stem, f"-{arguments.seed}-{number}")
+        for source in wanted
+        for number in range(variations)
+    ]
+
+
+@costs_nothing()
+def _is_one_file(output: str | None, pictures: int, batch: bool) -> bool:
+    """Whether ``-o`` names a file, not a folder."""
+    if not output or os.path.isdir(output) or output.endswith(("/", os.sep)):
+        return False
+    if pictures == 1 and not batch:
+        return True
+    if places.named(output).ending:
+        raise places.refused(f"There will be several pictures, and {places.shown(output)} names one file.")
+    return False
+
+
+def _extensions(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """What the pictures will be, as far as that is known before: ``png``, ``jpg`` or ``webp``."""
+    if _keeps_size(arguments):
+        named = places.extension_asked(arguments.output or "")
+        return (named,) if named else ()
+    return ("png",) if _format_of(arguments) == "png" else ("jpg",)
+
+
+def _keeps_size(arguments: argparse.Namespace) -> bool:
+    return arguments.keep_size or arguments.mask is not None
+
+
+def _saved(result: Any, place: places.Place) -> list[str]:
+    """Save a picture; the lines that say where, what it cost and what was done."""
+    first, *more = result.save_at(place)
+    lines = [f"{places.shown(first)}  {_cost(result)}", *(places.shown(path) for path in more)]
+    if note := places.corrected(place, first):
+        lines.append(f"  {note}")
+    return lines + _stitch_lines(result)
 
 
 def _stitch_lines(result: Any) -> list[str]:
@@ -162,8 +269,10 @@ def _stitch_lines(result: Any) -> list[str]:
     return [line, *(f"  {note}" for note in report["notes"])]
 
 
-def _sources(arguments: argparse.Namespace) -> tuple[list[Path], str]:
+def _sources(arguments: argparse.Namespace, origins: Origins) -> tuple[list[Source], str]:
     """The pictures to edit, none for text to image, and the prompt."""
+    from .sources.find import Source, find
+
     *images, prompt = arguments.words or [""]
     if [len(images), arguments.batch is not None, arguments.text] not in (
         [1, False, False],
@@ -175,37 +284,35 @@ def _sources(arguments: argparse.Namespace) -> tuple[list[Path], str]:
             code="usage",
             charged=None,
         )
+    kontext.validate_prompt(prompt)
     if arguments.text:
         return [], prompt
     if arguments.batch is None:
-        return [Path(images[0])], prompt
-    found = sorted(p for p in arguments.batch.iterdir() if p.suffix.lower() in PICTURES)
-    if not found:
-        raise RivyaError(
-            f"{arguments.batch} holds no picture ({', '.join(PICTURES)}).", code="usage", charged=None
-        )
-    return found, prompt
+        path = _path(images[0])
+        return [Source(path, Path(), path.stem)], prompt
+    found = find(
+        arguments.batch,
+        recursive=arguments.recursive,
+        target=Path(arguments.output or "."),
+        origins=origins,
+        edits_too=arguments.edits_too,
+    )
+    for line in found.told():
+        print(line, file=sys.stderr)
+    return list(found.sources), prompt
 
 
+@costs_nothing()
 def _format_of(arguments: argparse.Namespace) -> str:
     """The format to ask for: what the ending of the output file says, else the service's default.
 
     What goes back into a photo is asked for without losses.
     """
-    output = arguments.output
-    if arguments.keep_size or arguments.mask is not None:
+    if arguments.output_format:
+        return str(arguments.output_format)
+    if _keeps_size(arguments):
         return "png"
-    return "png" if output is not None and output.suffix.lower() == ".png" else "jpeg"
-
-
-def _save(result: Any, output: Path | None, stem: str, several: bool) -> Path:
-    from . import client
-
-    if output is not None and not several and not output.is_dir():
-        return Path(result.save(output))
-    folder = output or Path()
-    folder.mkdir(parents=True, exist_ok=True)
-    return Path(result.save(client.free_path(folder / f"{stem}.{result.extension}", result.data)))
+    return "png" if places.extension_asked(arguments.output or "") == "png" else "jpeg"
 
 
 def _cost(result: Any) -> str:
@@ -213,6 +320,7 @@ def _cost(result: Any) -> str:
     return f"({result.source}, {credits} credits, task {result.task_id})"
 
 
+@costs_nothing()
 def _orders(arguments: argparse.Namespace) -> int:
     from .engine import engine
 
@@ -232,10 +340,28 @@ def _orders(arguments: argparse.Namespace) -> int:
 def _collect(arguments: argparse.Namespace) -> int:
     from . import client
 
-    def save(result: client.Edited) -> None:
-        print(f"{_save(result, arguments.output, result.task_id or 'picture', True)}  {_cost(result)}")
+    settled = settle.Settled()
+    one: places.Place | None = None
+    lines: list[str] = []
 
-    results = client.collect(arguments.task_ids, save=save)
+    origins = Origins(configuration.load().home)
+
+    def save(result: client.Edited) -> None:
+        if result.about.get("encoding"):
+            origins.note((result.data, *result.more), None)
+        name = result.task_id or "picture"
+        lines.extend(_saved(result, one or places.derived(Path(arguments.output), name)))
+
+    try:
+        if _is_one_file(arguments.output, 1 if len(arguments.task_ids) == 1 else 2, batch=False):
+            one = settled.file(arguments.output, (), (), settle.room(()))
+        else:
+            settled.folder(Path(arguments.output), settle.room(()))
+        results = client.collect(arguments.task_ids, save=save)
+    finally:
+        settled.undo()
+    for line in lines:
+        print(line)
     failures = [result for result in results if isinstance(result, RivyaError)]
     for failure in failures:
         print(failure, file=sys.stderr)
@@ -251,11 +377,13 @@ def _credits(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@costs_nothing()
 def _forget(arguments: argparse.Namespace) -> int:
     from .engine import engine
     from .ledger.ledger import OrderState
 
-    ledger = engine.shared().ledger(configuration.load())
+    settings = configuration.load()
+    ledger = engine.shared().ledger(settings)
     named = arguments.order
     found = [
         r
@@ -271,9 +399,11 @@ def _forget(arguments: argparse.Namespace) -> int:
         )
         return 0
     if found[0].task_id and found[0].state is not OrderState.FAILED and not arguments.give_up:
+        collect = commands.own("collect", found[0].task_id, home=settings.home)
+        give_up = commands.own("forget", "--give-up", named, home=settings.home)
         print(
-            f"Rivya has accepted this order: python -m rivya collect {found[0].task_id} brings its picture for no more "
-            "credits. forget --give-up gives it up all the same.",
+            f"Rivya has accepted this order: {collect} brings its picture for no more credits. "
+            f"{give_up} gives it up all the same.",
             file=sys.stderr,
         )
         return 1
