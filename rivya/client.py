@@ -29,13 +29,12 @@ from .engine.jobs import Ticket
 from .errors import (
     Charged,
     ConfigurationError,
-    ImageError,
     RivyaError,
     RivyaTimeoutError,
     UnusableAnswerError,
     ValidationError,
 )
-from .images import decode
+from .images import own
 from .kontext import Identity, KontextParams
 from .orders.order import Finished, Order, Reference
 from .storage.results import ResultGone
@@ -381,18 +380,11 @@ def _references(config: Config, images: Sequence[Any], encoding: str) -> list[Re
 
 
 def _loader(image: Any) -> Callable[[], Any]:
-    """What gives the pixels of ``image`` in a codec thread: uint8, (height, width, channels)."""
+    """What reads ``image`` in a codec thread: an `images.decode.Picture`, or uint8 (height, width, channels)."""
 
     def load() -> Any:
         if isinstance(image, np.ndarray):
             return image[:, :, None] if image.ndim == 2 else image
-        try:
-            data = image if isinstance(image, bytes) else Path(image).read_bytes()
-        except OSError as error:
-            raise ImageError(f"{Path(image).name} cannot be read: {error.strerror}.", hint="") from None
-        pixels = decode.decode(data).pixels
-        return (
-            pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        )
+        return own.for_upload(own.read(image))
 
     return load

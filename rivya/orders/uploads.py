@@ -9,6 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
@@ -56,10 +57,16 @@ class PackedReferences:
         self._kept: OrderedDict[tuple[str, str], Reference] = OrderedDict()
 
     def reference(self, load: Callable[[], Any], encoding: str) -> Reference:
-        """Hash the pixels that ``load`` gives, and pack them unless that was done lately. For a codec thread."""
-        from ..images import encode
+        """Hash the pixels that ``load`` gives, and pack them unless that was done lately. For a codec thread.
 
-        pixels = load()
+        Args:
+            load: gives uint8 (height, width, channels), or an `images.decode.Picture`, whose warnings become notes.
+        """
+        from ..images import decode, encode
+
+        loaded = load()
+        picture = loaded if isinstance(loaded, decode.Picture) else decode.Picture(loaded, ())
+        pixels = picture.pixels
         key = (encode.pixel_hash(pixels), encoding)
         with self._lock:
             known = self._kept.get(key)
@@ -71,7 +78,7 @@ class PackedReferences:
             self._kept.move_to_end(key)
             while sum(len(each.data) for each in self._kept.values()) > PACKED_BYTES and len(self._kept) > 1:
                 self._kept.popitem(last=False)
-        return known
+        return replace(known, notes=(*picture.warnings, *known.notes))
 
 
 class Disk(Protocol):
