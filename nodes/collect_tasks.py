@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ..rivya import scalars
+from ..rivya.errors import costs_nothing
 from . import host, waiting
 from .submit_and_wait import outputs
 from .v3 import advanced, io, schema
@@ -59,6 +61,7 @@ class RivyaCollectTasks(io.ComfyNode):
         from .progress import Watch
 
         named = parse_task_ids(task_ids)
+        timeout_s = scalars.whole("timeout_s", timeout_s, 30, 86400)
         config = await waiting.result(engine.shared().codec(host.load_config))
         config.require_key()
         rows = await waiting.result(engine.shared().collectable(config, named))
@@ -83,6 +86,7 @@ class RivyaCollectTasks(io.ComfyNode):
         return await conclude(delivered, skip_failed=not named, notes=notes)
 
 
+@costs_nothing()
 def parse_task_ids(text: str) -> list[str]:
     """The task ids in a text, by white space or commas.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..rivya.errors import costs_nothing
 from .v3 import PlacementType, io, schema
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class RivyaStitchEdit(io.ComfyNode):
         )
 
     @classmethod
+    @costs_nothing()
     async def execute(
         cls,
         original: list[torch.Tensor],
@@ -64,8 +66,7 @@ class RivyaStitchEdit(io.ComfyNode):
         from ..rivya.stitching import Options
         from . import host, stitching, waiting
 
-        options = Options(keep[0], align[0], match_color[0], feather[0])
-        options.validate()
+        options = Options(keep[0], align[0], match_color[0], feather[0]).validate()
         work = await waiting.result(
             engine.shared().codec(stitching.Work, original, edited, placement, mask, report, options)
         )

@@ -2,8 +2,7 @@
 
     import rivya
 
-    night = rivya.edit("make it night", "photo.jpg")
-    night.save("night.jpg")
+    night = rivya.edit("make it night", "photo.jpg", save_to="night.jpg")
     print(night.task_id, night.credits, night.source)
 
 Ledger and result store are those of the nodes, and so are the rules: the same inputs and the same seed give the same
@@ -12,32 +11,25 @@ picture again for no credits, and whatever is interrupted is resumed by the next
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from . import config as configuration
-from . import kontext
+from . import kontext, scalars
+from .bulk import rows as bulk_rows
+from .bulk.job import BulkJob
+from .bulk.row_run import Priced
+from .bulk.rows import Wanted
 from .config import Config
+from .edited import Edited as Edited
+from .edited import Row
 from .engine import engine
-from .engine.jobs import Ticket
-from .errors import (
-    Charged,
-    ConfigurationError,
-    RivyaError,
-    RivyaTimeoutError,
-    UnusableAnswerError,
-    ValidationError,
-)
-from .images import own
-from .kontext import Identity, KontextParams
-from .orders.order import Finished, Order, Reference
-from .storage.results import ResultGone
+from .errors import Charged, ConfigurationError, RivyaError, ValidationError, costs_nothing
+from .kontext import KontextParams
+from .saving import places, settle
 
 if TYPE_CHECKING:
     from .fullsize import FullSize
@@ -46,134 +38,190 @@ if TYPE_CHECKING:
 Image = "str | Path | bytes | np.ndarray[Any, Any]"
 
 
-@dataclass(frozen=True)
-class Edited:
-    """One finished picture.
-
-    Attributes:
-        data: the service's original bytes; with ``keep_size`` the photo with the edit in it.
-        extension: "jpg", "png" or "webp", without a dot, by what the bytes are.
-        task_id, credits, source: its task, what it cost, and whether it is "new", "resumed" or "stored".
-        about: the same and more (seconds, model, aspect_ratio, encoding, notes, request_id).
-        more: further pictures, where the task made several.
-    """
-
-    data: bytes = field(repr=False)
-    extension: str
-    task_id: str | None
-    credits: int | None
-    source: str
-    about: dict[str, Any] = field(repr=False)
-    more: tuple[bytes, ...] = field(default=(), repr=False)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the original bytes; a path without an ending gets the right one. Further pictures go beside it."""
-        target = Path(path)
-        if not target.suffix:
-            target = target.with_suffix(f".{self.extension}")
-        target.write_bytes(self.data)
-        for number, data in enumerate(self.more, 2):
-            free_path(target.with_stem(f"{target.stem}-{number}"), data).write_bytes(data)
-        return target
-
-
-def free_path(path: Path, data: bytes) -> Path:
-    """The path, or the next one beside it that does not hold something else: nothing is overwritten."""
-    number, free = 1, path
-    while free.exists() and free.read_bytes() != data:
-        number += 1
-        free = path.with_stem(f"{path.stem}_{number}")
-    return free
-
-
-def edit(prompt: str, image: Any = None, *, seed: int = 0, **options: Any) -> Edited:
+def edit(
+    prompt: str, image: Any = None, *, seed: int = 0, save_to: str | Path | None = None, **options: Any
+) -> Edited:
     """Edit one picture as ``prompt`` says; without ``image``, make one from the prompt alone.
 
     Args:
         image: a path, the bytes of a file, or a uint8 array of shape (height, width, 1, 3 or 4).
-        seed: names the picture; another seed buys another.
+        seed: names the picture, 0 to 2^64-1; another seed buys another.
+        save_to: a file to save it in. It is refused before anything is sent if it cannot be written, and the picture
+            counts as delivered only once it is there.
         options: as for `edit_all`.
 
     Raises:
         RivyaError: see `errors`; it says whether credits were charged and what to do.
     """
+    if save_to is not None:
+        options = {**options, **_into(save_to, image, options)}
     result = edit_all(prompt, [image], seed=seed, **options)[0]
     if isinstance(result, RivyaError):
         raise result
     return result
 
 
+@costs_nothing()
+def _into(path: str | Path, image: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Settle the file for one picture; the options that save it there."""
+    full_size = bool(options.get("keep_size")) or options.get("mask") is not None
+    given = [Path(each) for each in (image, options.get("mask")) if isinstance(each, (str, Path))]
+    asked = "png" if options.get("output_format") == "png" else "jpg"
+    if full_size:
+        asked = options.get("save_as") or places.extension_asked(path)
+    extensions = (asked,) if asked else ()
+    settle.Settled().file(path, extensions, given, settle.room(extensions, given if full_size else ()))
+    return {"save": lambda number, edited: edited.save(path), **({"save_as": asked} if full_size else {})}
+
+
 def edit_all(
     prompt: str,
     images: Sequence[Any],
     *,
-    seed: int = 0,
     variations: int = 1,
-    timeout_s: float = 900.0,
-    encoding: str = "auto",
-    client_request_id: str = "",
-    config: Config | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-    keep_size: bool = False,
     mask: Any = None,
-    save_as: str = "",
-    **params: Any,
+    on_progress: Callable[[int, int], None] | None = None,
+    save: Callable[[int, Edited], object] | None = None,
+    config: Config | None = None,
+    **options: Any,
 ) -> list[Edited | RivyaError]:
     """Edit several pictures at once; one result for each picture and variation, picture-major, failures as values.
 
     Args:
         images: see `edit`; None in it stands for text to image.
         variations: pictures for each image, 1 to 16.
-        timeout_s: how long to wait for each picture once the service has accepted it.
-        on_progress: called with (ended, all) whenever an order ends.
-        keep_size: give the photo back at its own size, with only the edit in it: ``data`` is then a file of the photo's
-            format with its metadata, and ``about["stitch"]`` says what was done.
         mask: where the edit may show: a path, the bytes of a file (white: there) or an array. That part alone is sent.
             Means ``keep_size``; for one picture.
-        save_as: with ``keep_size``: ``png``, ``jpg`` or ``webp``; empty: the format of the photo.
-        params: fields of `kontext.KontextParams`: model, aspect_ratio, output_format ...
+        on_progress: called with (ended, all) whenever an order ends.
+        save: called with the place in the list and each picture as it ends, before it counts as delivered; see
+            `collect`.
+        options: as for `edit_each`, but for ``max_credits``, for which the configuration has ``max_credits_per_run``.
     """
     kontext.validate_prompt(prompt)
-    kontext.validate_client_request_id(client_request_id)
-    chosen = _params(params)
+    if len(images) == 0:
+        raise ValidationError("There is no picture to edit.", charged=Charged.NO)
     used = config or configuration.load()
-    used.require_key()
-    _within_limits(seed, variations, len(images))
-    running = engine.shared()
-    photos = _photos(images, mask, chosen.aspect_ratio, save_as) if keep_size or mask is not None else None
-    references = _references(used, photos.sent if photos else images, encoding)
-    orders = [
-        Order(_identity(prompt, chosen, seed, variation, reference), reference, client_request_id)
-        for reference in references
-        if not isinstance(reference, RivyaError)
-        for variation in range(variations)
-    ]
-    _stay_under_the_cap(used, orders)
-    waited = iter(_wait(running.order(used, orders), timeout_s, on_progress))
-    results = [
-        reference if isinstance(reference, RivyaError) else next(waited)
-        for reference in references
-        for _ in range(variations)
-    ]
-    if photos is None:
-        return results
-    return [_at_full_size(photos, number // variations, each) for number, each in enumerate(results)]
+    job = _job(used, prompt, variations=variations, mask=mask, photos=images, **options)
+    variations = job.default.variations
+    _stay_under_the_cap(job, images)
+    results: dict[int, Edited | RivyaError] = {}
+
+    def place_of(row: Row) -> int:
+        return row.number * variations + row.variation
+
+    def save_row(row: Row, edited: Edited) -> None:
+        if save is not None:
+            save(place_of(row), edited)
+
+    wanted = len(images) * variations
+    for ended, (row, result) in enumerate(job.run(images, save_row), 1):
+        results[place_of(row)] = result
+        if on_progress is not None:
+            on_progress(ended, wanted)
+    return [results[place] for place in range(wanted)]
 
 
-def _photos(images: Sequence[Any], mask: Any, shape: str, save_as: str) -> FullSize:
+def edit_each(
+    rows: Iterable[Any],
+    prompt: str = "",
+    *,
+    max_credits: int | None = None,
+    config: Config | None = None,
+    **options: Any,
+) -> Iterator[Edited | RivyaError]:
+    """Edit any number of pictures; each result as it ends, with its ``row``. Failures are values.
+
+    A bounded number of rows is in memory, so that the iterable may be endless, or slow. Ending the iteration ends the
+    buying; the same rows again cost nothing for what was bought before. A picture counts as delivered once the next one
+    is asked for.
+
+    Args:
+        rows: paths, bytes of files, arrays (see `edit`), None for text to image, or dicts of ``image``, ``prompt``,
+            ``seed``, ``variations`` and fields of `kontext.KontextParams`. It is read in a thread of its own.
+        prompt: for rows that have none.
+        max_credits: most that may be spent; rows beyond it fail with the code ``over_credit_cap``, at no cost.
+        options: for rows that say nothing else: ``seed``, ``variations`` (1 to 16) and the fields of
+            `kontext.KontextParams`: model, aspect_ratio, output_format ... For all rows: ``timeout_s``, how long to
+            wait for each picture once the service has accepted it; ``encoding``, ``client_request_id``; ``keep_size``,
+            to get the photo back at its own size with only the edit in it (``data`` is then a file of the photo's
+            format with its metadata, and ``about["stitch"]`` says what was done); ``save_as``, with ``keep_size``:
+            ``png``, ``jpg`` or ``webp``; empty: the format of the photo.
+
+    Raises:
+        ValidationError: an option cannot be ordered, by name. Rows raise nothing.
+        ConfigurationError: there is no key.
+    """
+    used = config or configuration.load()
+    job = _job(used, prompt, max_credits=max_credits, **options)
+    return _with_rows(job.run(rows))
+
+
+def _with_rows(results: Iterator[tuple[Row, Edited | RivyaError]]) -> Iterator[Edited | RivyaError]:
+    for row, result in results:
+        if isinstance(result, RivyaError):
+            result.row = row
+            yield result
+        else:
+            yield replace(result, row=row)
+
+
+@costs_nothing()
+def _job(
+    config: Config,
+    prompt: str,
+    *,
+    seed: int = 0,
+    variations: int = 1,
+    client_request_id: str = "",
+    keep_size: bool = False,
+    mask: Any = None,
+    photos: Sequence[Any] | None = None,
+    save_as: str = "",
+    timeout_s: float = 900.0,
+    encoding: str = "auto",
+    max_credits: int | None = None,
+    **params: Any,
+) -> BulkJob:
+    """What `edit_all` and `edit_each` are asked to do; raises `ValidationError` for an option that cannot be ordered.
+
+    Args:
+        photos: the pictures, where they are known: then they are no rows with values of their own.
+    """
+    try:
+        chosen = KontextParams(**params)
+    except TypeError:
+        known = ", ".join(KontextParams.__dataclass_fields__)
+        raise ValidationError(f"There is no such parameter; the parameters are {known}.") from None
+    if max_credits is not None:
+        max_credits = scalars.whole("max_credits", max_credits, 0, 2**53)
+    limits = [each for each in (max_credits, config.max_credits_per_run) if each is not None]
+    return BulkJob.checked(
+        config,
+        Wanted(None, prompt, chosen, seed, variations, client_request_id),
+        timeout_s=scalars.number("timeout_s", timeout_s, 0, math.inf),
+        encoding=encoding,
+        max_credits=min(limits, default=None),
+        full_size=_full_size(photos, mask, chosen.aspect_ratio, save_as)
+        if keep_size or mask is not None
+        else None,
+        read=bulk_rows.read if photos is None else bulk_rows.picture_alone,
+    )
+
+
+def _full_size(
+    photos: Sequence[Any] | None, mask: Any, shape: str, save_as: str
+) -> Callable[[Any], FullSize]:
+    """What gives a photo back at its own size."""
     from .fullsize import FullSize
 
-    return FullSize(list(images), mask, shape, save_as)
+    if mask is not None:
+        masked = FullSize(list(photos or ()), mask, shape, save_as)
+        return lambda image: masked
+    FullSize([None], None, shape, save_as)
+    return lambda image: FullSize([image], None, shape, save_as)
 
 
-def _at_full_size(photos: FullSize, number: int, result: Edited | RivyaError) -> Edited | RivyaError:
-    """The photo with the result in it; a picture from text alone has no photo and stays as it is."""
-    if isinstance(result, RivyaError) or photos.sent[number] is None:
-        return result
-    data, extension, report = photos.finished(number, result.data)
-    return replace(result, data=data, extension=extension, more=(), about={**result.about, "stitch": report})
-
-
+@costs_nothing()
 def stitch(
     original: Any,
     edited: Any,
@@ -222,15 +270,21 @@ def collect(
     """The pictures of these tasks; without any, all that were paid for and never delivered. Never spends.
 
     Args:
-        save: called with each picture before it counts as delivered. What it raises ends the call; that picture and
-            those after it stay collectable.
+        save: called with each picture before it counts as delivered. A `RivyaError` that it raises, as `Edited.save`
+            does, stands for that picture in the list, and the picture stays collectable. Anything else ends the call;
+            that picture and those after it stay collectable.
     """
+    timeout_s = scalars.number("timeout_s", timeout_s, 0, math.inf)
     used = config or configuration.load()
     used.require_key()
     named = (task_ids,) if isinstance(task_ids, str) else task_ids
-    rows = engine.shared().collectable(used, named).result()
-    fingerprints = dict.fromkeys(row.fingerprint for row in rows)
-    return _wait([engine.shared().collect(used, each) for each in fingerprints], timeout_s, save=save)
+    found = engine.shared().collectable(used, named).result()
+    fingerprints = list(dict.fromkeys(each.fingerprint for each in found))
+    job = BulkJob(used, Wanted(None, "", KontextParams()), timeout_s=timeout_s)
+    results = dict[int, "Edited | RivyaError"]()
+    for row, result in job.collect(fingerprints, lambda row, edited: save(edited) if save else None):
+        results[row.number] = result
+    return [results[number] for number in range(len(fingerprints))]
 
 
 def credits(config: Config | None = None) -> int:
@@ -240,151 +294,18 @@ def credits(config: Config | None = None) -> int:
     return engine.shared().credits(used).result()
 
 
-def _wait(
-    tickets: Sequence[Ticket],
-    timeout_s: float,
-    on_progress: Callable[[int, int], None] | None = None,
-    save: Callable[[Edited], object] | None = None,
-) -> list[Edited | RivyaError]:
-    """Wait for all, mark them delivered; orders out of time go on at the service and are left to a later call."""
-    began, late = monotonic(), dict[int, RivyaError]()
-    pending = {ticket.done for ticket in tickets}
-    try:
-        while pending:
-            ended, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            if ended and on_progress is not None:
-                on_progress(len(tickets) - len(pending), len(tickets))
-            for number, ticket in enumerate(tickets):
-                since = ticket.progress.since
-                late_now = since is not None and monotonic() - max(since, began) > timeout_s
-                if late_now and ticket.done in pending:
-                    late[number] = RivyaTimeoutError(
-                        f"The picture was not ready within {timeout_s:g} s.",
-                        task_id=ticket.progress.task_id,
-                        charged=Charged.YES,
-                    )
-                    pending.discard(ticket.done)
-    finally:
-        for ticket in tickets:
-            ticket.leave()
-    outcomes = [late.get(number) or _outcome(ticket) for number, ticket in enumerate(tickets)]
-    results = [_edited(each) if isinstance(each, Finished) else each for each in outcomes]
-    delivered: list[Finished] = []
-    try:
-        for outcome, result in zip(outcomes, results, strict=True):
-            if isinstance(outcome, Finished) and isinstance(result, Edited):
-                if save is not None:
-                    save(result)
-                delivered.append(outcome)
-    finally:
-        engine.shared().delivered(delivered).result()
-    return results
-
-
-def _outcome(ticket: Ticket) -> Finished | RivyaError:
-    error = ticket.done.exception()
-    if error is None:
-        return ticket.done.result()
-    if isinstance(error, RivyaError):
-        return error
-    raise error
-
-
-def _edited(finished: Finished) -> Edited | RivyaError:
-    about = finished.about
-    try:
-        data, *more = finished.result.read()
-    except ResultGone:
-        return UnusableAnswerError(
-            "The stored picture has vanished in this moment.",
-            hint="Run again: it is fetched anew and costs nothing more.",
-            task_id=about.get("task_id"),
-            charged=Charged.YES,
-        )
-    return Edited(
-        data=data,
-        more=tuple(more),
-        extension=finished.result.paths[0].suffix.lstrip("."),
-        task_id=about.get("task_id"),
-        credits=about.get("credits"),
-        source=finished.source,
-        about=about,
-    )
-
-
-def _identity(
-    prompt: str, params: KontextParams, seed: int, variation: int, reference: Reference | None
-) -> Identity:
-    return Identity(
-        prompt=prompt,
-        params=params,
-        seed=seed,
-        variation=variation,
-        reference=reference.identity if reference else None,
-        size=reference.size if reference else None,
-    )
-
-
-def _params(values: dict[str, Any]) -> KontextParams:
-    try:
-        chosen = KontextParams(**values)
-    except TypeError:
-        known = ", ".join(KontextParams.__dataclass_fields__)
-        raise ValidationError(f"There is no such parameter; the parameters are {known}.") from None
-    chosen.validate()
-    return chosen
-
-
-def _within_limits(seed: int, variations: int, images: int) -> None:
-    for name, value, low, high in (
-        ("seed", seed, 0, kontext.MAX_SEED),
-        ("variations", variations, 1, kontext.MAX_VARIATIONS),
-    ):
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValidationError(
-                f"{name} is {ascii(value)[:60]}; it must be a whole number, {low} to {high}."
-            )
-    if images == 0:
-        raise ValidationError("There is no picture to edit.")
-
-
-def _stay_under_the_cap(config: Config, orders: Sequence[Order]) -> None:
-    if config.max_credits_per_run is None:
+@costs_nothing()
+def _stay_under_the_cap(job: BulkJob, images: Sequence[Any]) -> None:
+    """Refuse a run that would spend more than the configuration allows, before anything is sent."""
+    cap, wanted = job.max_credits, job.default
+    if cap is None or len(images) * wanted.variations * wanted.params.credits <= cap:
         return
-    price = sum(o.identity.params.credits for o in engine.shared().would_buy(config, orders).result())
-    if price > config.max_credits_per_run:
+    told = [outcome for _, outcome in job.prices(images)]
+    price = sum({each.fingerprint: each.credits for each in told if isinstance(each, Priced)}.values())
+    if price > cap:
         raise ConfigurationError(
-            f"This run would spend {price} credits; max_credits_per_run allows {config.max_credits_per_run}.",
+            f"This run would spend {price} credits; max_credits_per_run allows {cap}.",
             hint="Order less at once, or raise the cap in config.json.",
             code="over_credit_cap",
+            charged=Charged.NO,
         )
-
-
-def _references(config: Config, images: Sequence[Any], encoding: str) -> list[Reference | RivyaError | None]:
-    """Each picture uploaded, or why it could not be; None stands for text to image."""
-    running = engine.shared()
-    jobs = [running.reference(config, _loader(i), encoding) if i is not None else None for i in images]
-    references: list[Reference | RivyaError | None] = []
-    try:
-        for job in jobs:
-            try:
-                references.append(job.result() if job is not None else None)
-            except RivyaError as error:
-                error.charged = Charged.NO  # an upload costs nothing
-                references.append(error)
-    finally:
-        for job in jobs:
-            if job is not None:
-                job.cancel()
-    return references
-
-
-def _loader(image: Any) -> Callable[[], Any]:
-    """What reads ``image`` in a codec thread: an `images.decode.Picture`, or uint8 (height, width, channels)."""
-
-    def load() -> Any:
-        if isinstance(image, np.ndarray):
-            return image[:, :, None] if image.ndim == 2 else image
-        return own.for_upload(own.read(image))
-
-    return load

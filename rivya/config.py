@@ -19,7 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import files
-from .errors import ConfigurationError
+from .errors import ConfigurationError, costs_nothing
+from .refusals import advice
 from .secret import Secret
 
 ENV_KEY = "RIVYA_API_KEY"
@@ -75,6 +76,7 @@ class Config:
         """SHA-256 (hex) of the key: what the ledger knows of it."""
         return hashlib.sha256(self.require_key().reveal().encode("ascii")).hexdigest()
 
+    @costs_nothing()
     def require_key(self) -> Secret:
         """The key; raises `ConfigurationError` that names both places where it can be set."""
         if self.key is None:
@@ -87,6 +89,7 @@ class Config:
         return self.key
 
 
+@costs_nothing()
 def load(env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> Config:
     """Read the configuration. ``default_home`` is used where ``RIVYA_HOME`` is not set.
 
@@ -155,11 +158,12 @@ _QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019",
 _TIMES = ("repeat_window_s", "conflict_wait_s", "retry_budget_s", "upload_confirm_age_s")
 
 
+@costs_nothing()
 def state_folder(env: Mapping[str, str] = os.environ, default: Path | None = None) -> Path:
     """``RIVYA_HOME``, else ``default``, else the user folder of the ComfyUI it lies in, else ``~/.rivya``.
 
     Raises:
-        ConfigurationError: ``RIVYA_HOME`` is no path of this system.
+        ConfigurationError: ``RIVYA_HOME`` is no path of this system, or the user has no home folder.
     """
     named = unquoted(env.get(ENV_HOME, ""))
     if named:
@@ -169,7 +173,22 @@ def state_folder(env: Mapping[str, str] = os.environ, default: Path | None = Non
     pack = Path(__file__).absolute().parent.parent
     if pack.parent.name == "custom_nodes" and (pack.parent.parent / "user").is_dir():
         return pack.parent.parent / "user" / "__rivya"
-    return Path.home() / ".rivya"
+    return _own_folder() / ".rivya"
+
+
+def _own_folder() -> Path:
+    """The user's home folder. A user of a container may have none, or none that is a path."""
+    try:
+        folder = Path.home()
+        if folder.is_absolute():
+            return folder
+    except RuntimeError:
+        pass
+    raise ConfigurationError(
+        "This user has no home folder, so there is no place for the state folder.",
+        hint=f"Set {ENV_HOME} to the full path of a folder that this user may write.",
+        code="state_folder",
+    )
 
 
 def _named_folder(named: str) -> Path:
@@ -260,6 +279,7 @@ def clean_key(text: str, where: str) -> Secret | None:
     return Secret(key)
 
 
+@costs_nothing()
 def key_status(env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> dict[str, Any]:
     """Whether a key is set, its source and its last four characters: all that is ever shown of it."""
     home = state_folder(env, default_home)
@@ -267,6 +287,7 @@ def key_status(env: Mapping[str, str] = os.environ, default_home: Path | None = 
     return {"configured": key is not None, "source": source, "last4": key.reveal()[-4:] if key else None}
 
 
+@costs_nothing()
 def save_key(text: str, env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> None:
     """Write the key to ``config.json`` (0600, atomic), keeping what else stands there."""
     key = clean_key(text, "the settings")
@@ -275,6 +296,7 @@ def save_key(text: str, env: Mapping[str, str] = os.environ, default_home: Path 
     _update({"api_key": key.reveal()}, state_folder(env, default_home))
 
 
+@costs_nothing()
 def remove_key(env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> None:
     """Take the key out of ``config.json``; a key in the environment stays."""
     _update({"api_key": None}, state_folder(env, default_home))
@@ -289,7 +311,7 @@ def _update(changes: Mapping[str, object], home: Path) -> None:
     except OSError as error:
         raise ConfigurationError(
             f"{home / CONFIG_NAME} cannot be written: {error.strerror or error}.",
-            hint="Check the folder's permissions.",
+            hint=advice(home, error, home / CONFIG_NAME),
         ) from None
 
 
@@ -310,9 +332,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         raw = files.read_private(path, MAX_CONFIG_BYTES)
     except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror or error}.", hint="Correct the file or remove it."
-        ) from None
+        hint = "Correct the file or remove it."
+        if isinstance(error, PermissionError):
+            hint = advice(path.parent, error, path)
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}.", hint=hint) from None
     if raw is None:
         return {}
     try:

@@ -15,6 +15,8 @@ from ..errors import ImageError
 
 Format = Literal["PNG", "JPEG", "WEBP"]
 
+EXTENSIONS: dict[Format, str] = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -79,6 +81,21 @@ def damaged(what: str) -> ImageError:
     return unusable(f"The picture is damaged: {what}.", "image_damaged")
 
 
+def signature(data: bytes) -> Format | None:
+    """The format that the first bytes of a file name, if it is one of the three."""
+    if data.startswith(PNG_SIGNATURE):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    return "WEBP" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+def extension_of(data: bytes) -> str:
+    """``png``, ``jpg`` or ``webp``, by the first bytes of a file; empty where they name none of these."""
+    found = signature(data)
+    return EXTENSIONS[found] if found else ""
+
+
 def picture_format(data: bytes, limits: Limits = STRANGERS) -> Format:
     """The format of ``data`` by its signature.
 
@@ -88,12 +105,9 @@ def picture_format(data: bytes, limits: Limits = STRANGERS) -> Format:
     if not data:
         raise unusable("The picture is empty: 0 bytes.", "image_empty")
     check_bytes(len(data), limits)
-    if data.startswith(PNG_SIGNATURE):
-        return "PNG"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
+    found = signature(data)
+    if found is not None:
+        return found
     raise unusable(f"This is {_name_of(data)}, not a PNG, JPEG or WebP picture.", "not_a_picture")
 
 

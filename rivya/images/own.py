@@ -27,8 +27,8 @@ def _advising() -> Iterator[None]:
     try:
         yield
     except ImageError as error:
-        error.hint = "Save a smaller copy of it and use that." if error.code == "image_too_large" else ""
-        raise
+        hint = "Save a smaller copy of it and use that." if error.code == "image_too_large" else ""
+        raise error.about(hint=hint) from None
 
 
 def read(image: object) -> bytes:

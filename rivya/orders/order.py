@@ -20,6 +20,11 @@ class Workspace:
     ledger: Ledger
     store: ResultStore
 
+    def check_writable(self) -> None:
+        """Make sure that orders and pictures can be kept, before anything is sent. Blocks; raises `LedgerError`."""
+        self.store.check_writable()
+        self.ledger.check_writable()
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -67,6 +72,12 @@ class Order:
     def fingerprint(self) -> str:
         """What the order is; see `kontext.Identity.fingerprint`."""
         return self.identity.fingerprint()
+
+    def without_bytes(self) -> Order:
+        """The same order without the bytes of its picture, which an accepted order needs no more."""
+        if self.reference is None:
+            return self
+        return replace(self, reference=replace(self.reference, data=b""))
 
     @property
     def mode(self) -> str:

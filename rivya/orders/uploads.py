@@ -15,12 +15,14 @@ from weakref import WeakValueDictionary
 
 from .. import kontext
 from ..api.endpoints import Api
-from ..errors import Charged, NotFoundError, PermissionDeniedError, RivyaError, Sent
-from ..ledger.ledger import Ledger, UploadRow
-from .order import Reference
+from ..errors import NotFoundError, PermissionDeniedError
+from ..ledger.ledger import UploadRow
+from .order import Reference, Workspace
 
 if TYPE_CHECKING:
+    from ..images.decode import Picture
     from ..images.encode import Encoded
+    from ..images.pixels import Array as Pixels
 
 log = logging.getLogger("rivya")
 
@@ -49,6 +51,36 @@ def reference_from(encoded: Encoded, pixel_hash: str, width: int, height: int) -
     )
 
 
+def unpacked(picture: Picture | Pixels) -> Reference | None:
+    """The reference of pixels as it is before it is packed, without bytes; None where packing may change its identity.
+
+    A picture changes its identity only when it is made smaller to fit, and one whose raw pixels fit never is.
+    """
+    from ..images import encode
+
+    pixels = getattr(picture, "pixels", picture)
+    if pixels.nbytes > encode.LIMIT_BYTES * 0.9:
+        return None
+    height, width = pixels.shape[:2]
+    return Reference(encode.pixel_hash(pixels), width, height, b"", "", "", "", "")
+
+
+def packed(picture: Picture | Pixels, encoding: str, identity: str | None = None) -> Reference:
+    """The reference of a picture, packed; not yet uploaded. For a codec thread.
+
+    Args:
+        picture: its warnings become notes; or pixels alone, uint8 (height, width, 1, 3 or 4).
+        identity: the `pixel_hash` of the picture, if it is known.
+    """
+    from ..images import encode
+
+    pixels = getattr(picture, "pixels", picture)
+    height, width = pixels.shape[:2]
+    encoded = encode.encode(pixels, encoding)
+    encoded = replace(encoded, notes=(*getattr(picture, "warnings", ()), *encoded.notes))
+    return reference_from(encoded, identity or encode.pixel_hash(pixels), width, height)
+
+
 class PackedReferences:
     """The references packed last: a second run of a graph packs none of its pictures again. Thread-safe."""
 
@@ -57,16 +89,10 @@ class PackedReferences:
         self._kept: OrderedDict[tuple[str, str], Reference] = OrderedDict()
 
     def reference(self, load: Callable[[], Any], encoding: str) -> Reference:
-        """Hash the pixels that ``load`` gives, and pack them unless that was done lately. For a codec thread.
+        """Hash the pixels that ``load`` gives, and pack them unless that was done lately. For a codec thread."""
+        from ..images import encode
 
-        Args:
-            load: gives uint8 (height, width, channels), or an `images.decode.Picture`, whose warnings become notes.
-        """
-        from ..images import decode, encode
-
-        loaded = load()
-        picture = loaded if isinstance(loaded, decode.Picture) else decode.Picture(loaded, ())
-        pixels = picture.pixels
+        pixels = load()
         key = (encode.pixel_hash(pixels), encoding)
         with self._lock:
             known = self._kept.get(key)
@@ -78,7 +104,7 @@ class PackedReferences:
             self._kept.move_to_end(key)
             while sum(len(each.data) for each in self._kept.values()) > PACKED_BYTES and len(self._kept) > 1:
                 self._kept.popitem(last=False)
-        return replace(known, notes=(*picture.warnings, *known.notes))
+        return known
 
 
 class Disk(Protocol):
@@ -93,6 +119,7 @@ class Uploader:
     """The uploads of one account: known ones from the ledger, new ones through the Files API.
 
     Args:
+        state: its ledger knows the uploads.
         scope: gives the account's scope in the ledger.
         disk: runs a ledger call in a thread.
         confirm_age_s: an upload that was last seen longer ago is confirmed before an order relies on it, seconds.
@@ -101,14 +128,14 @@ class Uploader:
     def __init__(
         self,
         api: Api,
-        ledger: Ledger,
+        state: Workspace,
         scope: Callable[[], Awaitable[str]],
         disk: Disk,
         *,
         confirm_age_s: float,
     ) -> None:
         self._api = api
-        self._ledger = ledger
+        self._state, self._ledger = state, state.ledger
         self._scope = scope
         self._disk = disk
         self._confirm_age_s = confirm_age_s
@@ -163,16 +190,11 @@ class Uploader:
 
     async def _upload(self, reference: Reference) -> UploadRow:
         scope = await self._scope()
+        await self._disk(self._state.check_writable)
         async with self._slots:
-            try:
-                file = await self._api.upload_file(
-                    reference.data, name=reference.name, mime=reference.mime, model=kontext.DEFAULT_MODEL
-                )
-            except RivyaError as error:
-                # An upload costs nothing, whatever became of it.
-                error.sent = Sent.REFUSED
-                error.charged = Charged.NO
-                raise
+            file = await self._api.upload_file(
+                reference.data, name=reference.name, mime=reference.mime, model=kontext.DEFAULT_MODEL
+            )
         log.info("uploaded %s (%.1f MB)", reference.name, len(reference.data) / 1e6)
         return await self._disk(
             self._ledger.save_upload,

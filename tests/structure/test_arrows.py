@@ -24,15 +24,20 @@ HTTP = {"httpx", "httpcore"}
 
 # The parts of the library from the bottom up; a part knows only parts of lines above its own, in its line only itself.
 FLOORS = (
-    ("errors", "secret", "threads"),
+    ("errors", "secret", "threads", "refusals"),
+    ("scalars",),
     ("files", "kontext"),
     ("config",),
+    ("commands",),
+    ("needed",),
     ("http",),
     ("api", "ledger", "storage", "images"),
     ("stitching",),
-    ("fullsize",),
+    ("fullsize", "saving"),
     ("orders",),
+    ("edited",),
     ("engine",),
+    ("bulk",),
     ("client",),
     ("cli",),
     ("__main__", "__init__"),
