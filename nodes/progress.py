@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..rivya.errors import Charged, RivyaError, RivyaTimeoutError
 from ..rivya.images import encode
 from ..rivya.orders.order import Finished
 from . import host, waiting
+from .notes import said
 
 STATUS_S = 1.0
 PREVIEW_PX = 512
@@ -24,8 +25,8 @@ _STATES = ("waiting", "sending", "running", "downloading", "done")
 class Watch:
     """The tickets of one run of a node, from handing over to the last end."""
 
-    def __init__(self, tickets: Sequence[Ticket], timeout_s: float, remedy: str) -> None:
-        """``remedy``: how to get at the pictures later, for the message after a cancel."""
+    def __init__(self, tickets: Sequence[Ticket], timeout_s: float, remedy: Callable[[int], str]) -> None:
+        """``remedy``: how to get so many pictures later, for the message after a cancel."""
         self._tickets = list(tickets)
         self._timeout_s = timeout_s
         self._remedy = remedy
@@ -125,16 +126,14 @@ class Watch:
         going_on = sum(t.progress.task_id is not None and not t.done.done() for t in self._tickets)
         sending = sum(_state(t) == "sending" for t in self._tickets)
         kept = sum(t.done.done() and t.done.exception() is None for t in self._tickets)
-        lines = ["Cancelled."]
+        lines: list[str] = [said("cancelled")]
         if going_on or sending:
-            count = going_on + sending
-            verbs = ("goes on", "is") if count == 1 else ("go on", "are")
-            lines.append(f"{count} {verbs[0]} at Rivya and {verbs[1]} collected in the background.")
+            lines.append(said("goesOn", count=going_on + sending))
         if kept:
-            lines.append(f"{kept} {'is' if kept == 1 else 'are'} stored.")
+            lines.append(said("stored", count=kept))
         if len(lines) > 1:
-            lines.append(self._remedy)
-        host.say_last("\n".join(lines), "warn" if len(lines) > 1 else "info")
+            lines.append(self._remedy(going_on + sending + kept))
+        host.say_last(lines, "warn" if len(lines) > 1 else "info")
 
 
 def _preview(stored: Any) -> Any:

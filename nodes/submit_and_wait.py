@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..rivya import kontext, scalars
 from ..rivya.errors import costs_nothing
 from . import failures, host, limits, links, waiting
+from .notes import said
 from .v3 import ParamsType, ReferenceType, advanced, io, schema
 
 if TYPE_CHECKING:
@@ -134,8 +135,9 @@ async def _run(
     config.require_key()
     await _stay_under_the_cap(config, unique)
     tickets = engine.shared().order(config, list(unique.values()))
-    remedy = f"Run again with seed {seed}, or use Rivya Collect Tasks, to get them for no more credits."
-    outcomes = await Watch(tickets, timeout_s, remedy).outcomes()
+    outcomes = await Watch(
+        tickets, timeout_s, lambda count: said("runAgain", count=count, seed=seed)
+    ).outcomes()
     if skip and any(isinstance(outcome, RivyaError) for outcome in outcomes.values()):
         failures.remember(skip)
     rows = [

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ImageError
 from . import decode as _decode
+from . import foreign
 from .formats import OWN, STRANGERS, check_bytes
 from .header import Header
 from .pixels import eight_bits
@@ -32,20 +33,22 @@ def _advising() -> Iterator[None]:
 
 
 def read(image: object) -> bytes:
-    """The bytes of a picture file by its path, or ``image`` where it is these.
+    """The bytes of a PNG, JPEG or WebP file: of a path or of the bytes of a file; one of another kind becomes a PNG.
 
     Raises:
-        ImageError: it cannot be read, or is beyond `OWN`.
+        ImageError: it cannot be read, or is beyond `OWN`; see also `foreign.taken`.
     """
-    if isinstance(image, bytes):
-        return image
-    path = Path(str(image))
-    try:
-        with _advising():
-            check_bytes(os.path.getsize(path), OWN)
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path.name} cannot be read: {error.strerror}.", hint="") from None
+    name, data = "", image
+    with _advising():
+        if not isinstance(data, bytes):
+            path = Path(str(image))
+            name = path.name
+            try:
+                check_bytes(os.path.getsize(path), OWN)
+                data = path.read_bytes()
+            except OSError as error:
+                raise ImageError(f"{name} cannot be read: {error.strerror}.") from None
+        return foreign.taken(data, name)
 
 
 def inspect(data: bytes) -> Header:

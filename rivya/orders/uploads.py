@@ -20,9 +20,7 @@ from ..ledger.ledger import UploadRow
 from .order import Reference, Workspace
 
 if TYPE_CHECKING:
-    from ..images.decode import Picture
     from ..images.encode import Encoded
-    from ..images.pixels import Array as Pixels
 
 log = logging.getLogger("rivya")
 
@@ -51,7 +49,7 @@ def reference_from(encoded: Encoded, pixel_hash: str, width: int, height: int) -
     )
 
 
-def unpacked(picture: Picture | Pixels) -> Reference | None:
+def unpacked(picture: Any) -> Reference | None:
     """The reference of pixels as it is before it is packed, without bytes; None where packing may change its identity.
 
     A picture changes its identity only when it is made smaller to fit, and one whose raw pixels fit never is.
@@ -65,11 +63,11 @@ def unpacked(picture: Picture | Pixels) -> Reference | None:
     return Reference(encode.pixel_hash(pixels), width, height, b"", "", "", "", "")
 
 
-def packed(picture: Picture | Pixels, encoding: str, identity: str | None = None) -> Reference:
+def packed(picture: Any, encoding: str, identity: str | None = None) -> Reference:
     """The reference of a picture, packed; not yet uploaded. For a codec thread.
 
     Args:
-        picture: its warnings become notes; or pixels alone, uint8 (height, width, 1, 3 or 4).
+        picture: an `images.decode.Picture`, whose warnings become notes, or its pixels alone.
         identity: the `pixel_hash` of the picture, if it is known.
     """
     from ..images import encode

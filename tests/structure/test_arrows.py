@@ -34,7 +34,7 @@ FLOORS = (
     ("api", "ledger", "storage", "images"),
     ("stitching",),
     ("fullsize", "saving"),
-    ("orders",),
+    ("orders", "sources"),
     ("edited",),
     ("engine",),
     ("bulk",),
