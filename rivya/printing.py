@@ -25,19 +25,20 @@ def saved(result: Edited, place: places.Place, files: Sequence[Path]) -> list[st
     lines = [f"{shown(first)}  {_cost(result)}", *(shown(path) for path in more)]
     if note := places.corrected(place, first):
         lines.append(f"  {note}")
-    return lines + _stitched(result)
+    return lines + _done_to(result)
 
 
-def _stitched(result: Edited) -> list[str]:
-    """What was done to keep the size of the photo, or why it was not kept."""
+def _done_to(result: Edited) -> list[str]:
+    """What was done to the picture on its way, and to keep the size of the photo, or why that was not kept."""
+    said = [f"  {note}" for note in result.about.get("notes") or []]
     report = result.about.get("stitch")
     if report is None:
-        return []
+        return said
     if "error" in report:
-        return [f"  Saved as it came, since it could not be put back: {report['error']['message']}"]
+        return [*said, f"  Saved as it came, since it could not be put back: {report['error']['message']}"]
     aligned = "aligned" if report["aligned"] else "not aligned"
     line = f"  {report['width']}x{report['height']}, {aligned}, {report['share']:.1%} of the picture replaced"
-    return [line, *(f"  {note}" for note in report["notes"])]
+    return [*said, line, *(f"  {note}" for note in report["notes"])]
 
 
 def _cost(result: Edited) -> str:
