@@ -172,7 +172,7 @@ class Batch:
         room = settle.room(extensions, photos)
         settled = settle.Settled()
         try:
-            settled.folder(self._root, room * len(self._pieces))
+            settled.folder(self._root, room * len(self._pieces) * self._job.default.variations)
             for folder in self._pieces.folders():
                 settled.folder(self._root / folder, room)
             self._ask_for_a_limit()
@@ -274,14 +274,13 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._refused = False
 
     def __enter__(self) -> Results:
         """Open it. Raises `SavingError` where it cannot be written."""
         try:
             self._file = open(self._path, "a+b", buffering=0)
-            self._file.seek(max(0, os.fstat(self._file.fileno()).st_size - 1))
-            if self._file.read(1) not in (b"", b"\n"):
-                self._file.write(b"\n")  # a run that was killed has left half a line
+            self._end_half_a_line()
         except OSError as error:
             raise places.refused(f"{shown(self._path)} cannot be written: {places.reason(error)}.") from None
         return self
@@ -290,5 +289,19 @@ class Results:
         self._file.close()
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Add a line, whole, in one write."""
-        self._file.write(json.dumps(record, ensure_ascii=True).encode() + b"\n")
+        """Add a line in one write. What the disk refuses is said once: the pictures are not held up by their list."""
+        line = json.dumps(record, ensure_ascii=True).encode() + b"\n"
+        try:
+            if self._refused:
+                self._end_half_a_line()
+            self._file.write(line)
+        except OSError as error:
+            if not self._refused:
+                print(f"{shown(self._path)} cannot be written: {places.reason(error)}.", file=sys.stderr)
+            self._refused = True
+
+    def _end_half_a_line(self) -> None:
+        """End what a run that was killed, or a full disk, has left."""
+        self._file.seek(max(0, os.fstat(self._file.fileno()).st_size - 1))
+        if self._file.read(1) not in (b"", b"\n"):
+            self._file.write(b"\n")
