@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 
 from rivya.bulk import tables
@@ -14,7 +15,6 @@ from rivya.bulk.rows import Wanted, read
 from rivya.errors import ConfigurationError, ValidationError
 from rivya.kontext import KontextParams
 
-pyarrow = pytest.importorskip("pyarrow")
 DEFAULT = Wanted(None, "make it night", KontextParams())
 
 
