@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import commands, config
 from .errors import Charged, SavingError, UnusableAnswerError
 from .orders.order import Finished
 from .saving import places, write
@@ -87,7 +88,10 @@ class Edited:
         new = self.source == "new"
         cost = f" ({self.credits} credits)" if self.credits is not None else ""
         kept = f" is kept in {places.shown(self.kept)}" if self.kept else " is kept in the result store"
-        collected = f", or run python -m rivya collect {self.task_id} -o FOLDER" if self.task_id else ""
+        collected = ""
+        if self.task_id:
+            command = commands.own("collect", self.task_id, "-o", "FOLDER", home=config.state_folder())
+            collected = f", or run {command}"
         return SavingError(
             f"{places.shown(place.folder / place.name)} cannot be written: {places.reason(error)}."
             + ("" if new else " The picture was paid for before; this run has cost nothing."),

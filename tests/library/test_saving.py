@@ -111,7 +111,7 @@ def test_what_cannot_be_saved_after_all_says_what_it_cost_where_it_is_and_how_to
     assert charges(service) == 3
     new = service.tasks()[6:]
     for task in new:
-        assert f"python -m rivya collect {task['id']}" in done.stderr
+        assert f" collect {task['id']} -o FOLDER" in done.stderr
     assert done.stderr.count("No space left on device. Credits were charged. The picture (4 credits)") == 3
     kept = [Path(found) for found in re.findall(r" is kept in (.*?)\. Save", done.stderr)]
     assert {path.read_bytes() for path in kept} == {service.picture(task["id"]) for task in new}
