@@ -14,14 +14,14 @@ from support.sources import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("bounds")]
 
-# The lower bounds of pyproject.toml: of httpx exactly, of the others the oldest that this Python has builds of.
+# The lower bounds of pyproject.toml: of httpx and truststore exactly, of the others the oldest that this Python has builds of.
 OLDEST = {
-    (3, 10): ["httpx==0.27.0", "pillow==10.3.0", "numpy==1.25.0"],
-    (3, 11): ["httpx==0.27.0", "pillow==10.3.0", "numpy==1.25.0"],
-    (3, 12): ["httpx==0.27.0", "pillow==10.3.0", "numpy==1.26.0"],
-    (3, 13): ["httpx==0.27.0", "pillow==11.0.0", "numpy==2.1.0"],
+    (3, 10): ["httpx==0.27.0", "truststore==0.9.0", "pillow==10.3.0", "numpy==1.25.0"],
+    (3, 11): ["httpx==0.27.0", "truststore==0.9.0", "pillow==10.3.0", "numpy==1.25.0"],
+    (3, 12): ["httpx==0.27.0", "truststore==0.9.0", "pillow==10.3.0", "numpy==1.26.0"],
+    (3, 13): ["httpx==0.27.0", "truststore==0.9.0", "pillow==11.0.0", "numpy==2.1.0"],
 }
-NEWEST = ["httpx>=0.27,<1", "pillow", "numpy"]
+NEWEST = ["httpx>=0.27,<1", "truststore", "pillow", "numpy"]
 
 
 def environment(folder: Path, *requirements: str) -> Path:
