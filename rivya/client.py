@@ -27,7 +27,7 @@ from .config import Config
 from .edited import Edited as Edited
 from .edited import Row
 from .engine import engine
-from .errors import Charged, ConfigurationError, RivyaError, ValidationError
+from .errors import Charged, ConfigurationError, RivyaError, ValidationError, costs_nothing
 from .kontext import KontextParams
 from .saving import places, settle
 
@@ -61,6 +61,7 @@ def edit(
     return result
 
 
+@costs_nothing()
 def _into(path: str | Path, image: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Settle the file for one picture; the options that save it there."""
     full_size = bool(options.get("keep_size")) or options.get("mask") is not None
@@ -98,7 +99,7 @@ def edit_all(
     """
     kontext.validate_prompt(prompt)
     if len(images) == 0:
-        raise ValidationError("There is no picture to edit.")
+        raise ValidationError("There is no picture to edit.", charged=Charged.NO)
     used = config or configuration.load()
     job = _job(used, prompt, variations=variations, mask=mask, photos=images, **options)
     variations = job.default.variations
@@ -164,6 +165,7 @@ def _with_rows(results: Iterator[tuple[Row, Edited | RivyaError]]) -> Iterator[E
             yield replace(result, row=row)
 
 
+@costs_nothing()
 def _job(
     config: Config,
     prompt: str,
@@ -219,6 +221,7 @@ def _full_size(
     return lambda image: FullSize([image], None, shape, save_as)
 
 
+@costs_nothing()
 def stitch(
     original: Any,
     edited: Any,
@@ -291,6 +294,7 @@ def credits(config: Config | None = None) -> int:
     return engine.shared().credits(used).result()
 
 
+@costs_nothing()
 def _stay_under_the_cap(job: BulkJob, images: Sequence[Any]) -> None:
     """Refuse a run that would spend more than the configuration allows, before anything is sent."""
     cap, wanted = job.max_credits, job.default

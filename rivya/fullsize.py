@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from .errors import Charged, ImageError, RivyaError, ValidationError
-from .images import decode
+from .images import decode, foreign
 from .stitching import Box, Placement, placement
 from .stitching.raster import luma, resampled, stored
 from .stitching.stitch import Stitched, stitch
@@ -73,9 +73,9 @@ def read_mask(mask: object) -> Array:
 
 def _bytes_of(image: object) -> bytes:
     if isinstance(image, bytes):
-        return image
+        return foreign.taken(image)
     try:
-        return Path(str(image)).read_bytes()
+        return foreign.taken(Path(str(image)).read_bytes(), Path(str(image)).name)
     except OSError as error:
         raise ImageError(f"{Path(str(image)).name} cannot be read: {error.strerror}.", hint="") from None
 
@@ -151,8 +151,8 @@ class FullSize:
             extension = self._save_as or photo.extension
             return write(done.image, photo, extension), extension, done.report
         except RivyaError as error:
-            error.charged = Charged.YES
-            return answer, decode.inspect(answer).extension, {"error": error.as_dict()}
+            paid = error.about(charged=Charged.YES)
+            return answer, decode.inspect(answer).extension, {"error": paid.as_dict()}
 
     def _stitched(self, photo: Photo, answer: bytes) -> Stitched:
         edited = in_profile(decode.decode(answer).pixels, photo.profile)

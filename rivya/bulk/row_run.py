@@ -13,7 +13,7 @@ from typing import Any
 from ..config import Config
 from ..engine.engine import Engine
 from ..engine.jobs import Ticket
-from ..errors import Charged, LedgerError, RivyaError, RivyaTimeoutError
+from ..errors import Charged, LedgerError, RivyaError, RivyaTimeoutError, costs_nothing
 from ..orders.account import Account
 from ..orders.order import Finished, Order, Reference
 from ..orders.uploads import packed, unpacked
@@ -101,23 +101,27 @@ class RowCount:
     async def run(self, given: Any, accepted: Callable[[], object]) -> None:
         """Price the row."""
         try:
-            wanted = self._work.read(given)
-            account = await self._work.engine.account(self._work.config)
-            reference = None
-            if wanted.image is not None:
-                async with self._work.packing:
-                    pixels = await account.threads.codec(self._work.load, wanted.image)
-                    reference = await account.threads.codec(unpacked, pixels) or await account.threads.codec(
-                        packed, pixels, self._work.encoding
-                    )
-            for variation in range(wanted.variations):
-                order = wanted.order(variation, reference)
-                costs = await self._work.would_cost(account, order)
-                self._tell(variation, Priced(order.fingerprint, wanted.params.credits if costs else 0))
+            await self._price(given)
         except RivyaError as error:
             self._tell(0, error)
         finally:
             accepted()
+
+    @costs_nothing()
+    async def _price(self, given: Any) -> None:
+        wanted = self._work.read(given)
+        account = await self._work.engine.account(self._work.config)
+        reference = None
+        if wanted.image is not None:
+            async with self._work.packing:
+                pixels = await account.threads.codec(self._work.load, wanted.image)
+                reference = await account.threads.codec(unpacked, pixels) or await account.threads.codec(
+                    packed, pixels, self._work.encoding
+                )
+        for variation in range(wanted.variations):
+            order = wanted.order(variation, reference)
+            costs = await self._work.would_cost(account, order)
+            self._tell(variation, Priced(order.fingerprint, wanted.params.credits if costs else 0))
 
 
 class RowCollect:
@@ -178,14 +182,11 @@ class RowRun:
 
     async def _hand_over(self, given: Any) -> None:
         """Hand the orders of the row to the engine, and wait until the service has accepted them."""
-        try:
+        with costs_nothing():  # no order has been sent yet, and an upload is free
             wanted = self._work.read(given)
             self._untold = set(range(wanted.variations))
             account = await self._work.engine.account(self._work.config)
             reference = await self._reference(account, wanted) if wanted.image is not None else None
-        except RivyaError as error:
-            error.charged = Charged.NO  # no order was sent yet, and an upload costs nothing
-            raise
         for variation in range(wanted.variations):
             if variation not in self._orders:
                 await self._order(account, variation, wanted.order(variation, reference))

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from .. import kontext
 from ..api.endpoints import Api
-from ..errors import Charged, NotFoundError, PermissionDeniedError, RivyaError, Sent
+from ..errors import NotFoundError, PermissionDeniedError
 from ..ledger.ledger import UploadRow
 from .order import Reference, Workspace
 
@@ -186,15 +186,9 @@ class Uploader:
         scope = await self._scope()
         await self._disk(self._state.check_writable)
         async with self._slots:
-            try:
-                file = await self._api.upload_file(
-                    reference.data, name=reference.name, mime=reference.mime, model=kontext.DEFAULT_MODEL
-                )
-            except RivyaError as error:
-                # An upload costs nothing, whatever became of it.
-                error.sent = Sent.REFUSED
-                error.charged = Charged.NO
-                raise
+            file = await self._api.upload_file(
+                reference.data, name=reference.name, mime=reference.mime, model=kontext.DEFAULT_MODEL
+            )
         log.info("uploaded %s (%.1f MB)", reference.name, len(reference.data) / 1e6)
         return await self._disk(
             self._ledger.save_upload,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -117,6 +119,9 @@ def test_what_cannot_be_saved_after_all_says_what_it_cost_where_it_is_and_how_to
     assert {path.read_bytes() for path in kept} == {service.picture(task["id"]) for task in new}
     assert [row.delivered_at for row in client.rows()[6:]] == [None] * 3
     (work / "out" / "filler").unlink()
+    (told,) = set(re.findall(rf"or run (.*) collect {new[0]['id']} -o FOLDER", done.stderr))
+    listed = subprocess.run([*shlex.split(told), "orders"], capture_output=True, text=True, check=True)
+    assert new[0]["id"] in listed.stdout
     assert list((work / "out").iterdir()) == []
     again = shell("edit", "photos/lake.png", "make it night", "-o", "out/")
     assert "(stored, 0 credits" in again.stdout

@@ -170,8 +170,8 @@ async def test_what_does_not_pass_by_itself_is_not_tried_again(
     async with serving(always(reply()), certificate="company-server.pem") as host:
         async with transport(f"https://api.example:{host.port}", **LOCALLY) as client:
             retrying = RetryingClient(client, RetryPolicy(), AdaptiveLimit(1))
-            async with asyncio.timeout(30):
-                error = await failure(retrying.call("GET", "/api/v1/credits", lambda answer: answer))
+            call = retrying.call("GET", "/api/v1/credits", lambda answer: answer)
+            error = await failure(asyncio.wait_for(call, 30))
         assert host.opened <= 1
     assert isinstance(error, ConfigurationError if wrong == "proxy" else RivyaConnectionError)
     assert time.monotonic() - began < 15
