@@ -79,8 +79,9 @@ class _Loading:
 
     def file(self, path: Path) -> None:
         """Load a file, PEM or DER. Raises OSError, or ValueError where it holds no certificate."""
-        with open(path, "rb") as opened:
-            data = opened.read(_MAX_BYTES)
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError("it is too large for a list of certificates")
+        data = path.read_bytes()
         if b"-----BEGIN" not in data:
             self._made.load_verify_locations(cadata=data)
             return
