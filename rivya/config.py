@@ -34,9 +34,11 @@ MAX_CONCURRENCY = 1024
 CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 64 * 1024
 
-FAKE_IP_NETWORK = "198.18.0.0/15"
-"""Proxies that answer DNS with invented addresses ("fake IP"), common with our users, take them from this range. It is
-reserved for benchmarks (RFC 2544) and routed nowhere, so that allowing it opens no door to a private network."""
+FAKE_IP_NETWORKS = ("198.18.0.0/15", "2001:2::/48", "fc00::/18", "fdfe:dcba:9876::/64")
+"""Proxies that answer DNS with invented addresses ("fake IP"), common with our users, take them from these ranges:
+198.18.0.0/15 nearly all of them, fc00::/18 sing-box and Xray, fdfe:dcba:9876::/64 mihomo. Allowing them opens no door
+to a private network: the first two are reserved for benchmarks (RFC 2544, 5180) and routed nowhere, the half of
+fc00::/7 that begins with fc is assigned to nobody (RFC 4193, 3.1), and the last is a number that a program made up."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Config:
     key_source: str | None = None
     max_concurrency: int = DEFAULT_CONCURRENCY
     max_credits_per_run: int | None = None
-    allowed_result_networks: tuple[str, ...] = (FAKE_IP_NETWORK,)
+    allowed_result_networks: tuple[str, ...] = FAKE_IP_NETWORKS
     result_store_bytes: int = 2 * 1024**3
     repeat_window_s: float = 12 * 3600.0
     conflict_wait_s: float = 60.0
@@ -373,7 +375,7 @@ def _credit_cap(stored: Mapping[str, Any]) -> int | None:
 
 
 def _networks(stored: Mapping[str, Any]) -> tuple[str, ...]:
-    value = stored.get("allowed_result_networks", [FAKE_IP_NETWORK])
+    value = stored.get("allowed_result_networks", list(FAKE_IP_NETWORKS))
     if not isinstance(value, list) or not all(isinstance(n, str) for n in value):
         raise ConfigurationError("allowed_result_networks in config.json is not a list of networks.")
     networks = tuple(unquoted(network) for network in value)
