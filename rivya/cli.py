@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except RivyaError as error:
-        print(error, file=sys.stderr)
+        _tell(error)
         return 1
     except BrokenPipeError:
         # Whoever read our output has had enough (`| head`); nothing more may be written, at the end either.
@@ -58,6 +58,11 @@ def _print_any_name() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _tell(error: object) -> None:
+    """Print an error; names of files in it may hold control characters, and answers of the service, too."""
+    print("\n".join(map(places.shown, str(error).splitlines())), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -193,7 +198,7 @@ def _edit(arguments: argparse.Namespace) -> int:
             print(line)
         if isinstance(result, RivyaError):
             failed += 1
-            print(f"{names[number // arguments.variations]}: {result}", file=sys.stderr)
+            _tell(f"{names[number // arguments.variations]}: {result}")
     return 1 if failed else 0
 
 
@@ -353,7 +358,7 @@ def _collect(arguments: argparse.Namespace) -> int:
         lines.extend(_saved(result, one or places.derived(Path(arguments.output), name)))
 
     try:
-        if _is_one_file(arguments.output, 1 if len(arguments.task_ids) == 1 else 2, batch=False):
+        if _is_one_file(arguments.output, 1 if len(set(arguments.task_ids)) == 1 else 2, batch=False):
             one = settled.file(arguments.output, (), (), settle.room(()))
         else:
             settled.folder(Path(arguments.output), settle.room(()))
@@ -364,7 +369,7 @@ def _collect(arguments: argparse.Namespace) -> int:
         print(line)
     failures = [result for result in results if isinstance(result, RivyaError)]
     for failure in failures:
-        print(failure, file=sys.stderr)
+        _tell(failure)
     if not results:
         print("Nothing to collect: every picture that was paid for has been delivered.")
     return 1 if failures else 0

@@ -21,6 +21,8 @@ _FOREIGN = re.compile(
 )
 RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 _NAME_BYTES = 255
+_SHORT = 80
+"""Bytes of a stem that every file system takes, whatever is added to it."""
 _WINDOWS_PATH = 259
 _TAIL = 48
 """Most that is added to a stem when it is saved: seed, variation, numbers of further pictures, an ending."""
@@ -68,8 +70,9 @@ def derived(folder: Path, stem: str, tail: str = "") -> Place:
     """
     if RESERVED.match(stem):
         stem = f"_{stem}"
-    room = _name_room(folder) - _TAIL
-    if len(os.fsencode(stem)) > room:
+    size = len(os.fsencode(stem))
+    room = _name_room(folder) - _TAIL if size > _SHORT or os.name == "nt" else size
+    if size > room:
         digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
         stem = f"{_cut(stem, room - len(digest) - 1)}-{digest}"
     return Place(folder, stem + tail)
