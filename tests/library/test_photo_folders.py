@@ -92,6 +92,20 @@ def test_other_formats_are_one_order_with_the_same_pixels_as_png(
     assert "(stored, 0 credits" in alone.stdout
 
 
+def test_a_heic_photo_keeps_its_size_as_png(shell: Run, work: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Camera"
+    heif.from_pillow(Image.fromarray(picture(7, (48, 32)))).save(
+        work / "c.heic", quality=90, exif=exif.tobytes()
+    )
+    done = shell("edit", "c.heic", "make it night", "--keep-size")
+    assert done.returncode == 0, done.stderr
+    with Image.open(work / "c-0-0.png") as saved:
+        assert saved.size == (32, 48)
+        assert saved.getexif()[0x010F] == "Camera"
+
+
 def test_what_the_installed_pillow_cannot_read_is_left_out_and_said(
     shell: Run, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,11 +275,12 @@ def test_a_name_that_the_console_cannot_print_stops_nobody(
 ) -> None:
     put(work / "in", "a.png", "照片.png", "b.png", "tab\there.png", "line\nend.png", "-o.png")
     (work / "in" / os.fsdecode(b"caf\xe9.png")).write_bytes(encoded(5, "PNG"))
-    (work / "in" / "碎.png").write_bytes(b"no picture")
+    (work / "in" / "碎\x1b[31m.png").write_bytes(b"no picture")
     done = process("edit", "--batch", "in", "make it night", "-o", "出", PYTHONIOENCODING="cp1252")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert len(names_in(work / "出")) == 7
     assert new_charges() == 7
-    assert "\\u788e.png" in done.stderr
+    assert "\\u788e\\x1b[31m.png" in done.stderr
+    assert "\x1b[31m" not in done.stderr
     assert len(done.stdout.splitlines()) == 7
