@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument(
         "-o",
         "--output",
-        type=os.path.expanduser,
+        type=_path_text,
         default=".",
         help="folder (default: this one); or file, for one task",
     )
@@ -105,9 +105,7 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
         metavar="image prompt",
         help="the picture to edit (left out with --batch or --text), and what to change in it",
     )
-    parser.add_argument(
-        "-o", "--output", type=os.path.expanduser, help="file, or folder for several pictures"
-    )
+    parser.add_argument("-o", "--output", type=_path_text, help="file, or folder for several pictures")
     parser.add_argument("--batch", type=_path, metavar="FOLDER", help="edit every picture of this folder")
     parser.add_argument(
         "--recursive",
@@ -152,8 +150,15 @@ def _number(text: str) -> int | float:
 _number.__name__ = "number"  # argparse names the type in its error
 
 
+def _path_text(text: str) -> str:
+    """A path that was given; an empty one is a variable of a script that was not set, never the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty")
+    return os.path.expanduser(text)
+
+
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    return Path(_path_text(text))
 
 
 def _edit(arguments: argparse.Namespace) -> int:
@@ -294,7 +299,7 @@ def _sources(arguments: argparse.Namespace, origins: Origins) -> tuple[list[Sour
     if arguments.text:
         return [], prompt
     if arguments.batch is None:
-        path = _path(images[0])
+        path = Path(images[0]).expanduser()
         return [Source(path, Path(), path.stem)], prompt
     found = find(
         arguments.batch,

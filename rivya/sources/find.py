@@ -155,7 +155,7 @@ def _edits(paths: Sequence[Path], origins: Origins | None) -> list[LeftOut]:
     pictures: dict[tuple[Path, str], Path] = {}
     for path in paths:
         for stem in (path.name, path.stem):
-            pictures[path.parent, derived(path.parent, stem).stem] = path
+            pictures.setdefault((path.parent, derived(path.parent, stem).stem), path)
     known = origins.results_among(paths) if origins is not None else {}
     edits = [LeftOut(path, f"an edit of a picture there ({_OPTION})") for path in known]
     for path in paths:

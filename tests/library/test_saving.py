@@ -255,3 +255,26 @@ def test_an_ending_that_tells_of_another_format_is_refused_before_anything_is_se
         program.edit("x", photos / "lake.png", save_to=photos / target, config=library.config)
     assert len(service.requests()) == before
     assert not (photos / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--batch", "", "x"], ["--text", "x", "-o", ""], ["lake.png", "x", "--mask", " "]]
+)
+def test_a_variable_that_was_not_set_never_means_the_current_folder(
+    shell: Run, service: Any, photos: Path, arguments: list[str]
+) -> None:
+    before = len(service.requests())
+    done = shell("edit", *arguments)
+    assert done.returncode == 2
+    assert "the path is empty" in done.stderr
+    assert len(service.requests()) == before
+
+
+def test_what_a_killed_program_left_is_removed_after_a_day(shell: Run, work: Path) -> None:
+    old, new, other = (work / name for name in (".rivya-0123456789ab.tmp", ".rivya-ba9876543210.tmp", ".tmp"))
+    for path in (old, new, other):
+        path.write_bytes(b"half a picture")
+    for path in (old, other):
+        os.utime(path, (1e9, 1e9))
+    assert shell("edit", "--text", "x").returncode == 0
+    assert {path.name for path in work.iterdir()} == {new.name, other.name, "picture-0-0.jpg"}
