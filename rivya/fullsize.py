@@ -19,13 +19,14 @@ from .errors import Charged, RivyaError, ValidationError
 from .images import decode, own
 from .images.pixels import eight_bits
 from .stitching import Box, Placement, placement
-from .stitching.raster import luma, resampled, stored
+from .stitching.raster import full, luma, resampled, stored
 from .stitching.stitch import Stitched, stitch
 
 Array = np.ndarray[Any, Any]
 
 FORMATS = ("png", "jpg", "webp")
 _JPEG_QUALITY = 95
+_SIDES = {"jpg": 65_500, "webp": 16_383}
 _ORIENTATION = 0x0112
 _ROWS = 256
 
@@ -139,7 +140,8 @@ class FullSize:
         try:
             photo = read(self._images[number])
             done = self._stitched(photo, answer)
-            extension = self._save_as or photo.extension
+            extension = _able(self._save_as or photo.extension, done.image)
+            done.report["notes"] += _losses(done.image, extension)
             return write(done.image, photo, extension), extension, done.report
         except RivyaError as error:
             paid = error.about(charged=Charged.YES)
@@ -154,6 +156,21 @@ class FullSize:
             mask=self._mask,
             layer=False,
         )
+
+
+def _able(extension: str, pixels: Array) -> str:
+    """``extension``, or ``png`` where pictures of that format cannot be so long."""
+    return "png" if max(pixels.shape[:2]) > _SIDES.get(extension, 2**31) else extension
+
+
+def _losses(pixels: Array, extension: str) -> list[str]:
+    """What of a picture its format cannot keep, as sentences."""
+    lost = []
+    if extension == "jpg" and pixels.shape[2] == 4 and pixels[..., 3].min() < full(pixels):
+        lost.append("Saved without its transparency: JPEG has none.")
+    if extension != "png" and pixels.dtype == np.uint16:
+        lost.append("Saved with 8 of its 16 bits a channel: only PNG keeps them.")
+    return lost
 
 
 def as_seen(image: object) -> Array:

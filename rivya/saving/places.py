@@ -118,6 +118,11 @@ def shown(path: Path | str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 
 
+def shown_lines(text: object) -> str:
+    """The same for a text of several lines, such as an error: names of files in it hold what they like."""
+    return "\n".join(map(shown, str(text).splitlines()))
+
+
 def corrected(place: Place, saved: Path) -> str:
     """A sentence, if the ending that the user gave was not that of the picture; else empty."""
     if not place.ending or saved.suffix == place.ending:

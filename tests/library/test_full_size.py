@@ -14,7 +14,7 @@ from PIL import Image
 
 import rivya
 from library.client import Client, environment
-from pixels.making import png, wide_profile
+from pixels.making import RGBA, png, saved, wide_profile
 from pixels.test_own_photos import large_jpeg
 from rivya import fullsize
 from rivya.errors import ValidationError
@@ -147,3 +147,20 @@ def test_a_photo_of_108_megapixels_is_sent_smaller_which_is_said_and_keeps_its_s
     assert done.returncode == 0, done.stderr
     assert "from 12000x9000 to 6000x4500" in done.stdout
     assert fullsize.read(folder / "photo.jpg").pixels.shape == (9_000, 12_000, 3)
+
+
+def test_what_a_format_cannot_keep_of_the_photo_is_said() -> None:
+    clear = np.dstack([scenery(200, 160), np.full((160, 200), 255, np.uint8)])
+    opaque = png(clear.astype(np.uint32), RGBA)
+    clear[:40, :40, 3] = 0
+    wide = png(clear.astype(np.uint32) * 257, RGBA, 16)
+    answer = saved(np.asarray(cat(200, 160)), "PNG")
+    lost = {"webp": ["8 of its 16 bits"], "jpg": ["transparency", "8 of its 16 bits"], "png": []}
+    for photo, extension, words in [(opaque, "jpg", []), *((wide, each, lost[each]) for each in lost)]:
+        edited = fullsize.FullSize([photo], None, "auto", extension).finished(0, answer)
+        notes = [note for note in edited[2]["notes"] if note.startswith("Saved")]
+        assert len(notes) == len(words)
+        assert all(word in note for word, note in zip(words, notes, strict=True))
+    long = saved(np.full((820, 16_400, 1), 90, np.uint8), "PNG")
+    flat = saved(np.full((50, 1_000, 3), 90, np.uint8), "PNG")
+    assert fullsize.FullSize([long], None, "auto", "webp").finished(0, flat)[1] == "png"

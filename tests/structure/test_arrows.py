@@ -38,7 +38,8 @@ FLOORS = (
     ("edited",),
     ("engine",),
     ("bulk",),
-    ("client",),
+    ("client", "printing"),
+    ("batch",),
     ("cli",),
     ("__main__", "__init__"),
 )
