@@ -21,7 +21,7 @@ from .bulk.row_run import Priced
 from .bulk.rows import Wanted
 from .config import Config
 from .edited import Edited, Row
-from .errors import Charged, RivyaError, ValidationError, costs_nothing
+from .errors import RivyaError, ValidationError, costs_nothing
 from .printing import Tally, saved
 from .saving import places, settle
 from .saving.origins import Origins
@@ -229,6 +229,7 @@ class Batch:
 
     # -- before anything is sent ------------------------------------------------------------------------------------
 
+    @costs_nothing()
     def _ask_for_a_limit(self) -> None:
         """Refuse to buy more than a few pictures without a word on how much may be spent."""
         default = self._job.default
@@ -245,7 +246,6 @@ class Batch:
                     f"More than {FREE_ORDERS} new pictures would be bought: up to {most:,}, for {price:,} credits.",
                     hint=f"Say how much may be spent: --max-credits {price}. To count exactly: --dry-run.",
                     code="limit_missing",
-                    charged=Charged.NO,
                 )
 
     def _count(self) -> int:

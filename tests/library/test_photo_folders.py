@@ -34,7 +34,9 @@ def put(folder: Path, *names: str) -> None:
 
 
 def names_in(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    """All files but the list of results."""
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return found - {"results.jsonl"}
 
 
 @pytest.fixture
