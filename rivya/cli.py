@@ -258,15 +258,16 @@ def _saved(result: Any, place: places.Place) -> list[str]:
 
 
 def _stitch_lines(result: Any) -> list[str]:
-    """What was done to keep the size of the photo, or why it was not kept."""
+    """What was done to the picture on its way, and to keep the size of the photo, or why that was not kept."""
+    said = [f"  {note}" for note in result.about.get("notes") or []]
     report = result.about.get("stitch")
     if report is None:
-        return []
+        return said
     if "error" in report:
-        return [f"  Saved as it came, since it could not be put back: {report['error']['message']}"]
+        return [*said, f"  Saved as it came, since it could not be put back: {report['error']['message']}"]
     aligned = "aligned" if report["aligned"] else "not aligned"
     line = f"  {report['width']}x{report['height']}, {aligned}, {report['share']:.1%} of the picture replaced"
-    return [line, *(f"  {note}" for note in report["notes"])]
+    return [*said, line, *(f"  {note}" for note in report["notes"])]
 
 
 def _sources(arguments: argparse.Namespace, origins: Origins) -> tuple[list[Source], str]:

@@ -10,14 +10,14 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
 
-from .errors import Charged, ImageError, RivyaError, ValidationError
-from .images import decode, foreign
+from .errors import Charged, RivyaError, ValidationError
+from .images import decode, own
+from .images.pixels import eight_bits
 from .stitching import Box, Placement, placement
 from .stitching.raster import luma, resampled, stored
 from .stitching.stitch import Stitched, stitch
@@ -55,11 +55,11 @@ def read(image: object) -> Photo:
     """
     if isinstance(image, np.ndarray):
         return Photo(image[:, :, None] if image.ndim == 2 else image)
-    data = _bytes_of(image)
-    header = decode.inspect(data)
-    own = header.icc is not None and header.channels == 3
-    pixels = decode.decode(data, convert_colours=not own).pixels
-    return Photo(pixels, header.extension, header.icc if own else None, _upright_exif(data))
+    data = own.read(image)
+    header = own.inspect(data)
+    profiled = header.icc is not None and header.channels == 3
+    pixels = own.decode(data, header, convert_colours=not profiled).pixels
+    return Photo(pixels, header.extension, header.icc if profiled else None, _upright_exif(header.exif))
 
 
 def read_mask(mask: object) -> Array:
@@ -71,20 +71,11 @@ def read_mask(mask: object) -> Array:
     return luma(resampled(pixels, Box.of_size(*size), size, Image.Resampling.BILINEAR))
 
 
-def _bytes_of(image: object) -> bytes:
-    if isinstance(image, bytes):
-        return foreign.taken(image)
+def _upright_exif(block: bytes | None) -> bytes:
+    """An EXIF block with the orientation that the decoded pixels have."""
+    exif = Image.Exif()
     try:
-        return foreign.taken(Path(str(image)).read_bytes(), Path(str(image)).name)
-    except OSError as error:
-        raise ImageError(f"{Path(str(image)).name} cannot be read: {error.strerror}.", hint="") from None
-
-
-def _upright_exif(data: bytes) -> bytes:
-    """The EXIF block of a file, with the orientation that the decoded pixels have."""
-    try:
-        with Image.open(BytesIO(data)) as opened:
-            exif = opened.getexif()
+        exif.load(block or b"")
         if not exif:
             return b""
         if _ORIENTATION in exif:
@@ -169,7 +160,8 @@ def as_seen(image: object) -> Array:
     """The pixels in sRGB, as the service sees them."""
     if isinstance(image, np.ndarray):
         return read(image).pixels
-    return decode.decode(_bytes_of(image)).pixels
+    data = own.read(image)
+    return own.decode(data, own.inspect(data)).pixels
 
 
 def in_profile(pixels: Array, profile: bytes | None) -> Array:
@@ -200,7 +192,7 @@ def write(pixels: Array, photo: Photo, extension: str) -> bytes:
     if pixels.dtype == np.uint16 and extension == "png":
         return _png_of_16_bits(pixels, photo)
     if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        pixels = eight_bits(pixels)
     if extension == "jpg":
         pixels = pixels[..., :3]
     picture = Image.fromarray(np.ascontiguousarray(pixels))

@@ -15,6 +15,7 @@ from PIL import Image
 import rivya
 from library.client import Client, environment
 from pixels.making import png, wide_profile
+from pixels.test_own_photos import large_jpeg
 from rivya import fullsize
 from rivya.errors import ValidationError
 from rivya.images import decode
@@ -136,3 +137,13 @@ def test_an_answer_that_does_not_fit_is_given_as_it_is_since_it_was_paid_for() -
     assert (data, extension) == (answer, "png")
     assert report["error"]["code"] == "edit_of_another_shape"
     assert report["error"]["charged"] == "yes"
+
+
+def test_a_photo_of_108_megapixels_is_sent_smaller_which_is_said_and_keeps_its_size_where_asked(
+    client: Client, folder: Path
+) -> None:
+    (folder / "photo.jpg").write_bytes(large_jpeg(12_000, 9_000, "L"))
+    done = shell(client, folder, "edit", "photo.jpg", "a red hat", "-o", "hat.jpg")
+    assert done.returncode == 0, done.stderr
+    assert "from 12000x9000 to 6000x4500" in done.stdout
+    assert fullsize.read(folder / "photo.jpg").pixels.shape == (9_000, 12_000, 3)
