@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from . import files
 from .errors import ConfigurationError, costs_nothing
+from .kontext import MAX_ORDERS
 from .refusals import advice
 from .secret import Secret
 
@@ -31,6 +32,7 @@ ENV_HOME = "RIVYA_HOME"
 DEFAULT_BASE_URL = "https://rivya.ai"
 DEFAULT_CONCURRENCY = 8
 MAX_CONCURRENCY = 1024
+MOST_ORDERS_PER_NODE = 10_000
 CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 64 * 1024
 
@@ -52,6 +54,7 @@ class Config:
         key_source: "environment", "file" or None.
         max_concurrency: most orders of the account under way at once.
         max_credits_per_run: most credits that all nodes of one prompt may spend together; None: no cap.
+        max_orders_per_node: most orders that one node may place in one prompt.
         allowed_result_networks: private networks (CIDR) that results may come from all the same.
         result_store_bytes: cap of the result store.
         repeat_window_s: how long an order of unknown outcome is repeated with its key and body.
@@ -66,6 +69,7 @@ class Config:
     key_source: str | None = None
     max_concurrency: int = DEFAULT_CONCURRENCY
     max_credits_per_run: int | None = None
+    max_orders_per_node: int = MAX_ORDERS
     allowed_result_networks: tuple[str, ...] = FAKE_IP_NETWORKS
     result_store_bytes: int = 2 * 1024**3
     repeat_window_s: float = 12 * 3600.0
@@ -113,11 +117,14 @@ def load(env: Mapping[str, str] = os.environ, default_home: Path | None = None) 
         base_url=normalise_base_url(named_url or stored.get("base_url", DEFAULT_BASE_URL)),
         key=key,
         key_source=source,
-        max_concurrency=int(_number("max_concurrency", concurrency, 1, MAX_CONCURRENCY)),
+        max_concurrency=_whole("max_concurrency", concurrency, 1, MAX_CONCURRENCY),
         max_credits_per_run=_credit_cap(stored),
+        max_orders_per_node=_whole(
+            "max_orders_per_node", stored.get("max_orders_per_node", MAX_ORDERS), 1, MOST_ORDERS_PER_NODE
+        ),
         allowed_result_networks=_networks(stored),
-        result_store_bytes=int(
-            _number("result_store_bytes", stored.get("result_store_bytes", 2 * 1024**3), 0, 2**60)
+        result_store_bytes=_whole(
+            "result_store_bytes", stored.get("result_store_bytes", 2 * 1024**3), 0, 2**60
         ),
         **times,
     )
@@ -369,9 +376,19 @@ def _number(name: str, value: object, low: float, high: float) -> float:
     return number
 
 
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    number = _number(name, value, low, high)
+    if not number.is_integer():
+        raise ConfigurationError(
+            f"{name} is {number:g}; it must be a whole number from {low} to {high}.",
+            hint="Correct it in the environment or config.json.",
+        )
+    return int(number)
+
+
 def _credit_cap(stored: Mapping[str, Any]) -> int | None:
     value = stored.get("max_credits_per_run")
-    return None if value is None else int(_number("max_credits_per_run", value, 0, 2**53))
+    return None if value is None else _whole("max_credits_per_run", value, 0, 2**53)
 
 
 def _networks(stored: Mapping[str, Any]) -> tuple[str, ...]:

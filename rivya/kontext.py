@@ -25,7 +25,8 @@ MAX_SEED = 2**64 - 1
 
 MAX_VARIATIONS = 16
 MAX_ORDERS = 64
-"""Most orders that one node may place in one prompt, so that a graph cannot spend more than it shows."""
+"""Most orders that one node may place in one prompt, so that a graph cannot spend more than it shows; the default of
+``max_orders_per_node``."""
 
 MAX_CLIENT_REQUEST_ID = 128
 MAX_TEXT = 100_000
