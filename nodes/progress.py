@@ -25,11 +25,18 @@ _STATES = ("waiting", "sending", "running", "downloading", "done")
 class Watch:
     """The tickets of one run of a node, from handing over to the last end."""
 
-    def __init__(self, tickets: Sequence[Ticket], timeout_s: float, remedy: Callable[[int], str]) -> None:
-        """``remedy``: how to get so many pictures later, for the message after a cancel."""
+    def __init__(
+        self, tickets: Sequence[Ticket], timeout_s: float, remedy: Callable[[int], str], most: int = 0
+    ) -> None:
+        """
+        Args:
+            remedy: how to get so many pictures later, for the message after a cancel.
+            most: what the orders cost in credits if none of them was bought before.
+        """
         self._tickets = list(tickets)
         self._timeout_s = timeout_s
         self._remedy = remedy
+        self._most = most
         self._began = time.monotonic()
         self._said_at = float("-inf")
         self._late: dict[str, RivyaError] = {}
@@ -82,12 +89,21 @@ class Watch:
         ]
         if expected:
             elapsed += f" (usually about {max(expected):.0f} s)"
-        parts = [line, elapsed, f"{credits} credits" if credits else ""]
+        parts = [line, elapsed, self._price(credits)]
         if len(sources) > 1 or "new" not in sources:
             parts.append(", ".join(f"{count} {name}" for name, count in sources.items()))
         troubles = dict.fromkeys(t.progress.trouble for t in self._tickets if t.progress.trouble)
         parts += [f"{trouble} Trying again." for trouble in list(troubles)[:1]]
         return "\n".join(part for part in parts if part)
+
+    def _price(self, credits: int) -> str:
+        """What is spent, and what may be: shown until each order is paid or known from before."""
+        told = [t.progress for t in self._tickets if not t.done.done()]
+        if self._most and any(p.source in (None, "new") and p.credits is None for p in told):
+            return (
+                f"{credits} of at most {self._most} credits" if credits else f"at most {self._most} credits"
+            )
+        return f"{credits} credits" if credits else ""
 
     def _check_time(self, now: float) -> None:
         for ticket in self._tickets:

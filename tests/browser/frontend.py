@@ -230,10 +230,10 @@ class Frontend:
             node = self.page.locator(_NODE.format(number)).first
             node.get_by_text(text, exact=True).first.wait_for(timeout=5000)
         else:
-            end = time.monotonic() + 5.0  # the history may have a run before the page has heard of it
-            while (shown := self.badges(node_type)[-1]) != text:
-                assert time.monotonic() < end, f"the badge says {shown!r}, not {text!r}"
+            end = time.monotonic() + 5
+            while (shown := self.badges(node_type)[-1]) != text and time.monotonic() < end:
                 self.page.wait_for_timeout(50)
+            assert shown == text
 
     def note(self, text: str) -> Locator:
         """Wait for the lasting note of a node that says this."""

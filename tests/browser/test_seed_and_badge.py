@@ -84,7 +84,7 @@ def disconnect(frontend: Frontend, name: str) -> None:
 
 def test_a_batch_is_priced_per_reference(frontend: Frontend) -> None:
     frontend.load(graph_of("One instruction for many photos"))
-    frontend.expect_badge("4 credits × references")
+    frontend.expect_badge("4 credits × pictures")
 
 
 def test_a_muted_params_node_leaves_both_prices_open(frontend: Frontend) -> None:
