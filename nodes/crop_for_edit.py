@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..rivya import kontext
+from ..rivya.errors import costs_nothing
 from .v3 import PlacementType, io, schema
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class RivyaCropForEdit(io.ComfyNode):
         )
 
     @classmethod
+    @costs_nothing()
     async def execute(
         cls,
         image: torch.Tensor,
@@ -72,5 +74,5 @@ class RivyaCropForEdit(io.ComfyNode):
 
         work = engine.shared().codec(cropped, image, context, shape, fit, mask, **host.tensor_placement())
         crops, placements, masks, notes = await waiting.result(work)
-        host.say("\n".join([text(placements), *notes]))
+        host.say_last([text(placements), *notes])
         return io.NodeOutput(crops, placements, masks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..rivya.errors import costs_nothing
 from .v3 import PlacementType, io, schema
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class RivyaStitchEdit(io.ComfyNode):
         )
 
     @classmethod
+    @costs_nothing()
     async def execute(
         cls,
         original: list[torch.Tensor],
@@ -69,7 +71,7 @@ class RivyaStitchEdit(io.ComfyNode):
             engine.shared().codec(stitching.Work, original, edited, placement, mask, report, options)
         )
         batches, pictures = await work.done()
-        host.say("\n".join(stitching.texts(pictures)))
+        host.say_last(stitching.texts(pictures))
         return io.NodeOutput(
             batches.images, batches.masks, batches.layers, json.dumps({"pictures": pictures}, indent=1)
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..rivya import kontext, scalars
-from . import failures, host, limits, links, waiting
+from ..rivya.errors import costs_nothing
+from . import failures, host, limits, links, users, waiting
+from .notes import said
 from .v3 import ParamsType, ReferenceType, advanced, io, schema
 
 if TYPE_CHECKING:
@@ -59,13 +62,19 @@ class RivyaSubmitAndWait(io.ComfyNode):
         links.refuse_missing(cls.hidden, {"reference": reference, "params": params})
         seed, variations, timeout_s = _numbers(seed, variations, timeout_s)
         orders = plan(prompt, seed, variations, params, reference, on_failure, timeout_s, client_request_id)
-        unique = {order.fingerprint: order for order in orders}
+        user = users.current() or ""
+        unique = {order.fingerprint: replace(order, user=user) for order in orders}
         credits = sum(order.identity.params.credits for order in unique.values())
-        await limits.count_orders(host.executing()[0], host.shown_node(), len(unique), credits)
+        running = host.executing()[0], host.shown_node()
+        limits.refuse_beyond_memory(len(orders))
+        await limits.count_orders(*running, len(unique), credits, _most_orders)
+        pictures, price = limits.counted(*running)
+        host.say(f"{pictures} picture{'s' if pictures != 1 else ''} · at most {price} credits")
         run = failures.key(host.prompt_inputs(cls.hidden.dynprompt, host.executing()[1]))
         return await _run(orders, unique, run if on_failure == "skip" else None, timeout_s, seed, variations)
 
 
+@costs_nothing()
 def plan(
     prompt: str,
     seed: int,
@@ -132,8 +141,10 @@ async def _run(
     config.require_key()
     await _stay_under_the_cap(config, unique)
     tickets = engine.shared().order(config, list(unique.values()))
-    remedy = f"Run again with seed {seed}, or use Rivya Collect Tasks, to get them for no more credits."
-    outcomes = await Watch(tickets, timeout_s, remedy).outcomes()
+    price = sum(order.identity.params.credits for order in unique.values())
+    outcomes = await Watch(
+        tickets, timeout_s, lambda count: said("runAgain", count=count, seed=seed), price
+    ).outcomes()
     if skip and any(isinstance(outcome, RivyaError) for outcome in outcomes.values()):
         failures.remember(skip)
     rows = [
@@ -148,6 +159,13 @@ async def _run(
     ]
     notice = engine.shared().ledger(config).notice
     return await conclude(rows, skip_failed=skip is not None, notes=[notice] if notice else [])
+
+
+async def _most_orders() -> int:
+    from ..rivya.engine import engine
+
+    config: Config = await waiting.result(engine.shared().codec(host.load_config))
+    return config.max_orders_per_node
 
 
 async def _stay_under_the_cap(config: Config, unique: dict[str, Order]) -> None:

@@ -27,7 +27,7 @@ from .config import Config
 from .edited import Edited as Edited
 from .edited import Row
 from .engine import engine
-from .errors import Charged, ConfigurationError, RivyaError, ValidationError
+from .errors import Charged, ConfigurationError, RivyaError, ValidationError, costs_nothing
 from .kontext import KontextParams
 from .saving import places, settle
 
@@ -61,6 +61,7 @@ def edit(
     return result
 
 
+@costs_nothing()
 def _into(path: str | Path, image: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Settle the file for one picture; the options that save it there."""
     full_size = bool(options.get("keep_size")) or options.get("mask") is not None
@@ -98,9 +99,11 @@ def edit_all(
     """
     kontext.validate_prompt(prompt)
     if len(images) == 0:
-        raise ValidationError("There is no picture to edit.")
+        raise ValidationError("There is no picture to edit.", charged=Charged.NO)
     used = config or configuration.load()
-    job = _job(used, prompt, variations=variations, mask=mask, photos=images, **options)
+    job = bulk_job(
+        used, prompt, variations=variations, mask=mask, photos=images, read=bulk_rows.picture_alone, **options
+    )
     variations = job.default.variations
     _stay_under_the_cap(job, images)
     results: dict[int, Edited | RivyaError] = {}
@@ -151,7 +154,7 @@ def edit_each(
         ConfigurationError: there is no key.
     """
     used = config or configuration.load()
-    job = _job(used, prompt, max_credits=max_credits, **options)
+    job = bulk_job(used, prompt, max_credits=max_credits, **options)
     return _with_rows(job.run(rows))
 
 
@@ -164,7 +167,8 @@ def _with_rows(results: Iterator[tuple[Row, Edited | RivyaError]]) -> Iterator[E
             yield replace(result, row=row)
 
 
-def _job(
+@costs_nothing()
+def bulk_job(
     config: Config,
     prompt: str,
     *,
@@ -178,12 +182,17 @@ def _job(
     timeout_s: float = 900.0,
     encoding: str = "auto",
     max_credits: int | None = None,
+    read: Callable[[Any, Wanted], Wanted] = bulk_rows.read,
     **params: Any,
 ) -> BulkJob:
-    """What `edit_all` and `edit_each` are asked to do; raises `ValidationError` for an option that cannot be ordered.
+    """What `edit_all`, `edit_each` and the command line are asked to do; its options are those of `edit_each`.
 
     Args:
-        photos: the pictures, where they are known: then they are no rows with values of their own.
+        photos: the pictures, where a mask is for one of them.
+        read: what a row asks for.
+
+    Raises:
+        ValidationError: an option that cannot be ordered.
     """
     try:
         chosen = KontextParams(**params)
@@ -202,7 +211,7 @@ def _job(
         full_size=_full_size(photos, mask, chosen.aspect_ratio, save_as)
         if keep_size or mask is not None
         else None,
-        read=bulk_rows.read if photos is None else bulk_rows.picture_alone,
+        read=read,
     )
 
 
@@ -221,6 +230,7 @@ def _full_size(
     return lambda image: FullSize([image], None, asked, save_as)
 
 
+@costs_nothing()
 def stitch(
     original: Any,
     edited: Any,
@@ -293,6 +303,7 @@ def credits(config: Config | None = None) -> int:
     return engine.shared().credits(used).result()
 
 
+@costs_nothing()
 def _stay_under_the_cap(job: BulkJob, images: Sequence[Any]) -> None:
     """Refuse a run that would spend more than the configuration allows, before anything is sent."""
     cap, wanted = job.max_credits, job.default

@@ -10,26 +10,26 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
 
 from .errors import Charged, ImageError, RivyaError, ValidationError
-from .images import decode
+from .images import decode, own
 from .images.header import Header
+from .images.pixels import eight_bits
 from .stitching import Box, Placement, placement
-from .stitching.raster import luma, resampled, stored
+from .stitching.raster import full, luma, resampled, stored
 from .stitching.stitch import Stitched, check_pixels, places, stitch
 
 Array = np.ndarray[Any, Any]
 
 FORMATS = ("png", "jpg", "webp")
 _JPEG_QUALITY = 95
+_SIDES = {"jpg": 65_500, "webp": 16_383}
 _ORIENTATION, _CAMERA_FIELDS = 0x0112, 0x8769
-_SIDES = {0x0100: "width", 0x0101: "height", 0xA002: "width", 0xA003: "height"}
-_LONGEST_SIDE = {"jpg": 65_500, "webp": 16_383}
+_EXIF_SIDES = {0x0100: "width", 0x0101: "height", 0xA002: "width", 0xA003: "height"}
 _MOST_JPEG_EXIF = 65_533
 _ROWS = 256
 
@@ -59,11 +59,11 @@ def read(image: object) -> Photo:
     """
     if isinstance(image, np.ndarray):
         return Photo(image[:, :, None] if image.ndim == 2 else image)
-    data = _bytes_of(image)
-    header = decode.inspect(data)
-    own = header.icc is not None and (header.channels == 3 or header.palette is not None)
-    pixels = decode.decode(data, convert_colours=not own).pixels
-    return Photo(pixels, header.extension, header.icc if own else None, upright_exif(header))
+    data = own.read(image)
+    header = own.inspect(data)
+    profiled = header.icc is not None and (header.channels == 3 or header.palette is not None)
+    pixels = own.decode(data, header, convert_colours=not profiled).pixels
+    return Photo(pixels, header.extension, header.icc if profiled else None, upright_exif(header))
 
 
 def read_mask(mask: object) -> Array:
@@ -75,29 +75,20 @@ def read_mask(mask: object) -> Array:
     return luma(resampled(pixels, Box.of_size(*size), size, Image.Resampling.BILINEAR))
 
 
-def _bytes_of(image: object) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    try:
-        return Path(str(image)).read_bytes()
-    except OSError as error:
-        raise ImageError(f"{Path(str(image)).name} cannot be read: {error.strerror}.", hint="") from None
-
-
 def upright_exif(header: Header) -> bytes:
     """The EXIF block of a file, with the orientation and the sides that the decoded pixels have.
 
     A thumbnail is left out: it would show the photo without the edit.
     """
+    exif = Image.Exif()
     try:
-        exif = Image.Exif()
-        exif.load(header.exif)
+        exif.load(header.exif or b"")
         if not exif:
             return b""
         if _ORIENTATION in exif:
             exif[_ORIENTATION] = 1
         for tags in (exif, *([exif.get_ifd(_CAMERA_FIELDS)] if _CAMERA_FIELDS in exif else [])):
-            for tag, side in _SIDES.items():
+            for tag, side in _EXIF_SIDES.items():
                 if tag in tags:
                     tags[tag] = getattr(header, side)
         return bytes(exif.tobytes())
@@ -125,7 +116,8 @@ class FullSize:
         self._images, self._save_as = images, save_as
         self._mask: Array | None = None
         self._placement: Placement | None = None
-        self._shape, self._cropped = shape, None
+        self._shape = shape
+        self._cropped: Array | None = None
         if mask is None:
             return
         if len(images) != 1 or images[0] is None:
@@ -136,32 +128,27 @@ class FullSize:
         """What is uploaded for a photo.
 
         Raises:
-            ValidationError: what would come back could not be put into it, or not be written.
+            ValidationError: an answer could not be put back into it.
             ImageError: the photo cannot be read.
         """
         image = self._images[number]
-        if image is None:
-            return None
-        extension, width, height = _about(image)
-        extension = self._save_as or extension
-        if max(width, height) > _LONGEST_SIDE.get(extension, max(width, height)):
-            raise ValidationError(
-                f"The photo is {width}x{height}; a {extension} file has at most {_LONGEST_SIDE[extension]:,} pixels a "
-                "side.",
-                hint="Save it as png.",
-            )
+        if isinstance(image, np.ndarray):
+            check_pixels("image", image[:, :, None] if image.ndim == 2 else image)
         if self._cropped is not None:
             return self._cropped
-        if self._shape in placement.SIZES:
-            try:
-                places(None, (width, height), placement.SIZES[self._shape])
-            except ValidationError as error:
-                raise ValidationError(
-                    f"The photo is {width}x{height}: an answer of the shape {self._shape} could not be put back.",
-                    hint="Leave the aspect ratio on auto, or give up the size of the photo.",
-                    code=error.code,
-                ) from None
+        if image is not None and self._shape in placement.SIZES:
+            self._refuse_other_shape(*_sides(image))
         return image
+
+    def _refuse_other_shape(self, width: int, height: int) -> None:
+        try:
+            places(None, (width, height), placement.SIZES[self._shape])
+        except ValidationError as error:
+            raise ValidationError(
+                f"The photo is {width}x{height}: an answer of the shape {self._shape} could not be put back into it.",
+                hint="Leave the aspect ratio on auto, or give up the size of the photo.",
+                code=error.code,
+            ) from None
 
     def _crop(self, mask: Array, shape: str) -> Array:
         """The masked part of the photo in sRGB, as it is sent."""
@@ -189,12 +176,13 @@ class FullSize:
         try:
             photo = read(self._images[number])
             done = self._stitched(photo, answer)
-            extension = self._save_as or photo.extension
+            extension = _able(self._save_as or photo.extension, done.image)
+            done.report["notes"] += _losses(done.image, extension)
             return write(done.image, photo, extension), extension, done.report
         except Exception as error:
             known = error if isinstance(error, RivyaError) else _unforeseen(error)
-            known.charged = Charged.YES
-            return answer, decode.inspect(answer).extension, {"error": known.as_dict()}
+            paid = known.about(charged=Charged.YES)
+            return answer, decode.inspect(answer).extension, {"error": paid.as_dict()}
 
     def _stitched(self, photo: Photo, answer: bytes) -> Stitched:
         edited = in_profile(decode.decode(answer).pixels, photo.profile)
@@ -211,25 +199,39 @@ def _unforeseen(error: Exception) -> RivyaError:
     """What a library of pictures, or a lack of memory, comes to."""
     if isinstance(error, MemoryError):
         return ImageError("There is not enough memory to put the edit into the photo.", hint="")
-    return ImageError(
-        f"The photo could not be written: {type(error).__name__}: {ascii(error)[:120]}.", hint=""
-    )
+    what = f"{type(error).__name__}: {ascii(str(error))[:120]}"
+    return ImageError(f"The photo with the edit in it could not be made: {what}.", hint="")
 
 
-def _about(image: object) -> tuple[str, int, int]:
-    """The extension that a photo is written with, its width and height."""
+def _sides(image: object) -> tuple[int, int]:
+    """Width and height of a photo."""
     if isinstance(image, np.ndarray):
-        check_pixels("image", image[:, :, None] if image.ndim == 2 else image)
-        return "png", image.shape[1], image.shape[0]
-    header = decode.inspect(_bytes_of(image))
-    return header.extension, header.width, header.height
+        return image.shape[1], image.shape[0]
+    header = own.inspect(own.read(image))
+    return header.width, header.height
+
+
+def _able(extension: str, pixels: Array) -> str:
+    """``extension``, or ``png`` where pictures of that format cannot be so long."""
+    return "png" if max(pixels.shape[:2]) > _SIDES.get(extension, 2**31) else extension
+
+
+def _losses(pixels: Array, extension: str) -> list[str]:
+    """What of a picture its format cannot keep, as sentences."""
+    lost = []
+    if extension == "jpg" and pixels.shape[2] == 4 and pixels[..., 3].min() < full(pixels):
+        lost.append("Saved without its transparency: JPEG has none.")
+    if extension != "png" and pixels.dtype == np.uint16:
+        lost.append("Saved with 8 of its 16 bits a channel: only PNG keeps them.")
+    return lost
 
 
 def as_seen(image: object) -> Array:
     """The pixels in sRGB, as the service sees them."""
     if isinstance(image, np.ndarray):
         return read(image).pixels
-    return decode.decode(_bytes_of(image)).pixels
+    data = own.read(image)
+    return own.decode(data, own.inspect(data)).pixels
 
 
 def in_profile(pixels: Array, profile: bytes | None) -> Array:
@@ -237,7 +239,7 @@ def in_profile(pixels: Array, profile: bytes | None) -> Array:
     if profile is None or pixels.dtype.kind != "u":
         return pixels
     if pixels.dtype == np.uint16:
-        pixels = narrowed(pixels)
+        pixels = eight_bits(pixels)
     try:
         target = ImageCms.ImageCmsProfile(BytesIO(profile))
         colour = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
@@ -262,7 +264,7 @@ def write(pixels: Array, photo: Photo, extension: str) -> bytes:
     if pixels.dtype == np.uint16 and extension == "png":
         return _png_of_16_bits(pixels, photo)
     if pixels.dtype == np.uint16:
-        pixels = narrowed(pixels)
+        pixels = eight_bits(pixels)
     if extension == "jpg":
         pixels = pixels[..., :3]
     picture = Image.fromarray(np.ascontiguousarray(pixels))
@@ -278,11 +280,6 @@ def write(pixels: Array, photo: Photo, extension: str) -> bytes:
     else:
         picture.save(file, "PNG", compress_level=6, **about)
     return file.getvalue()
-
-
-def narrowed(pixels: Array) -> Array:
-    """uint16 as the nearest uint8."""
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _png_of_16_bits(pixels: Array, photo: Photo) -> bytes:

@@ -14,7 +14,15 @@ from datetime import datetime, timezone
 from random import random
 from typing import Any, TypeVar
 
-from ..errors import HINTS, GivenUpError, RivyaError, Sent, UnusableAnswerError, error_class
+from ..errors import (
+    HINTS,
+    ConfigurationError,
+    GivenUpError,
+    RivyaError,
+    Sent,
+    UnusableAnswerError,
+    error_class,
+)
 from ..http.transport import Form, Reply, Transport
 from ..http.values import clean_text, parse_retry_after
 from . import responses
@@ -102,14 +110,15 @@ class RetryingClient:
                     self._bound.on_rate_limited(time.monotonic(), named)
                 pause = self._retry.delay(attempt, error.retry_after_s, random)
                 again = (
-                    self._retry.may_repeat(error.status, error.sent, True)
+                    not isinstance(error, ConfigurationError)
+                    and error.code != "bad_certificate"
+                    and self._retry.may_repeat(error.status, error.sent, True)
                     and self._retry.within_budget(time.monotonic() - started, pause)
                     and unusable < _UNUSABLE_ATTEMPTS
                     and wanted()
                 )
                 if not again:
-                    error.sent = Sent.MAYBE if uncertain else error.sent
-                    raise
+                    raise error.about(sent=Sent.MAYBE if uncertain else error.sent) from None
                 on_trouble(error)
             await asyncio.sleep(pause)
 
@@ -128,9 +137,7 @@ class RetryingClient:
             data = responses.parse_object(reply.body, "the answer of the service")
         except UnusableAnswerError as error:
             # It said yes, but not to what: the call may well have been carried out.
-            error.sent = Sent.MAYBE
-            error.request_id = request_id
-            raise
+            raise error.about(sent=Sent.MAYBE, request_id=request_id) from None
         pace = parse_retry_after(reply.headers.get("retry-after"), received_at)
         return Response(reply.status, data, request_id, pace, uncertain)
 

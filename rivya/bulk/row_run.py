@@ -13,7 +13,7 @@ from typing import Any
 from ..config import Config
 from ..engine.engine import Engine
 from ..engine.jobs import Ticket
-from ..errors import Charged, LedgerError, RivyaError, RivyaTimeoutError
+from ..errors import Charged, LedgerError, RivyaError, RivyaTimeoutError, costs_nothing
 from ..orders.account import Account
 from ..orders.order import Finished, Order, Reference
 from ..orders.uploads import packed, unpacked
@@ -55,7 +55,7 @@ class Work:
 
     Attributes:
         read: gives what a row asks for; raises `RivyaError` for a row that cannot be ordered.
-        load: gives the pixels of a picture, uint8 (height, width, 1, 3 or 4). Called in a codec thread.
+        load: gives a picture, or its pixels alone: uint8 (height, width, 1, 3 or 4). Called in a codec thread.
         encoding: how pictures are packed; see `images.encode.encode`.
         timeout_s: how long an accepted order is waited for, in seconds.
         budget: what may be spent.
@@ -101,23 +101,27 @@ class RowCount:
     async def run(self, given: Any, accepted: Callable[[], object]) -> None:
         """Price the row."""
         try:
-            wanted = self._work.read(given)
-            account = await self._work.engine.account(self._work.config)
-            reference = None
-            if wanted.image is not None:
-                async with self._work.packing:
-                    pixels = await account.threads.codec(self._work.load, wanted.image)
-                    reference = await account.threads.codec(unpacked, pixels) or await account.threads.codec(
-                        packed, pixels, self._work.encoding
-                    )
-            for variation in range(wanted.variations):
-                order = wanted.order(variation, reference)
-                costs = await self._work.would_cost(account, order)
-                self._tell(variation, Priced(order.fingerprint, wanted.params.credits if costs else 0))
+            await self._price(given)
         except RivyaError as error:
             self._tell(0, error)
         finally:
             accepted()
+
+    @costs_nothing()
+    async def _price(self, given: Any) -> None:
+        wanted = self._work.read(given)
+        account = await self._work.engine.account(self._work.config)
+        reference = None
+        if wanted.image is not None:
+            async with self._work.packing:
+                picture = await account.threads.codec(self._work.load, wanted.image)
+                reference = await account.threads.codec(unpacked, picture) or await account.threads.codec(
+                    packed, picture, self._work.encoding
+                )
+        for variation in range(wanted.variations):
+            order = wanted.order(variation, reference)
+            costs = await self._work.would_cost(account, order)
+            self._tell(variation, Priced(order.fingerprint, wanted.params.credits if costs else 0))
 
 
 class RowCollect:
@@ -178,14 +182,11 @@ class RowRun:
 
     async def _hand_over(self, given: Any) -> None:
         """Hand the orders of the row to the engine, and wait until the service has accepted them."""
-        try:
+        with costs_nothing():  # no order has been sent yet, and an upload is free
             wanted = self._work.read(given)
             self._untold = set(range(wanted.variations))
             account = await self._work.engine.account(self._work.config)
             reference = await self._reference(account, wanted) if wanted.image is not None else None
-        except RivyaError as error:
-            error.charged = Charged.NO  # no order was sent yet, and an upload costs nothing
-            raise
         for variation in range(wanted.variations):
             if variation not in self._orders:
                 await self._order(account, variation, wanted.order(variation, reference))
@@ -200,14 +201,14 @@ class RowRun:
         codec = account.threads.codec
         async with self._work.packing:
             await self._work.room.wait()
-            pixels = await codec(self._work.load, wanted.image)
-            plain = await codec(unpacked, pixels)
+            picture = await codec(self._work.load, wanted.image)
+            plain = await codec(unpacked, picture)
             if plain is not None:
                 await self._take_what_is_bought(account, wanted, plain)
                 if len(self._orders) == wanted.variations:
                     return None
             known = plain.identity if plain is not None else None
-            reference = await codec(packed, pixels, self._work.encoding, known)
+            reference = await codec(packed, picture, self._work.encoding, known)
             self._held = len(reference.data)
             self._work.room.change(self._held)
         await account.references.known_or_new(reference)

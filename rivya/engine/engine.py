@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from ..api.policy import AdaptiveLimit
 from ..config import Config
-from ..errors import LedgerError
+from ..errors import LedgerError, costs_nothing
 from ..ledger.holders import Holder
 from ..ledger.ledger import Ledger, OrderRow
 from ..orders.account import Account
@@ -74,6 +74,7 @@ class Engine:
         ``load`` gives the pixels, an uint8 array of shape (height, width, 1, 3 or 4); it is called in a codec thread.
         """
 
+        @costs_nothing()
         async def work() -> Reference:
             account = await self.account(config)
             reference = await account.threads.codec(self._packed.reference, load, encoding)
@@ -93,6 +94,7 @@ class Engine:
     def credits(self, config: Config) -> Job[int]:
         """Ask the service for the account's credits."""
 
+        @costs_nothing()
         async def work() -> int:
             return await (await self.account(config)).api.credits()
 
@@ -110,6 +112,7 @@ class Engine:
     def would_buy(self, config: Config, orders: Sequence[Order]) -> Job[list[Order]]:
         """Those of the orders that would cost credits if they ran now: neither stored nor accepted before."""
 
+        @costs_nothing()
         async def work() -> list[Order]:
             account = await self.account(config)
             scope = await account.scope()

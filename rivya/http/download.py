@@ -136,8 +136,7 @@ def _check_status(status: int, fields: dict[str, str], host: str) -> None:
         )
     else:
         error = UnusableAnswerError(f"{host} answered with HTTP {status} instead of the result.")
-    error.status, error.charged = status, None
-    raise error
+    raise error.about(status=status)
 
 
 def _unusable(url: str, why: str, status: int | None) -> UnusableAnswerError:

@@ -6,7 +6,7 @@ import struct
 from zlib import crc32, decompressobj
 from zlib import error as zlib_error
 
-from .formats import check_size, damaged, truncated, unusable
+from .formats import damaged, truncated, unusable
 from .header import (
     ANIMATED,
     BROKEN_PROFILE,
@@ -51,8 +51,6 @@ def read_png(data: bytes) -> Header:
             raise damaged("it has two headers")
         elif kind == b"acTL":
             notes.warnings.append(ANIMATED)
-        if kind == b"IHDR":
-            check_size(*struct.unpack_from(">II", data, start))
         at = end + 4
     else:
         raise damaged("it has too many parts")

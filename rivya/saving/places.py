@@ -21,9 +21,11 @@ _FOREIGN = re.compile(
 )
 RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 _NAME_BYTES = 255
+_SHORT = 80
+"""Bytes of a stem that every file system takes, whatever is added to it."""
 _WINDOWS_PATH = 259
-_TAIL = 24
-"""Most that is added to a stem when it is saved: a number, a number of a further picture, an ending."""
+_TAIL = 48
+"""Most that is added to a stem when it is saved: seed, variation, numbers of further pictures, an ending."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,13 @@ def derived(folder: Path, stem: str, tail: str = "") -> Place:
     Args:
         stem: of the other file; cut where the file system takes no name of its length, and kept clear of the names
             that Windows keeps for devices.
-        tail: stands behind it, whole.
+        tail: stands behind it, whole; what a stem becomes does not depend on it.
     """
-    if RESERVED.match(stem + tail):
+    if RESERVED.match(stem):
         stem = f"_{stem}"
-    room = _name_room(folder) - _TAIL - len(tail)
-    if len(os.fsencode(stem)) > room:
+    size = len(os.fsencode(stem))
+    room = _name_room(folder) - _TAIL if size > _SHORT or os.name == "nt" else size
+    if size > room:
         digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
         stem = f"{_cut(stem, room - len(digest) - 1)}-{digest}"
     return Place(folder, stem + tail)
@@ -88,7 +91,7 @@ def _cut(text: str, size: int) -> str:
 def _name_room(folder: Path) -> int:
     """Bytes that a name in this folder may have."""
     if os.name == "nt":
-        return min(_NAME_BYTES, max(_TAIL * 3, _WINDOWS_PATH - len(os.path.abspath(folder)) - 1))
+        return min(_NAME_BYTES, max(_TAIL * 2, _WINDOWS_PATH - len(os.path.abspath(folder)) - 1))
     try:
         return os.pathconf(folder, "PC_NAME_MAX")
     except (OSError, ValueError):
@@ -113,6 +116,11 @@ def reason(error: Exception) -> str:
 def shown(path: Path | str) -> str:
     """A path in characters that can be printed; the others by their codes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
+
+
+def shown_lines(text: object) -> str:
+    """The same for a text of several lines, such as an error: names of files in it hold what they like."""
+    return "\n".join(map(shown, str(text).splitlines()))
 
 
 def corrected(place: Place, saved: Path) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from shutil import disk_usage
 
+from ..errors import costs_nothing
 from .places import ENDINGS, FORMATS, RESERVED, Place, named, reason, refused, shown
-from .write import TEMPORARY, create, sync
+from .write import TEMPORARY, create, sweep, sync
 
 _PROBE_BYTES = 4096
 _ROOM = {"jpg": 250_000}
@@ -26,6 +28,7 @@ class Settled:
 
     made: list[Path] = field(default_factory=list)
 
+    @costs_nothing()
     def folder(self, folder: Path, room: int) -> Path:
         """Make a folder and try whether files can be written there.
 
@@ -40,6 +43,7 @@ class Settled:
                 raise refused(f"{shown(each)} is a file; nothing can be saved in it.")
         try:
             self._make(folder)
+            sweep(folder)
             _try_writing(folder)
         except (OSError, ValueError) as error:
             raise refused(f"Nothing can be saved in {shown(folder)}: {reason(error)}.") from None
@@ -51,6 +55,7 @@ class Settled:
             )
         return folder
 
+    @costs_nothing()
     def file(self, path: str | Path, extensions: Iterable[str], sources: Iterable[Path], room: int) -> Place:
         """Settle a file that the user names.
 
@@ -78,10 +83,8 @@ class Settled:
     def undo(self) -> None:
         """Remove the folders that were made, as far as they are empty: nothing was saved in them."""
         for folder in reversed(self.made):
-            try:
+            with suppress(OSError):
                 folder.rmdir()
-            except OSError:
-                return
 
     def _make(self, folder: Path) -> None:
         missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]

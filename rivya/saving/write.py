@@ -6,17 +6,19 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 from shutil import copymode
 
 from ..files import sync_folder
-from ..images.formats import extension_of
 from .places import ENDINGS, Place
 
 TEMPORARY = ".rivya-{}.tmp"
+_TEMPORARY = re.compile(r"\.rivya-[0-9a-f]{12}\.tmp")
+_ABANDONED_S = 86_400.0
 _ODD_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, errno.ENOENT)
 _NO_LINKS = (
     errno.EPERM,
@@ -35,7 +37,6 @@ def write(
     number: int = 1,
     *,
     otherwise: str = "jpg",
-    before: Callable[[Path], object] = lambda path: None,
 ) -> Path:
     """Write a picture whole, and synchronise it; the path that it has.
 
@@ -45,30 +46,31 @@ def write(
     Args:
         number: 1, or which further picture of the same task it is.
         otherwise: the extension of what is no picture.
-        before: called with each path just before a file may appear there.
 
     Raises:
         OSError: it cannot be written; nothing of it is left.
     """
+    # The command line saves nothing before it has said that Pillow is missing.
+    from ..images.formats import extension_of
+
     extension = extension_of(data) or otherwise
     ending = place.ending if ENDINGS.get(place.ending.lower()) == extension else f".{extension}"
     stem = place.stem if number == 1 else f"{place.stem}-{number}"
     place.folder.mkdir(parents=True, exist_ok=True)
     if place.chosen and number == 1 and ending == place.ending:
-        _replace(Path(os.path.realpath(place.folder / place.name)), data, before)
+        _replace(Path(os.path.realpath(place.folder / place.name)), data)
         return place.folder / place.name
     try:
-        return _add(place.folder, stem, ending, data, before)
+        return _add(place.folder, stem, ending, data)
     except (OSError, ValueError) as error:
         if getattr(error, "errno", errno.EINVAL) not in _ODD_NAME:
             raise
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", stem)[-60:]
     digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
-    return _add(place.folder, f"picture-{digest}-{plain}", ending, data, before)
+    return _add(place.folder, f"picture-{digest}-{plain}", ending, data)
 
 
-def _replace(target: Path, data: bytes, before: Callable[[Path], object]) -> None:
-    before(target)
+def _replace(target: Path, data: bytes) -> None:
     if _holds(target, data):
         return
     written = _Written(target.parent, data)
@@ -80,7 +82,7 @@ def _replace(target: Path, data: bytes, before: Callable[[Path], object]) -> Non
         written.close()
 
 
-def _add(folder: Path, stem: str, ending: str, data: bytes, before: Callable[[Path], object]) -> Path:
+def _add(folder: Path, stem: str, ending: str, data: bytes) -> Path:
     """Under the first of its names that is free, or that holds the same already."""
     written: _Written | None = None
     try:
@@ -88,11 +90,9 @@ def _add(folder: Path, stem: str, ending: str, data: bytes, before: Callable[[Pa
             target = folder / name
             if os.path.lexists(target):
                 if _holds(target, data):
-                    before(target)
                     return target
                 continue
             written = written or _Written(folder, data)
-            before(target)
             if _put(written.path, target):
                 return target
     finally:
@@ -154,6 +154,15 @@ class _Written:
         self.path.unlink(missing_ok=True)
         with suppress(OSError):  # some file systems synchronise no folders
             sync_folder(self._folder)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that a killed program left here a day ago or earlier."""
+    for entry in os.scandir(folder):
+        if _TEMPORARY.fullmatch(entry.name):
+            with suppress(OSError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_S:
+                    os.unlink(entry.path)
 
 
 def create(path: Path) -> int:

@@ -15,10 +15,12 @@ from PIL import Image
 
 import rivya
 from library.client import Client, environment
-from pixels.making import png, wide_profile
+from pixels.making import RGBA, png, saved, wide_profile
+from pixels.test_own_photos import large_jpeg
 from rivya import fullsize
 from rivya.errors import ValidationError
 from rivya.images import decode
+from rivya.images.pixels import eight_bits
 from rivya.kontext import nearest_ratio
 from rivya.stitching.placement import SIZES
 from stitch.photos import cat, disc, in_form, scenery
@@ -142,13 +144,10 @@ def test_an_answer_that_does_not_fit_is_given_as_it_is_since_it_was_paid_for() -
 
 
 def test_an_answer_that_cannot_be_written_into_the_photo_is_given_as_it_is(folder: Path) -> None:
-    # WebP has at most 16,383 pixels a side. What a library raises of itself must not cost the picture.
-    wide = np.asarray(cat(16_400, 20))
-    answer = png(np.asarray(cat(1568, 672)), 2)
-    for photos in (
-        fullsize.FullSize([wide], None, "auto", "webp"),
-        fullsize.FullSize([folder / "no longer there.png"], None, "auto"),
-    ):
+    # What a library raises of itself must not cost the picture: here pixels that no picture file can hold.
+    answer = png(np.asarray(cat(1184, 880)), 2)
+    for photo in (np.zeros((2, 3, 4, 5), np.uint8), folder / "no longer there.png", object()):
+        photos = fullsize.FullSize([photo], None, "auto")
         data, extension, report = photos.finished(0, answer)
         assert (data, extension) == (answer, "png")
         assert report["error"]["charged"] == "yes"
@@ -158,7 +157,6 @@ def test_an_answer_that_cannot_be_written_into_the_photo_is_given_as_it_is(folde
     ("photo", "options", "says"),
     [
         (np.zeros((200, 300, 3), np.uint8), {"aspect_ratio": "9:16"}, "shape 9:16"),
-        (np.zeros((20, 16_400, 3), np.uint8), {"save_as": "webp"}, "at most 16,383 pixels"),
         (np.zeros((200, 300, 3)), {}, "float64"),
     ],
 )
@@ -203,7 +201,7 @@ def test_every_photo_comes_back_as_it_was_but_for_the_edit(name: str) -> None:
     height, width = before.pixels.shape[:2]
     size = SIZES[nearest_ratio(width, height)]
     seen = fullsize.as_seen(file)
-    edit = Image.fromarray(seen if seen.dtype == np.uint8 else fullsize.narrowed(seen))
+    edit = Image.fromarray(seen if seen.dtype == np.uint8 else eight_bits(seen))
     edit = edit.convert("RGB").resize(size)
     edit.paste((200, 30, 30), (size[0] // 3, size[1] // 3, size[0] // 2, size[1] // 2))
     data, extension, report = fullsize.FullSize([file], None, "auto").finished(0, in_file(edit, "PNG"))
@@ -231,3 +229,30 @@ def test_a_photo_of_a_hundred_megapixels_keeps_its_metadata() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert fullsize.upright_exif(decode.inspect(file)) == exif.tobytes()
+
+
+def test_a_photo_of_108_megapixels_is_sent_smaller_which_is_said_and_keeps_its_size_where_asked(
+    client: Client, folder: Path
+) -> None:
+    (folder / "photo.jpg").write_bytes(large_jpeg(12_000, 9_000, "L"))
+    done = shell(client, folder, "edit", "photo.jpg", "a red hat", "-o", "hat.jpg")
+    assert done.returncode == 0, done.stderr
+    assert "from 12000x9000 to 6000x4500" in done.stdout
+    assert fullsize.read(folder / "photo.jpg").pixels.shape == (9_000, 12_000, 3)
+
+
+def test_what_a_format_cannot_keep_of_the_photo_is_said() -> None:
+    clear = np.dstack([scenery(200, 160), np.full((160, 200), 255, np.uint8)])
+    opaque = png(clear.astype(np.uint32), RGBA)
+    clear[:40, :40, 3] = 0
+    wide = png(clear.astype(np.uint32) * 257, RGBA, 16)
+    answer = saved(np.asarray(cat(200, 160)), "PNG")
+    lost = {"webp": ["8 of its 16 bits"], "jpg": ["transparency", "8 of its 16 bits"], "png": []}
+    for photo, extension, words in [(opaque, "jpg", []), *((wide, each, lost[each]) for each in lost)]:
+        edited = fullsize.FullSize([photo], None, "auto", extension).finished(0, answer)
+        notes = [note for note in edited[2]["notes"] if note.startswith("Saved")]
+        assert len(notes) == len(words)
+        assert all(word in note for word, note in zip(words, notes, strict=True))
+    long = saved(np.full((820, 16_400, 1), 90, np.uint8), "PNG")
+    flat = saved(np.full((50, 1_000, 3), 90, np.uint8), "PNG")
+    assert fullsize.FullSize([long], None, "auto", "webp").finished(0, flat)[1] == "png"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -111,13 +113,16 @@ def test_what_cannot_be_saved_after_all_says_what_it_cost_where_it_is_and_how_to
     assert charges(service) == 3
     new = service.tasks()[6:]
     for task in new:
-        assert f"python -m rivya collect {task['id']}" in done.stderr
+        assert f" collect {task['id']} -o FOLDER" in done.stderr
     assert done.stderr.count("No space left on device. Credits were charged. The picture (4 credits)") == 3
     kept = [Path(found) for found in re.findall(r" is kept in (.*?)\. Save", done.stderr)]
     assert {path.read_bytes() for path in kept} == {service.picture(task["id"]) for task in new}
     assert [row.delivered_at for row in client.rows()[6:]] == [None] * 3
     (work / "out" / "filler").unlink()
-    assert list((work / "out").iterdir()) == []
+    (told,) = set(re.findall(rf"or run (.*) collect {new[0]['id']} -o FOLDER", done.stderr))
+    listed = subprocess.run([*shlex.split(told), "orders"], capture_output=True, text=True, check=True)
+    assert new[0]["id"] in listed.stdout
+    assert [path.name for path in (work / "out").iterdir()] == ["results.jsonl"]
     again = shell("edit", "photos/lake.png", "make it night", "-o", "out/")
     assert "(stored, 0 credits" in again.stdout
     collected = shell("collect", "-o", "rest")
@@ -211,3 +216,65 @@ def test_collect_takes_a_file_for_one_task_and_is_refused_where_nothing_can_be_s
     assert one.returncode == 0, one.stderr
     assert (work / "one" / "night.jpg").read_bytes() == service.picture(first)
     assert second in shell("collect").stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("n.JPG", "n.JPG"),
+        ("n.jfif", "n.jfif"),
+        ("n.webp", "n.jpg"),
+        ("n.PNG", "n.jpg"),
+        ("n", "n.jpg"),
+        ("v1.2", "v1.2.jpg"),
+        ("dir.v2/n", "dir.v2/n.jpg"),
+    ],
+)
+def test_collected_pictures_have_the_ending_of_what_they_are_and_a_change_is_said(
+    shell: Run, client: Client, service: Any, work: Path, given: str, kept: str
+) -> None:
+    client.run(client.order("not yet seen"))
+    task = service.tasks()[-1]["id"]
+    done = shell("collect", task, "-o", given)
+    assert done.returncode == 0, done.stderr
+    assert (work / kept).read_bytes() == service.picture(task)
+    assert ("so it is not named" in done.stdout) is (given in ("n.webp", "n.PNG"))
+
+
+@pytest.mark.parametrize("ending", ["webp", "gif", "png", "tiff", "heic"])
+def test_an_ending_that_tells_of_another_format_is_refused_before_anything_is_sent(
+    shell: Run, library: Client, service: Any, photos: Path, ending: str
+) -> None:
+    before = len(service.requests())
+    target = f"new/night.{ending}"
+    for arguments in (["photos/lake.png", "x"], ["--text", "x"]):
+        done = shell("edit", *arguments, "--output-format", "jpeg", "-o", target)
+        assert done.returncode == 1
+        assert f"{target.split('/')[1]}: the picture will be JPEG" in done.stderr
+    with pytest.raises(SavingError):
+        program.edit("x", photos / "lake.png", save_to=photos / target, config=library.config)
+    assert len(service.requests()) == before
+    assert not (photos / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--batch", "", "x"], ["--text", "x", "-o", ""], ["lake.png", "x", "--mask", " "]]
+)
+def test_a_variable_that_was_not_set_never_means_the_current_folder(
+    shell: Run, service: Any, photos: Path, arguments: list[str]
+) -> None:
+    before = len(service.requests())
+    done = shell("edit", *arguments)
+    assert done.returncode == 2
+    assert "the path is empty" in done.stderr
+    assert len(service.requests()) == before
+
+
+def test_what_a_killed_program_left_is_removed_after_a_day(shell: Run, work: Path) -> None:
+    old, new, other = (work / name for name in (".rivya-0123456789ab.tmp", ".rivya-ba9876543210.tmp", ".tmp"))
+    for path in (old, new, other):
+        path.write_bytes(b"half a picture")
+    for path in (old, other):
+        os.utime(path, (1e9, 1e9))
+    assert shell("edit", "--text", "x").returncode == 0
+    assert {path.name for path in work.iterdir()} == {new.name, other.name, "picture-0-0.jpg"}
