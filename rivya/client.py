@@ -295,6 +295,7 @@ def credits(config: Config | None = None) -> int:
     return engine.shared().credits(used).result()
 
 
+@costs_nothing()
 def _stay_under_the_cap(job: BulkJob, images: Sequence[Any]) -> None:
     """Refuse a run that would spend more than the configuration allows, before anything is sent."""
     cap, wanted = job.max_credits, job.default

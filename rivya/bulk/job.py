@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..config import Config
 from ..edited import Edited, Row, read_finished
 from ..engine import engine
-from ..errors import ImageError, RivyaError
+from ..errors import Charged, ImageError, RivyaError, costs_nothing
 from ..images import decode
 from ..orders.order import Finished
 from .budget import Budget
@@ -53,6 +53,7 @@ class BulkJob:
     read: Callable[[Any, Wanted], Wanted] = field(default=read)
 
     @classmethod
+    @costs_nothing()
     def checked(cls, config: Config, default: Wanted, **options: Any) -> BulkJob:
         """A job whose default can be ordered. Its prompt may be blank, since each row may have one of its own.
 
@@ -186,6 +187,8 @@ def pixels_of(image: Any) -> Any:
     try:
         data = image if isinstance(image, bytes) else Path(image).read_bytes()
     except OSError as error:
-        raise ImageError(f"{Path(image).name} cannot be read: {error.strerror}.", hint="") from None
+        raise ImageError(
+            f"{Path(image).name} cannot be read: {error.strerror}.", hint="", charged=Charged.NO
+        ) from None
     pixels = decode.decode(data).pixels
     return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -182,7 +182,7 @@ class RowRun:
 
     async def _hand_over(self, given: Any) -> None:
         """Hand the orders of the row to the engine, and wait until the service has accepted them."""
-        with costs_nothing():
+        with costs_nothing():  # no order has been sent yet, and an upload is free
             wanted = self._work.read(given)
             self._untold = set(range(wanted.variations))
             account = await self._work.engine.account(self._work.config)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import kontext, scalars
-from ..errors import ValidationError
+from ..errors import ValidationError, costs_nothing
 from ..kontext import Identity, KontextParams
 from ..orders.order import Order, Reference
 
@@ -59,6 +59,7 @@ class Wanted:
         return Order(self.identity(variation, *known), reference, self.client_request_id)
 
 
+@costs_nothing()
 def read(given: Any, default: Wanted) -> Wanted:
     """What a row asks for.
 
@@ -78,6 +79,7 @@ def picture_alone(image: Any, default: Wanted) -> Wanted:
     return replace(default, image=image)
 
 
+@costs_nothing()
 def _from_mapping(given: Mapping[str, Any], default: Wanted) -> Wanted:
     unknown = [name for name in given if name not in COLUMNS]
     if unknown:

@@ -11,15 +11,13 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 
-from .. import commands
 from ..errors import ConfigurationError, Sent
 from . import network
-from .guard import is_loopback
 from .pool import Answer, Connect, Pool
+from .proxy_settings import proxy_for
 
 _KEEPALIVE_S = 60.0
 """Long enough to keep the connection between two polls and between two prompts."""
@@ -89,46 +87,17 @@ class Routes:
             return httpcore.AsyncConnectionPool(
                 ssl_context=context, network_backend=backend, **_OPTIONS
             ).create_connection
-        try:
-            parts = urlsplit(proxy)
-            auth = None
-            if parts.username is not None:
-                auth = (unquote(parts.username).encode(), unquote(parts.password or "").encode())
-            address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-            common = {
-                "proxy_auth": auth,
-                "ssl_context": context,
-                "network_backend": network.Backend(),
-                **_OPTIONS,
-            }
-            if parts.hostname and parts.scheme in ("http", "https"):
-                return httpcore.AsyncHTTPProxy(address, **common).create_connection
-            if parts.hostname and parts.scheme in ("socks5", "socks5h"):
-                return _socks(address, common)
-        except ValueError:
-            pass
-        raise _no_proxy("cannot be used", "Correct HTTPS_PROXY or ALL_PROXY in the environment.")
-
-
-def _socks(address: str, options: dict[str, Any]) -> Connect:
-    try:
-        return httpcore.AsyncSOCKSProxy(address, **options).create_connection
-    except (ImportError, RuntimeError):
-        raise _no_proxy(
-            "is a SOCKS proxy, which needs one more package", f"Run: {commands.pip_install('socksio')}"
-        ) from None
-
-
-def proxy_for(scheme: str, host: str) -> str | None:
-    """The URL of the proxy for a host, None for a direct connection."""
-    if is_loopback(host) or proxy_bypass(host):
-        return None
-    proxies = getproxies()
-    named = proxies.get(scheme) or proxies.get("all")
-    if not named:
-        return None
-    return named if "://" in named else f"http://{named}"
-
-
-def _no_proxy(why: str, hint: str) -> ConfigurationError:
-    return ConfigurationError(f"The proxy that is set {why}.", hint=hint, sent=Sent.NO)
+        parts = urlsplit(proxy)
+        auth = None
+        if parts.username is not None:
+            auth = (unquote(parts.username).encode(), unquote(parts.password or "").encode())
+        address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        common = {
+            "proxy_auth": auth,
+            "ssl_context": context,
+            "network_backend": network.Backend(),
+            **_OPTIONS,
+        }
+        if parts.scheme == "socks5":
+            return httpcore.AsyncSOCKSProxy(address, **common).create_connection
+        return httpcore.AsyncHTTPProxy(address, **common).create_connection

@@ -13,7 +13,6 @@ from secrets import token_hex
 from shutil import copymode
 
 from ..files import sync_folder
-from ..images.formats import extension_of
 from .places import ENDINGS, Place
 
 TEMPORARY = ".rivya-{}.tmp"
@@ -50,6 +49,10 @@ def write(
     Raises:
         OSError: it cannot be written; nothing of it is left.
     """
+    from ..images.formats import (
+        extension_of,
+    )  # it needs Pillow, which the command line may have to ask for first
+
     extension = extension_of(data) or otherwise
     ending = place.ending if ENDINGS.get(place.ending.lower()) == extension else f".{extension}"
     stem = place.stem if number == 1 else f"{place.stem}-{number}"
