@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ..rivya import scalars
+from ..rivya import kontext
 from ..rivya.errors import costs_nothing
 from . import host, waiting
 from .submit_and_wait import outputs
@@ -39,8 +39,8 @@ class RivyaCollectTasks(io.ComfyNode):
                     io.Int.Input(
                         "timeout_s",
                         default=900,
-                        min=30,
-                        max=86400,
+                        min=kontext.MIN_TIMEOUT_S,
+                        max=kontext.MAX_TIMEOUT_S,
                         optional=True,
                         tooltip="Seconds to wait for each picture that is not ready yet.",
                     )
@@ -57,11 +57,10 @@ class RivyaCollectTasks(io.ComfyNode):
     @classmethod
     async def execute(cls, task_ids: str, timeout_s: int = 900) -> io.NodeOutput:
         from ..rivya.engine import engine
-        from .outputs import OutputRow, conclude
-        from .progress import Watch
+        from .outputs import ExpectedRow, finish
 
         named = parse_task_ids(task_ids)
-        timeout_s = scalars.whole("timeout_s", timeout_s, 30, 86400)
+        timeout_s = kontext.validate_timeout(timeout_s)
         config = await waiting.result(engine.shared().codec(host.load_config))
         config.require_key()
         rows = await waiting.result(engine.shared().collectable(config, named))
@@ -69,21 +68,24 @@ class RivyaCollectTasks(io.ComfyNode):
             host.say_last("Nothing to collect: every picture that was paid for has been delivered.")
             return io.NodeOutput(*[host.blocked()] * 4)
         unique: dict[str, OrderRow] = {row.fingerprint: row for row in rows[:MAX_TASKS]}
-        tickets = [engine.shared().collect(config, fingerprint) for fingerprint in unique]
-        outcomes = await Watch(tickets, timeout_s, "Run again to collect them.").outcomes()
-        delivered = [
-            OutputRow(
-                None,
-                row.details.get("variation"),
-                key,
-                outcomes[key],
-                {**row.details, "model": row.model, "task_id": row.task_id},
-            )
-            for key, row in unique.items()
-        ]
         more = max(0, len(rows) - MAX_TASKS)
-        notes = [f"{more} more are left: run again to collect them"] if more else []
-        return await conclude(delivered, skip_failed=not named, notes=notes)
+        return await finish(
+            config,
+            [
+                ExpectedRow(
+                    None,
+                    row.details.get("variation"),
+                    key,
+                    {**row.details, "model": row.model, "task_id": row.task_id},
+                )
+                for key, row in unique.items()
+            ],
+            [engine.shared().collect(config, fingerprint) for fingerprint in unique],
+            timeout_s,
+            remedy="Run again to collect them.",
+            skip_failed=not named,
+            notes=[f"{more} more are left: run again to collect them"] if more else [],
+        )
 
 
 @costs_nothing()

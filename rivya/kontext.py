@@ -25,6 +25,7 @@ MAX_SEED = 2**64 - 1
 
 MAX_VARIATIONS = 16
 MAX_ORDERS = 64
+MIN_TIMEOUT_S, MAX_TIMEOUT_S = 30, 86400
 """Most orders that one node may place in one prompt, so that a graph cannot spend more than it shows."""
 
 MAX_CLIENT_REQUEST_ID = 128
@@ -148,6 +149,11 @@ def validate_text(name: str, text: object) -> None:
         raise ValidationError(f"{name} has {len(text):,} characters; at most {MAX_TEXT:,} are sent.")
     if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
         raise ValidationError(f"{name} holds a character that cannot be sent (NUL or half a surrogate pair).")
+
+
+def validate_timeout(value: object) -> int:
+    """``timeout_s`` of a node in Python's own type. Programs may wait as long as they like."""
+    return scalars.whole("timeout_s", value, MIN_TIMEOUT_S, MAX_TIMEOUT_S)
 
 
 @costs_nothing()

@@ -36,6 +36,7 @@ FLOORS = (
     ("orders",),
     ("edited",),
     ("engine",),
+    ("plan",),
     ("bulk",),
     ("client",),
     ("cli",),
