@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..rivya import kontext
 from ..rivya.errors import costs_nothing
 from . import host, waiting
+from .notes import said
 from .submit_and_wait import outputs
 from .v3 import advanced, io, schema
 
@@ -65,7 +66,7 @@ class RivyaCollectTasks(io.ComfyNode):
         config.require_key()
         rows = await waiting.result(engine.shared().collectable(config, named))
         if not rows:
-            host.say_last("Nothing to collect: every picture that was paid for has been delivered.")
+            host.say_last([said("nothing")])
             return io.NodeOutput(*[host.blocked()] * 4)
         unique: dict[str, OrderRow] = {row.fingerprint: row for row in rows[:MAX_TASKS]}
         more = max(0, len(rows) - MAX_TASKS)
@@ -82,9 +83,9 @@ class RivyaCollectTasks(io.ComfyNode):
             ],
             [engine.shared().collect(config, fingerprint) for fingerprint in unique],
             timeout_s,
-            remedy="Run again to collect them.",
+            remedy=lambda count: said("collectAgain", count=count),
             skip_failed=not named,
-            notes=[f"{more} more are left: run again to collect them"] if more else [],
+            notes=[said("moreLeft", count=more)] if more else [],
         )
 
 

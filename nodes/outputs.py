@@ -14,6 +14,7 @@ from ..rivya.errors import Charged, ImageError, RivyaError, UnusableAnswerError
 from ..rivya.orders.order import Finished
 from ..rivya.storage.results import ResultGone
 from . import host, tensors, waiting
+from .notes import Line, said
 from .progress import Watch, summary
 from .v3 import io
 
@@ -45,11 +46,12 @@ class NodeOutputs:
     reused: int
 
     @property
-    def text(self) -> str:
+    def text(self) -> Line:
         """The last status text of the run: what it cost and what was reused."""
-        reused = f" · {self.reused} credits reused" if self.reused else ""
         count = sum(len(batch) for batch in self.images)
-        return f"{count} picture{'s' if count != 1 else ''} · {self.charged} credits charged{reused}"
+        if self.reused:
+            return said("chargedReused", count=count, charged=self.charged, reused=self.reused)
+        return said("charged", count=count, charged=self.charged)
 
 
 class ExpectedRow(NamedTuple):
@@ -67,7 +69,8 @@ async def finish(
     tickets: Sequence[Ticket],
     timeout_s: float,
     *,
-    remedy: str,
+    remedy: Callable[[int], str],
+    most: int = 0,
     skip_failed: bool,
     left_out: Callable[[], object] = lambda: None,
     notes: Sequence[str] = (),
@@ -75,14 +78,14 @@ async def finish(
     """Wait for a run and end it: the node's outputs, with the cost, ``notes`` and a notice of the ledger on the node.
 
     Args:
-        remedy: how to get at the pictures later, for the message after a cancel.
+        remedy, most: see `Watch`.
         left_out: called where an order failed and the others are delivered.
 
     Raises:
         RivyaError: for all orders that failed, unless ``skip_failed`` and there is a picture to deliver.
         InterruptProcessingException: cancelled; the orders are left to the engine.
     """
-    outcomes = await Watch(tickets, timeout_s, remedy).outcomes()
+    outcomes = await Watch(tickets, timeout_s, remedy, most).outcomes()
     rows = [
         OutputRow(each.reference, each.variation, each.fingerprint, outcomes[each.fingerprint], each.known)
         for each in expected
@@ -94,9 +97,9 @@ async def finish(
     if failures:
         left_out()
     delivery = await deliver(rows)
-    failed = [f"{len(failures)} failed, see the report"] if failures else []
+    failed = [said("failed", count=len(failures))] if failures else []
     notice = engine.shared().ledger(config).notice
-    host.say_last("\n".join([delivery.text, *failed, *notes, *([notice] if notice else [])]))
+    host.say_last([delivery.text, *failed, *notes, *([notice] if notice else [])])
     return io.NodeOutput(
         delivery.images,
         delivery.masks,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..rivya import kontext, scalars
 from ..rivya.errors import costs_nothing
 from . import failures, host, limits, links, waiting
+from .notes import said
 from .v3 import ParamsType, ReferenceType, advanced, io, schema
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ class RivyaSubmitAndWait(io.ComfyNode):
         links.refuse_missing(cls.hidden, {"reference": reference, "params": params})
         orders = plan(prompt, seed, variations, params, reference, on_failure, timeout_s, client_request_id)
         prices = {order.fingerprint: order.identity.params.credits for order in orders}
-        await limits.count_orders(host.executing()[0], host.shown_node(), len(prices), sum(prices.values()))
+        running = host.executing()[0], host.shown_node()
+        await limits.count_orders(*running, len(prices), sum(prices.values()))
+        pictures, price = limits.counted(*running)
+        host.say(f"{pictures} picture{'s' if pictures != 1 else ''} · at most {price} credits")
         run = failures.key(host.prompt_inputs(cls.hidden.dynprompt, host.executing()[1]))
         timeout_s = kontext.validate_timeout(timeout_s)
         return await _run(orders, timeout_s, run if on_failure == "skip" else None)
@@ -124,7 +128,8 @@ async def _run(orders: list[Order], timeout_s: int, skip: str | None) -> io.Node
         rows,
         engine.shared().order(config, list(unique.values())),
         timeout_s,
-        remedy=f"Run again with seed {seed}, or use Rivya Collect Tasks, to get them for no more credits.",
+        remedy=lambda count: said("runAgain", count=count, seed=seed),
+        most=sum(prices(orders).values()),
         skip_failed=skip is not None,
         left_out=lambda: failures.remember(skip) if skip else None,
     )

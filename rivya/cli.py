@@ -6,20 +6,25 @@ import argparse
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import commands, kontext, scalars
 from . import config as configuration
 from .errors import RivyaError, costs_nothing
 from .saving import places, settle
+from .saving.origins import Origins
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+if TYPE_CHECKING:
+    from .sources.find import Source
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors end it with one readable text and status 1."""
+    _print_any_name()
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     if any(word.startswith("-") for word in rest) or (rest and "words" not in arguments):
@@ -48,6 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _print_any_name() -> None:
+    """Let every name be printed: what the console has no character for is shown by its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=commands.program_name(),
@@ -66,7 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     collect.add_argument("task_ids", nargs="*", help="only these tasks")
     collect.add_argument(
-        "-o", "--output", default=".", help="folder (default: this one); or file, for one task"
+        "-o",
+        "--output",
+        type=os.path.expanduser,
+        default=".",
+        help="folder (default: this one); or file, for one task",
     )
     collect.set_defaults(run=_collect)
     known.add_parser("credits", help="what the account has now").set_defaults(run=_credits)
@@ -84,13 +100,23 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
         metavar="image prompt",
         help="the picture to edit (left out with --batch or --text), and what to change in it",
     )
-    parser.add_argument("-o", "--output", help="file, or folder for several pictures")
-    parser.add_argument("--batch", type=Path, metavar="FOLDER", help="edit every picture of this folder")
+    parser.add_argument(
+        "-o", "--output", type=os.path.expanduser, help="file, or folder for several pictures"
+    )
+    parser.add_argument("--batch", type=_path, metavar="FOLDER", help="edit every picture of this folder")
+    parser.add_argument(
+        "--recursive",
+        action="store_true",
+        help="with --batch: also of the folders in it, kept apart as they are",
+    )
+    parser.add_argument(
+        "--edits-too", action="store_true", help="with --batch: also edits of pictures that lie there"
+    )
     parser.add_argument("--text", action="store_true", help="make a picture from the prompt alone")
     parser.add_argument(
         "--keep-size", action="store_true", help="give the photo back at its size, with only the edit in it"
     )
-    parser.add_argument("--mask", type=Path, help="white where the edit may show; means --keep-size")
+    parser.add_argument("--mask", type=_path, help="white where the edit may show; means --keep-size")
     parser.add_argument(
         "--seed",
         type=_number,
@@ -121,18 +147,24 @@ def _number(text: str) -> int | float:
 _number.__name__ = "number"  # argparse names the type in its error
 
 
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
 def _edit(arguments: argparse.Namespace) -> int:
     from . import client
 
     arguments.seed = scalars.whole("seed", arguments.seed, 0, kontext.MAX_SEED)
     arguments.variations = scalars.whole("variations", arguments.variations, 1, kontext.MAX_VARIATIONS)
-    sources, prompt = _sources(arguments)
-    kontext.validate_prompt(prompt)
+    origins = Origins(configuration.load().home)
+    sources, prompt = _sources(arguments, origins)
     settled = settle.Settled()
-    images = [None] if arguments.text else sources
+    images: list[Path | None] = [source.path for source in sources]
     lines: dict[int, list[str]] = {}
 
     def save(number: int, result: Any) -> None:
+        if sources:
+            origins.note((result.data, *result.more), sources[number // arguments.variations].path)
         lines[number] = _saved(result, targets[number])
 
     try:
@@ -140,7 +172,7 @@ def _edit(arguments: argparse.Namespace) -> int:
         with _Bar(len(targets)) as moved:
             results = client.edit_all(
                 prompt,
-                images,
+                images or [None],
                 seed=arguments.seed,
                 variations=arguments.variations,
                 model=arguments.model,
@@ -154,7 +186,7 @@ def _edit(arguments: argparse.Namespace) -> int:
             )
     finally:
         settled.undo()
-    names = [places.shown(source) for source in sources] or ["picture"]
+    names = [places.shown(source.path) for source in sources] or ["picture"]
     failed = 0
     for number, result in enumerate(results):
         for line in lines.get(number, []):
@@ -167,20 +199,27 @@ def _edit(arguments: argparse.Namespace) -> int:
 
 @costs_nothing()
 def _places(
-    arguments: argparse.Namespace, sources: list[Path], settled: settle.Settled
+    arguments: argparse.Namespace, sources: list[Source], settled: settle.Settled
 ) -> list[places.Place]:
     """Where each picture goes, picture-major; the folders are there."""
+    from .sources.find import Source
+
     output, variations = arguments.output, arguments.variations
     extensions = _extensions(arguments)
-    room = settle.room(extensions, sources if _keeps_size(arguments) else ())
-    stems = [source.stem for source in sources] or ["picture"]
-    if _is_one_file(output, len(stems) * variations, arguments.batch is not None):
-        given = [*sources, *([arguments.mask] if arguments.mask else [])]
+    photos = [source.path for source in sources]
+    room = settle.room(extensions, photos if _keeps_size(arguments) else ())
+    wanted = sources or [Source(Path(), Path(), "picture")]
+    if _is_one_file(output, len(wanted) * variations, arguments.batch is not None):
+        given = [*photos, *([arguments.mask] if arguments.mask else [])]
         return [settled.file(output, extensions, given, room)]
-    folder = settled.folder(Path(output or "."), room * len(stems) * variations)
+    root = Path(output or ".")
+    folders = Counter(root / source.folder for source in wanted)
+    settled.folder(root, room * len(wanted) * variations)
+    for folder, count in folders.items():
+        settled.folder(folder, room * count * variations)
     return [
-        places.derived(folder, stem, f"-{arguments.seed}-{number}")
-        for stem in stems
+        places.derived(root / source.folder, source.stem, f"-{arguments.seed}-{number}")
+        for source in wanted
         for number in range(variations)
     ]
 
@@ -230,8 +269,10 @@ def _stitch_lines(result: Any) -> list[str]:
     return [line, *(f"  {note}" for note in report["notes"])]
 
 
-def _sources(arguments: argparse.Namespace) -> tuple[list[Path], str]:
+def _sources(arguments: argparse.Namespace, origins: Origins) -> tuple[list[Source], str]:
     """The pictures to edit, none for text to image, and the prompt."""
+    from .sources.find import Source, find
+
     *images, prompt = arguments.words or [""]
     if [len(images), arguments.batch is not None, arguments.text] not in (
         [1, False, False],
@@ -243,16 +284,22 @@ def _sources(arguments: argparse.Namespace) -> tuple[list[Path], str]:
             code="usage",
             charged=None,
         )
+    kontext.validate_prompt(prompt)
     if arguments.text:
         return [], prompt
     if arguments.batch is None:
-        return [Path(images[0])], prompt
-    found = sorted(p for p in arguments.batch.iterdir() if p.suffix.lower() in PICTURES)
-    if not found:
-        raise RivyaError(
-            f"{arguments.batch} holds no picture ({', '.join(PICTURES)}).", code="usage", charged=None
-        )
-    return found, prompt
+        path = _path(images[0])
+        return [Source(path, Path(), path.stem)], prompt
+    found = find(
+        arguments.batch,
+        recursive=arguments.recursive,
+        target=Path(arguments.output or "."),
+        origins=origins,
+        edits_too=arguments.edits_too,
+    )
+    for line in found.told():
+        print(line, file=sys.stderr)
+    return list(found.sources), prompt
 
 
 @costs_nothing()
@@ -297,7 +344,11 @@ def _collect(arguments: argparse.Namespace) -> int:
     one: places.Place | None = None
     lines: list[str] = []
 
+    origins = Origins(configuration.load().home)
+
     def save(result: client.Edited) -> None:
+        if result.about.get("encoding"):
+            origins.note((result.data, *result.more), None)
         name = result.task_id or "picture"
         lines.extend(_saved(result, one or places.derived(Path(arguments.output), name)))
 

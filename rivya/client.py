@@ -208,7 +208,6 @@ def _job(
     )
 
 
-@costs_nothing()
 def _full_size(
     photos: Sequence[Any] | None, mask: Any, shape: str, save_as: str
 ) -> Callable[[Any], FullSize]:

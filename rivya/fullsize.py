@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from .errors import Charged, ImageError, RivyaError, ValidationError
-from .images import decode
+from .images import decode, foreign
 from .stitching import Box, Placement, placement
 from .stitching.raster import luma, resampled, stored
 from .stitching.stitch import Stitched, stitch
@@ -73,9 +73,9 @@ def read_mask(mask: object) -> Array:
 
 def _bytes_of(image: object) -> bytes:
     if isinstance(image, bytes):
-        return image
+        return foreign.taken(image)
     try:
-        return Path(str(image)).read_bytes()
+        return foreign.taken(Path(str(image)).read_bytes(), Path(str(image)).name)
     except OSError as error:
         raise ImageError(f"{Path(str(image)).name} cannot be read: {error.strerror}.", hint="") from None
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..config import Config
 from ..edited import Edited, Row, read_finished
 from ..engine import engine
-from ..errors import Charged, ImageError, RivyaError, costs_nothing
-from ..images import decode
+from ..errors import ImageError, RivyaError, costs_nothing
+from ..images import decode, foreign
 from ..orders.order import Finished
 from ..plan import Wanted
 from .budget import Budget
@@ -188,8 +188,7 @@ def pixels_of(image: Any) -> Any:
     try:
         data = image if isinstance(image, bytes) else Path(image).read_bytes()
     except OSError as error:
-        raise ImageError(
-            f"{Path(image).name} cannot be read: {error.strerror}.", hint="", charged=Charged.NO
-        ) from None
-    pixels = decode.decode(data).pixels
+        raise ImageError(f"{Path(image).name} cannot be read: {error.strerror}.", hint="") from None
+    name = "" if isinstance(image, bytes) else Path(image).name
+    pixels = decode.decode(foreign.taken(data, name)).pixels
     return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -1,5 +1,8 @@
 """The same files and tensors through ComfyUI's own LoadImage and SaveImage: what both can do, both do alike.
 
+Colour PNGs are the same pixels in every ComfyUI. Since 0.21 it reads files with PyAV (FFmpeg), which gives a grey PNG
+and a lossless WebP about a level of 255 beside what is in the file, and spreads the colours of a JPEG differently.
+
 ComfyUI's nodes run in a process of their own, on the folders of the test.
 """
 
@@ -21,6 +24,7 @@ from support.comfy import comfyui_folder
 from . import making as m
 from .pack import tensors
 
+SAME_EVERYWHERE = ("rgb.png", "clear.png")
 DEVTOOLS = Path(__file__).resolve().parents[2] / "devtools"
 
 _RUN = """
@@ -76,22 +80,22 @@ def test_both_load_the_same_and_ours_is_saved_as_it_was_sent(tmp_path: Path) -> 
     assert len(batches.images) == 1
     for number, name in enumerate(files):
         theirs = torch.from_numpy(loaded[name]["image"][0])
-        if name.endswith(
-            ".jpg"
-        ):  # two libraries may spread the colours of a JPEG differently: test_two_decoders
-            assert (batches.images[0][number] - theirs).abs().mean() < 4 / 255, name
+        apart = (batches.images[0][number] - theirs).abs()
+        if name.endswith(".jpg"):  # see test_two_decoders
+            assert apart.mean() < 4 / 255, name
         else:
-            assert torch.equal(batches.images[0][number], theirs), name
+            assert apart.max() <= (0 if name in SAME_EVERYWHERE else 1.5 / 255), name
     assert torch.equal(batches.masks[0][1], torch.from_numpy(loaded["clear.png"]["mask"][0]))
     saved = sorted((tmp_path / "output").glob("saved*.png"))
     assert len(saved) == len(files)
     for number, path in enumerate(saved):
         sent = np.rint(batches.images[0][number].numpy() * np.float32(255)).astype(np.uint8)
         assert np.array_equal(np.asarray(Image.open(path)), sent)
-    # And what LoadImage gives goes up as the pixels of the file.
+    # And what LoadImage gives goes up as it is; for a colour PNG that is the pixels of the file.
     for name in ("rgb.png", "lossless.webp"):
         (frame,) = tensors.frames(torch.from_numpy(loaded[name]["image"]))
-        uploaded = Image.open(BytesIO(encode.encode(frame()).data))
-        assert np.array_equal(
-            np.asarray(uploaded), np.asarray(Image.open(BytesIO(files[name])).convert("RGB"))
-        )
+        uploaded = np.asarray(Image.open(BytesIO(encode.encode(frame()).data)))
+        given = np.rint(loaded[name]["image"][0] * np.float32(255)).astype(np.uint8)
+        assert np.array_equal(uploaded, given)
+        if name in SAME_EVERYWHERE:
+            assert np.array_equal(uploaded, np.asarray(Image.open(BytesIO(files[name])).convert("RGB")))

@@ -33,7 +33,7 @@ FLOORS = (
     ("http",),
     ("api", "ledger", "storage", "images", "stitching"),
     ("fullsize", "saving"),
-    ("orders",),
+    ("orders", "sources"),
     ("edited",),
     ("engine",),
     ("plan",),
