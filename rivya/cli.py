@@ -6,8 +6,7 @@ import argparse
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from .saving import places, settle
 from .saving.origins import Origins
 
 if TYPE_CHECKING:
-    from .sources.find import Source
+    pass
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,7 +102,12 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=os.path.expanduser, help="file, or folder for several pictures"
     )
-    parser.add_argument("--batch", type=_path, metavar="FOLDER", help="edit every picture of this folder")
+    parser.add_argument(
+        "--batch",
+        type=_path,
+        metavar="SOURCE",
+        help="edit every picture of a folder, or every row of a table (CSV, JSON lines, Parquet)",
+    )
     parser.add_argument(
         "--recursive",
         action="store_true",
@@ -112,6 +116,7 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--edits-too", action="store_true", help="with --batch: also edits of pictures that lie there"
     )
+    _add_batch(parser.add_argument_group("with --batch"))
     parser.add_argument("--text", action="store_true", help="make a picture from the prompt alone")
     parser.add_argument(
         "--keep-size", action="store_true", help="give the photo back at its size, with only the edit in it"
@@ -139,6 +144,18 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_edit)
 
 
+def _add_batch(group: Any) -> None:
+    group.add_argument("--image-column", metavar="NAME", help="column of the pictures (default: image)")
+    group.add_argument("--prompt-column", metavar="NAME", help="column of the prompts (default: prompt)")
+    group.add_argument(
+        "--dry-run", action="store_true", help="count, price and say what was bought before; order nothing"
+    )
+    group.add_argument(
+        "--max-credits", type=_number, metavar="N", help="most to spend; needed above 64 new pictures"
+    )
+    group.add_argument("--json", action="store_true", help="print JSON lines for programs")
+
+
 def _number(text: str) -> int | float:
     """A type of argparse; programs that write scripts may put a whole number as 7.0."""
     return int(text) if text.strip().isdecimal() else float(text)
@@ -152,76 +169,70 @@ def _path(text: str) -> Path:
 
 
 def _edit(arguments: argparse.Namespace) -> int:
-    from . import client
-
     arguments.seed = scalars.whole("seed", arguments.seed, 0, kontext.MAX_SEED)
     arguments.variations = scalars.whole("variations", arguments.variations, 1, kontext.MAX_VARIATIONS)
+    image, prompt = _image_and_prompt(arguments)
+    options = {
+        "seed": arguments.seed,
+        "variations": arguments.variations,
+        "model": arguments.model,
+        "aspect_ratio": arguments.aspect_ratio,
+        "output_format": _format_of(arguments),
+        "keep_size": arguments.keep_size,
+        "save_as": places.extension_asked(arguments.output or "") if _keeps_size(arguments) else "",
+    }
+    if arguments.batch is None:
+        return _edit_one(arguments, image, prompt, options)
+    from .batch import Batch
+
+    _is_one_file(arguments.output, 2, batch=True)
+    batch = Batch(arguments, configuration.load(), prompt, options)
+    return batch.run(_extensions(arguments), keeps_size=_keeps_size(arguments))
+
+
+def _edit_one(arguments: argparse.Namespace, image: Path | None, prompt: str, options: dict[str, Any]) -> int:
+    """Edit one picture, or make one from text alone; one or several variations of it."""
+    from . import client, printing
+
     origins = Origins(configuration.load().home)
-    sources, prompt = _sources(arguments, origins)
     settled = settle.Settled()
-    images: list[Path | None] = [source.path for source in sources]
     lines: dict[int, list[str]] = {}
 
-    def save(number: int, result: Any) -> None:
-        if sources:
-            origins.note((result.data, *result.more), sources[number // arguments.variations].path)
-        lines[number] = _saved(result, targets[number])
+    def save(number: int, result: client.Edited) -> None:
+        if image is not None:
+            origins.note((result.data, *result.more), image)
+        lines[number] = printing.saved(result, targets[number], result.save_at(targets[number]))
 
     try:
-        targets = _places(arguments, sources, settled)
-        with _Bar(len(targets)) as moved:
+        targets = _places(arguments, image, settled)
+        with printing.bar(len(targets)) as moved:
             results = client.edit_all(
-                prompt,
-                images or [None],
-                seed=arguments.seed,
-                variations=arguments.variations,
-                model=arguments.model,
-                aspect_ratio=arguments.aspect_ratio,
-                output_format=_format_of(arguments),
-                keep_size=arguments.keep_size,
-                mask=arguments.mask,
-                save_as=places.extension_asked(arguments.output or "") if _keeps_size(arguments) else "",
-                save=save,
-                on_progress=moved,
+                prompt, [image], mask=arguments.mask, save=save, on_progress=moved, **options
             )
     finally:
         settled.undo()
-    names = [places.shown(source.path) for source in sources] or ["picture"]
-    failed = 0
+    name = places.shown(image) if image is not None else "picture"
     for number, result in enumerate(results):
         for line in lines.get(number, []):
             print(line)
         if isinstance(result, RivyaError):
-            failed += 1
-            print(f"{names[number // arguments.variations]}: {result}", file=sys.stderr)
-    return 1 if failed else 0
+            print(f"{name}: {result}", file=sys.stderr)
+    return 1 if any(isinstance(result, RivyaError) for result in results) else 0
 
 
 @costs_nothing()
-def _places(
-    arguments: argparse.Namespace, sources: list[Source], settled: settle.Settled
-) -> list[places.Place]:
-    """Where each picture goes, picture-major; the folders are there."""
-    from .sources.find import Source
-
+def _places(arguments: argparse.Namespace, image: Path | None, settled: settle.Settled) -> list[places.Place]:
+    """Where each variation goes; the folder is there."""
     output, variations = arguments.output, arguments.variations
     extensions = _extensions(arguments)
-    photos = [source.path for source in sources]
+    photos = [image] if image is not None else []
     room = settle.room(extensions, photos if _keeps_size(arguments) else ())
-    wanted = sources or [Source(Path(), Path(), "picture")]
-    if _is_one_file(output, len(wanted) * variations, arguments.batch is not None):
+    if _is_one_file(output, variations, batch=False):
         given = [*photos, *([arguments.mask] if arguments.mask else [])]
         return [settled.file(output, extensions, given, room)]
-    root = Path(output or ".")
-    folders = Counter(root / source.folder for source in wanted)
-    settled.folder(root, room * len(wanted) * variations)
-    for folder, count in folders.items():
-        settled.folder(folder, room * count * variations)
-    return [
-        places.derived(root / source.folder, source.stem, f"-{arguments.seed}-{number}")
-        for source in wanted
-        for number in range(variations)
-    ]
+    folder = settled.folder(Path(output or "."), room * variations)
+    stem = image.stem if image is not None else "picture"
+    return [places.derived(folder, stem, f"-{arguments.seed}-{number}") for number in range(variations)]
 
 
 @costs_nothing()
@@ -248,58 +259,27 @@ def _keeps_size(arguments: argparse.Namespace) -> bool:
     return arguments.keep_size or arguments.mask is not None
 
 
-def _saved(result: Any, place: places.Place) -> list[str]:
-    """Save a picture; the lines that say where, what it cost and what was done."""
-    first, *more = result.save_at(place)
-    lines = [f"{places.shown(first)}  {_cost(result)}", *(places.shown(path) for path in more)]
-    if note := places.corrected(place, first):
-        lines.append(f"  {note}")
-    return lines + _stitch_lines(result)
+def _image_and_prompt(arguments: argparse.Namespace) -> tuple[Path | None, str]:
+    """The picture to edit, None for text to image and for a batch; and the prompt, which a table may have instead."""
+    words = list(arguments.words)
+    if arguments.batch is not None:
+        if len(words) > 1 or arguments.mask is not None:
+            raise _usage("Give --batch a folder or a table, and one prompt. A mask is for one picture.")
+        return None, words[0] if words else ""
+    only = [name for name in _OF_A_BATCH if getattr(arguments, name)]
+    if only:
+        raise _usage(f"--{only[0].replace('_', '-')} goes with --batch.")
+    if len(words) != (1 if arguments.text else 2):
+        raise _usage("Give one picture and a prompt, or --batch FOLDER and a prompt, or --text and a prompt.")
+    kontext.validate_prompt(words[-1])
+    return (None if arguments.text else _path(words[0])), words[-1]
 
 
-def _stitch_lines(result: Any) -> list[str]:
-    """What was done to keep the size of the photo, or why it was not kept."""
-    report = result.about.get("stitch")
-    if report is None:
-        return []
-    if "error" in report:
-        return [f"  Saved as it came, since it could not be put back: {report['error']['message']}"]
-    aligned = "aligned" if report["aligned"] else "not aligned"
-    line = f"  {report['width']}x{report['height']}, {aligned}, {report['share']:.1%} of the picture replaced"
-    return [line, *(f"  {note}" for note in report["notes"])]
+_OF_A_BATCH = ("recursive", "edits_too", "image_column", "prompt_column", "dry_run", "max_credits", "json")
 
 
-def _sources(arguments: argparse.Namespace, origins: Origins) -> tuple[list[Source], str]:
-    """The pictures to edit, none for text to image, and the prompt."""
-    from .sources.find import Source, find
-
-    *images, prompt = arguments.words or [""]
-    if [len(images), arguments.batch is not None, arguments.text] not in (
-        [1, False, False],
-        [0, True, False],
-        [0, False, True],
-    ):
-        raise RivyaError(
-            "Give one picture and a prompt, or --batch FOLDER and a prompt, or --text and a prompt.",
-            code="usage",
-            charged=None,
-        )
-    kontext.validate_prompt(prompt)
-    if arguments.text:
-        return [], prompt
-    if arguments.batch is None:
-        path = _path(images[0])
-        return [Source(path, Path(), path.stem)], prompt
-    found = find(
-        arguments.batch,
-        recursive=arguments.recursive,
-        target=Path(arguments.output or "."),
-        origins=origins,
-        edits_too=arguments.edits_too,
-    )
-    for line in found.told():
-        print(line, file=sys.stderr)
-    return list(found.sources), prompt
+def _usage(message: str) -> RivyaError:
+    return RivyaError(message, code="usage", charged=None)
 
 
 @costs_nothing()
@@ -315,12 +295,6 @@ def _format_of(arguments: argparse.Namespace) -> str:
     return "png" if places.extension_asked(arguments.output or "") == "png" else "jpeg"
 
 
-def _cost(result: Any) -> str:
-    credits = result.credits if result.source == "new" else 0
-    return f"({result.source}, {credits} credits, task {result.task_id})"
-
-
-@costs_nothing()
 def _orders(arguments: argparse.Namespace) -> int:
     from .engine import engine
 
@@ -338,7 +312,7 @@ def _orders(arguments: argparse.Namespace) -> int:
 
 
 def _collect(arguments: argparse.Namespace) -> int:
-    from . import client
+    from . import client, printing
 
     settled = settle.Settled()
     one: places.Place | None = None
@@ -350,7 +324,8 @@ def _collect(arguments: argparse.Namespace) -> int:
         if result.about.get("encoding"):
             origins.note((result.data, *result.more), None)
         name = result.task_id or "picture"
-        lines.extend(_saved(result, one or places.derived(Path(arguments.output), name)))
+        place = one or places.derived(Path(arguments.output), name)
+        lines.extend(printing.saved(result, place, result.save_at(place)))
 
     try:
         if _is_one_file(arguments.output, 1 if len(arguments.task_ids) == 1 else 2, batch=False):
@@ -412,29 +387,6 @@ def _forget(arguments: argparse.Namespace) -> int:
         return 1
     print("Forgotten. The next run of its graph orders the picture anew and may be charged again.")
     return 0
-
-
-class _Bar:
-    """A progress bar where tqdm is installed (it comes with ComfyUI), else nothing."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._bar: Any = None
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            return lambda ended, total: None
-        self._bar = tqdm(total=self._total, unit="picture", file=sys.stderr)
-        return self._moved
-
-    def _moved(self, ended: int, total: int) -> None:
-        self._bar.update(ended - self._bar.n)
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, features
 from .. import commands
 from ..errors import ImageError
 from .colour import to_srgb
-from .formats import signature
+from .formats import OWN, check_size, signature
 
 logger = logging.getLogger("rivya")
 
@@ -90,8 +90,6 @@ def _as_png(data: bytes, name: str, file_name: str) -> bytes:
             upright = ImageOps.exif_transpose(opened)
             exif = _exif(upright, name)
             picture, profile = _plain(upright)
-    except Image.DecompressionBombError:
-        raise _refused(f"The {name} picture has too many pixels.", "image_too_large") from None
     except MemoryError:
         raise
     except ImageError:
@@ -120,7 +118,11 @@ def _open(data: bytes, name: str) -> Image.Image:
         heif: Any = import_module("pillow_heif")
         opened: Image.Image = heif.open_heif(BytesIO(data)).to_pillow()
         return opened
-    picture = Image.open(BytesIO(data), formats=(name,))
+    Image.init()
+    picture: Image.Image = Image.OPEN[name][0](
+        BytesIO(data), ""
+    )  # Image.open has a cap that other packs change
+    check_size(*picture.size, OWN)
     if name == "TIFF" and _DNG_VERSION in picture.getexif():
         raise _refused("RAW photos of cameras are not taken; save the photo as JPEG.", "image_unsupported")
     return picture
