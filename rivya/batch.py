@@ -18,10 +18,10 @@ from typing import Any
 from . import client, kontext
 from .bulk import rows, tables
 from .bulk.row_run import Priced
-from .bulk.rows import Wanted
 from .config import Config
 from .edited import Edited, Row
 from .errors import Charged, RivyaError, ValidationError, costs_nothing
+from .plan import Wanted
 from .printing import Tally, saved
 from .saving import places, settle
 from .saving.origins import Origins

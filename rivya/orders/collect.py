@@ -12,7 +12,6 @@ import time
 from random import random
 
 from ..api.endpoints import Task
-from ..api.polling import service_seconds
 from ..errors import (
     Charged,
     ImageError,
@@ -167,7 +166,8 @@ class Following:
         return error
 
     async def _succeeded(self, task: Task) -> Finished:
-        seconds = service_seconds(time.monotonic() - self._started, self._last_running_s, task.service_s)
+        noticed_s = time.monotonic() - self._started
+        seconds = self._account.clock.seconds(noticed_s, self._last_running_s, task.service_s)
         await self._note_urls(task, seconds)
         return await self._fetch(task.urls, task.final_credits, seconds)
 
