@@ -47,7 +47,7 @@ _URL_READINGS = 3
 _IMAGE_TRIES = 3
 
 
-class Following:
+class Collection:
     """From an accepted order to its pictures in the result store."""
 
     def __init__(self, context: OrderContext, row: OrderRow, task: Task | None) -> None:
