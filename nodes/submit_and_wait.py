@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..rivya import kontext, scalars
 from ..rivya.errors import costs_nothing
-from . import failures, host, limits, links, waiting
+from . import failures, host, limits, links, users, waiting
 from .notes import said
 from .v3 import ParamsType, ReferenceType, advanced, io, schema
 
@@ -60,9 +61,11 @@ class RivyaSubmitAndWait(io.ComfyNode):
     ) -> io.NodeOutput:
         links.refuse_missing(cls.hidden, {"reference": reference, "params": params})
         orders = plan(prompt, seed, variations, params, reference, on_failure, timeout_s, client_request_id)
+        orders = [replace(order, user=users.current() or "") for order in orders]
         prices = {order.fingerprint: order.identity.params.credits for order in orders}
         running = host.executing()[0], host.shown_node()
-        await limits.count_orders(*running, len(prices), sum(prices.values()))
+        limits.refuse_beyond_memory(len(orders))
+        await limits.count_orders(*running, len(prices), sum(prices.values()), _most_orders)
         pictures, price = limits.counted(*running)
         host.say(f"{pictures} picture{'s' if pictures != 1 else ''} · at most {price} credits")
         run = failures.key(host.prompt_inputs(cls.hidden.dynprompt, host.executing()[1]))
@@ -133,6 +136,13 @@ async def _run(orders: list[Order], timeout_s: int, skip: str | None) -> io.Node
         skip_failed=skip is not None,
         left_out=lambda: failures.remember(skip) if skip else None,
     )
+
+
+async def _most_orders() -> int:
+    from ..rivya.engine import engine
+
+    config: Config = await waiting.result(engine.shared().codec(host.load_config))
+    return config.max_orders_per_node
 
 
 def outputs() -> list[io.Output]:

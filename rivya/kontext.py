@@ -25,8 +25,11 @@ MAX_SEED = 2**64 - 1
 
 MAX_VARIATIONS = 16
 MAX_ORDERS = 64
+"""Most orders that one node may place in one prompt, so that a graph cannot spend more than it shows; the default of
+``max_orders_per_node``."""
+
 MIN_TIMEOUT_S, MAX_TIMEOUT_S = 30, 86400
-"""Most orders that one node may place in one prompt, so that a graph cannot spend more than it shows."""
+"""``timeout_s`` of the nodes. Programs may wait as long as they like."""
 
 MAX_CLIENT_REQUEST_ID = 128
 MAX_TEXT = 100_000

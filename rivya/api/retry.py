@@ -14,7 +14,15 @@ from datetime import datetime, timezone
 from random import random
 from typing import Any, TypeVar
 
-from ..errors import HINTS, GivenUpError, RivyaError, Sent, UnusableAnswerError, error_class
+from ..errors import (
+    HINTS,
+    ConfigurationError,
+    GivenUpError,
+    RivyaError,
+    Sent,
+    UnusableAnswerError,
+    error_class,
+)
 from ..http.transport import Form, Reply, Transport
 from ..http.values import clean_text, parse_retry_after
 from . import responses
@@ -102,7 +110,9 @@ class RetryingClient:
                     self._bound.on_rate_limited(time.monotonic(), named)
                 pause = self._retry.delay(attempt, error.retry_after_s, random)
                 again = (
-                    self._retry.may_repeat(error.status, error.sent, True)
+                    not isinstance(error, ConfigurationError)
+                    and error.code != "bad_certificate"
+                    and self._retry.may_repeat(error.status, error.sent, True)
                     and self._retry.within_budget(time.monotonic() - started, pause)
                     and unusable < _UNUSABLE_ATTEMPTS
                     and wanted()

@@ -14,6 +14,7 @@ import anyio
 import httpcore
 
 from ..errors import RivyaConnectionError, RivyaError, RivyaTimeoutError, Sent
+from . import trust
 from .values import clean_text
 
 T = TypeVar("T")
@@ -175,7 +176,10 @@ def _translated(error: Exception, flight: Flight, whom: str) -> RivyaError:
         what = "broke the connection off"
     else:
         what = f"could not be talked to ({type(error).__name__})"
-    return RivyaConnectionError(f"{whom} {what}.", charged=None, sent=sent)
+    code = "bad_certificate" if trust.is_refused_certificate(error) else None
+    return RivyaConnectionError(
+        f"{whom} {what}.", hint=trust.advice(error), code=code, charged=None, sent=sent
+    )
 
 
 def _reason(error: BaseException) -> str:

@@ -20,6 +20,7 @@ import anyio
 import httpcore
 
 from .flight import current
+from .guard import allowed
 
 T = TypeVar("T")
 Resolver = Callable[[str, int], Sequence[str]]
@@ -86,7 +87,7 @@ class Stream(httpcore.AsyncNetworkStream):
 
 
 class Backend(httpcore.AsyncNetworkBackend):
-    """Looks a name up once, checks every address, and connects to the addresses that were checked.
+    """Looks a name up once, checks every address, and connects to one of those that passed.
 
     A second answer of DNS therefore changes nothing. TLS still verifies the name. The lookup runs in a daemon thread:
     in asyncio's default executor a hanging DNS server would hold up the end of the process.
@@ -113,8 +114,7 @@ class Backend(httpcore.AsyncNetworkBackend):
             with anyio.fail_after(time_s):
                 addresses = await self._addresses(host, port)
                 if self._check is not None:
-                    for address in addresses:
-                        self._check(host, address)
+                    addresses = allowed(self._check, host, addresses)
                 return Stream(await self._first(addresses, port))
         except TimeoutError:
             raise httpcore.ConnectTimeout("no connection in time") from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ import httpx
 from .. import __version__
 from ..errors import ConfigurationError, RivyaError, Sent, UnusableAnswerError, ValidationError
 from ..secret import Secret
-from . import download, network
+from . import download, network, trust
 from .body import Body
 from .flight import Flight, current, fly
 from .guard import DEFAULT_ALLOWED, Guard, check_loopback, is_loopback
@@ -103,7 +102,7 @@ class Transport:
         self._routes = Routes(
             api=network.Backend(resolver, check_loopback if plain else None),
             results=network.Backend(resolver, self._guard.check_address),
-            make_context=_tls_settings,
+            make_context=trust.context,
         )
 
     async def exchange(
@@ -272,8 +271,3 @@ def _parsed(url: str) -> httpx.URL:
             charged=None,
             sent=Sent.NO,
         ) from None
-
-
-def _tls_settings() -> ssl.SSLContext:
-    """TLS as httpx sets it up: verification on; SSL_CERT_FILE and SSL_CERT_DIR of the environment are honoured."""
-    return httpx.create_ssl_context()

@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 
 from rivya.bulk import tables
-from rivya.bulk.rows import Wanted, read
+from rivya.bulk.rows import read
 from rivya.errors import ConfigurationError, ValidationError
 from rivya.kontext import KontextParams
+from rivya.plan import Wanted
 
-pyarrow = pytest.importorskip("pyarrow")
 DEFAULT = Wanted(None, "make it night", KontextParams())
 
 
