@@ -264,7 +264,8 @@ class Batch:
             counted = {"pictures": pictures, "new": new, "credits": credits, "bought": bought}
             print(json.dumps({**counted, "failed": len(failures)}))
         else:
-            print(f"{pictures:,} pictures: {new:,} to buy for {credits:,} credits, {bought:,} bought before.")
+            counted_pictures = f"{pictures:,} picture{'s' if pictures != 1 else ''}"
+            print(f"{counted_pictures}: {new:,} to buy for {credits:,} credits, {bought:,} bought before.")
         for each in failures:
             print(places.shown_lines(each), file=sys.stderr)
         return 1 if failures else 0
