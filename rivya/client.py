@@ -225,7 +225,9 @@ def _full_size(
         masked = FullSize(list(photos or ()), mask, shape, save_as)
         return lambda image: masked
     FullSize([None], None, shape, save_as)
-    return lambda image: FullSize([image], None, shape, save_as)
+    # Rows may name a ratio of their own.
+    asked = "auto" if photos is None else shape
+    return lambda image: FullSize([image], None, asked, save_as)
 
 
 @costs_nothing()

@@ -132,7 +132,7 @@ class BulkJob:
             delivered.write()
 
     def _load(self, image: Any) -> Picture:
-        return loaded(image if self.full_size is None else self.full_size(image).sent[0])
+        return loaded(image if self.full_size is None else self.full_size(image).sent(0))
 
     def _finished(self, row: Row, outcome: Finished) -> Edited:
         picture = read_finished(outcome)
