@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ..rivya import scalars
+from ..rivya import kontext
 from ..rivya.errors import costs_nothing
-from ..rivya.kontext import MAX_ORDERS
 from . import host, limits, users, waiting
 from .notes import said
 from .submit_and_wait import outputs
@@ -40,8 +39,8 @@ class RivyaCollectTasks(io.ComfyNode):
                     io.Int.Input(
                         "timeout_s",
                         default=900,
-                        min=30,
-                        max=86400,
+                        min=kontext.MIN_TIMEOUT_S,
+                        max=kontext.MAX_TIMEOUT_S,
                         optional=True,
                         tooltip="Seconds to wait for each picture that is not ready yet.",
                     )
@@ -58,10 +57,9 @@ class RivyaCollectTasks(io.ComfyNode):
     @classmethod
     async def execute(cls, task_ids: str, timeout_s: int = 900) -> io.NodeOutput:
         from ..rivya.engine import engine
-        from .outputs import OutputRow, conclude
-        from .progress import Watch
+        from .outputs import ExpectedRow, finish
 
-        timeout_s = scalars.whole("timeout_s", timeout_s, 30, 86400)
+        timeout_s = kontext.validate_timeout(timeout_s)
         config = await waiting.result(engine.shared().codec(host.load_config))
         most = min(config.max_orders_per_node, limits.MOST_IN_A_BATCH)
         named = parse_task_ids(task_ids, most)
@@ -74,25 +72,28 @@ class RivyaCollectTasks(io.ComfyNode):
             host.say_last([said("nothing")])
             return io.NodeOutput(*[host.blocked()] * 4)
         unique: dict[str, OrderRow] = {row.fingerprint: row for row in rows[:most]}
-        tickets = [engine.shared().collect(config, fingerprint) for fingerprint in unique]
-        outcomes = await Watch(tickets, timeout_s, lambda count: said("collectAgain", count=count)).outcomes()
-        delivered = [
-            OutputRow(
-                None,
-                row.details.get("variation"),
-                key,
-                outcomes[key],
-                {**row.details, "model": row.model, "task_id": row.task_id},
-            )
-            for key, row in unique.items()
-        ]
         more = max(0, len(rows) - most)
-        left = [said("moreLeft", count=more)] if more else []
-        return await conclude(delivered, skip_failed=not named, notes=left)
+        return await finish(
+            config,
+            [
+                ExpectedRow(
+                    None,
+                    row.details.get("variation"),
+                    key,
+                    {**row.details, "model": row.model, "task_id": row.task_id},
+                )
+                for key, row in unique.items()
+            ],
+            [engine.shared().collect(config, fingerprint) for fingerprint in unique],
+            timeout_s,
+            remedy=lambda count: said("collectAgain", count=count),
+            skip_failed=not named,
+            notes=[said("moreLeft", count=more)] if more else [],
+        )
 
 
 @costs_nothing()
-def parse_task_ids(text: str, most: int = MAX_ORDERS) -> list[str]:
+def parse_task_ids(text: str, most: int = kontext.MAX_ORDERS) -> list[str]:
     """The task ids in a text, by white space or commas.
 
     Raises:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
-from ..rivya.errors import ConfigurationError, ValidationError, costs_nothing
+from ..rivya.errors import ValidationError, costs_nothing
 from ..rivya.kontext import MAX_ORDERS
 
 
@@ -108,19 +108,15 @@ def counted(prompt_id: str, node_id: str) -> tuple[int, int]:
     return counts.orders.get(node_id, 0), counts.credits.get(node_id, 0)
 
 
-@costs_nothing()
 def reserve_credits(prompt_id: str, cap: int | None, prices: dict[str, int]) -> None:
     """Count the credits of new orders (price by fingerprint) against ``max_credits_per_run``; all of them, or none.
 
     Raises:
         ConfigurationError: all nodes of this prompt together would spend more.
     """
+    from ..rivya import plan
+
     counts = _counts(prompt_id)
     wanted = {**counts.bought, **prices}
-    if cap is not None and sum(wanted.values()) > cap:
-        raise ConfigurationError(
-            f"This run would spend {sum(wanted.values())} credits; max_credits_per_run in config.json allows {cap}.",
-            hint="Order less at once, or raise the cap.",
-            code="over_credit_cap",
-        )
+    plan.stay_under_the_cap(wanted, cap)
     counts.bought = wanted

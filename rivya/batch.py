@@ -18,10 +18,10 @@ from typing import Any
 from . import client, kontext
 from .bulk import rows, tables
 from .bulk.row_run import Priced
-from .bulk.rows import Wanted
 from .config import Config
 from .edited import Edited, Row
 from .errors import RivyaError, ValidationError, costs_nothing
+from .plan import Wanted
 from .printing import Tally, saved
 from .saving import places, settle
 from .saving.origins import Origins
@@ -264,7 +264,8 @@ class Batch:
             counted = {"pictures": pictures, "new": new, "credits": credits, "bought": bought}
             print(json.dumps({**counted, "failed": len(failures)}))
         else:
-            print(f"{pictures:,} pictures: {new:,} to buy for {credits:,} credits, {bought:,} bought before.")
+            counted_pictures = f"{pictures:,} picture{'s' if pictures != 1 else ''}"
+            print(f"{counted_pictures}: {new:,} to buy for {credits:,} credits, {bought:,} bought before.")
         for each in failures:
             print(places.shown_lines(each), file=sys.stderr)
         return 1 if failures else 0

@@ -90,7 +90,7 @@ class RetryingClient:
             headers["Content-Type"] = "application/json"
         started, attempt, unusable, uncertain = time.monotonic(), 0, 0, False
         while True:
-            await self._until_welcome()
+            await self._until_allowed()
             if not wanted():
                 raise _given_up(uncertain)
             try:
@@ -122,7 +122,7 @@ class RetryingClient:
                 on_trouble(error)
             await asyncio.sleep(pause)
 
-    async def _until_welcome(self) -> None:
+    async def _until_allowed(self) -> None:
         """Wait until the service's Retry-After is over, then a little at random: a batch must not leave in step."""
         while (left := self._bound.hold_s(time.monotonic())) > 0:  # noqa: ASYNC110 - it may be put off meanwhile
             await asyncio.sleep(left + 0.5 * random())  # noqa: S311 - spreads, and need not be secret

@@ -18,9 +18,10 @@ from ..errors import RivyaError, costs_nothing
 from ..images import own
 from ..images.decode import Picture
 from ..orders.order import Finished
+from ..plan import Wanted
 from .budget import Budget
 from .row_run import Priced, RowCollect, RowCount, RowRun, Work
-from .rows import Wanted, read
+from .rows import read
 from .stream import RowTask, Stream
 
 if TYPE_CHECKING:

@@ -253,6 +253,6 @@ def test_what_a_format_cannot_keep_of_the_photo_is_said() -> None:
         notes = [note for note in edited[2]["notes"] if note.startswith("Saved")]
         assert len(notes) == len(words)
         assert all(word in note for word, note in zip(words, notes, strict=True))
-    long = saved(np.full((820, 16_400, 1), 90, np.uint8), "PNG")
-    flat = saved(np.full((50, 1_000, 3), 90, np.uint8), "PNG")
+    long = saved(np.full((410, 16_400, 1), 90, np.uint8), "PNG")
+    flat = saved(np.full((25, 1_000, 3), 90, np.uint8), "PNG")
     assert fullsize.FullSize([long], None, "auto", "webp").finished(0, flat)[1] == "png"

@@ -16,11 +16,12 @@ from library.client import PATIENCE_S, Client
 from library.test_many_orders import most_at_once, until
 from rivya.bulk.budget import Budget
 from rivya.bulk.row_run import RowRun, Work
-from rivya.bulk.rows import Wanted, read
+from rivya.bulk.rows import read
 from rivya.bulk.stream import Stream
 from rivya.errors import Charged, ImageError, RivyaError, ValidationError
 from rivya.kontext import KontextParams
 from rivya.orders.order import Finished
+from rivya.plan import Wanted
 from support.quick import picture
 
 DEFAULT = Wanted(None, "make it night", KontextParams())

@@ -37,6 +37,7 @@ FLOORS = (
     ("orders", "sources"),
     ("edited",),
     ("engine",),
+    ("plan",),
     ("bulk",),
     ("client", "printing"),
     ("batch",),
