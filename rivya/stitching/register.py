@@ -306,7 +306,7 @@ def _starts(level: _Level, check: Callable[[], None]) -> Iterator[Box]:
         check()
     level.moving = edit
     found.sort(key=lambda pair: -pair[0])
-    peaks = [frame for _, frame in found[:_PEAKS]]
-    for frame in sorted(peaks, key=level.likeness, reverse=True)[:_BEST]:
+    starts = [frame for _, frame in found[:_PEAKS]]
+    for frame in sorted(starts, key=level.likeness, reverse=True)[:_BEST]:
         check()
         yield level.fitted(frame, _COARSE_ITERATIONS)
