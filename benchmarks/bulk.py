@@ -124,7 +124,7 @@ def _edit(work: Path, service: Any, photos: Path, name: str) -> tuple[int, dict[
     with told.open("w") as out:
         running = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.DEVNULL)
         peak = 0
-        # Not by the usage that the system tells at the end: that counts what this process had when it started the other.
+        # The usage that the system tells at the end counts what this process had when it started the other.
         while running.poll() is None:
             peak = max(peak, _peak_mb(running.pid))
             time.sleep(0.1)
