@@ -41,7 +41,6 @@ _CODE = re.compile(r"<Code>([A-Za-z]{3,60})</Code>")
 _STATUS = re.compile(r"status code: ([0-9]{3})")
 
 _CONNECT_S, _REQUEST_S = 5, 120
-_TRIED_FOR_S = 30
 _LISTED_AT_ONCE = 1000
 _REST_S = 2.0
 """How long a service that could not be reached is not asked again: what waits for it must not pile up."""
@@ -94,7 +93,7 @@ class Bucket:
         url: BucketUrl,
         setting: str,
         *,
-        tried_for_s: float = _TRIED_FOR_S,
+        tried_for_s: float = 30.0,
         env: Mapping[str, str] = os.environ,
     ) -> None:
         self.url = url

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..bucket_urls import BucketUrl
+from ..config import ENV_RESULTS
 from ..errors import LedgerError
 from ..objects import Bucket, BucketError
 from .results import (
@@ -32,6 +33,8 @@ from .results import (
     new_identity,
 )
 
+_PUT_FOR_S, _LOOK_FOR_S = 30.0, 5.0
+"""How long a request is tried again: what was paid for waits longer than what can be looked for again."""
 _CHECKED_FOR_S = 60.0
 """How long a bucket that could be written counts as one that can."""
 
@@ -63,7 +66,8 @@ class BucketStore:
     def __init__(self, url: BucketUrl) -> None:
         """Nothing is sent yet. Raises `ConfigurationError` where obstore is not installed."""
         self.place = str(url)
-        self._bucket = Bucket(url, "RIVYA_RESULTS")
+        self._bucket = Bucket(url, ENV_RESULTS, tried_for_s=_PUT_FOR_S)
+        self._quick = Bucket(url, ENV_RESULTS, tried_for_s=_LOOK_FOR_S)
         self._checking = threading.Lock()
         self._checked_at = float("-inf")
         self._identity = ""
@@ -96,11 +100,11 @@ class BucketStore:
         """See `ResultStore.get`."""
         name = name_of(scope, fingerprint)
         with _explaining():
-            found = decoded(self._bucket.get(f"{name}{MANIFEST}", MAX_MANIFEST))
+            found = decoded(self._quick.get(f"{name}{MANIFEST}", MAX_MANIFEST))
             if found is None:
                 return None
             for picture in found[0]:
-                there = self._bucket.look(picture.name)
+                there = self._quick.look(picture.name)
                 if there is None or there.size != picture.size:
                     return None
         return BucketResult(*found, self._bucket)
@@ -114,13 +118,13 @@ class BucketStore:
             if time.monotonic() - self._checked_at < _CHECKED_FOR_S:
                 return
             with _explaining(before=True):
-                data = self._bucket.get(IDENTITY, MAX_IDENTITY)
-                if data is None and not self._bucket.put(IDENTITY, new_identity(), create=True):
-                    data = self._bucket.get(IDENTITY, MAX_IDENTITY)
+                data = self._quick.get(IDENTITY, MAX_IDENTITY)
+                if data is None and not self._quick.put(IDENTITY, new_identity(), create=True):
+                    data = self._quick.get(IDENTITY, MAX_IDENTITY)
                 if data is not None:
-                    self._bucket.put(IDENTITY, data)
+                    self._quick.put(IDENTITY, data)
                 else:
-                    data = self._bucket.get(IDENTITY, MAX_IDENTITY)
+                    data = self._quick.get(IDENTITY, MAX_IDENTITY)
             self._identity = identity_in(data)
             self._checked_at = time.monotonic()
 
