@@ -425,14 +425,14 @@ for number in range(200):
     store.put("s", str(number), [(bytes([number]) * 3_000_000, "png")] * 2, {{}})
     print(number, flush=True)
 """
-        for round_ in range(3):
+        for round_ in range(2):
             with subprocess.Popen(
                 [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
             ) as writer:  # fmt: skip
                 assert writer.stdout is not None
                 for _ in range(2):
                     writer.stdout.readline()
-                time.sleep(0.01 * round_)
+                time.sleep(0.02 * round_)
                 aws.kill()
                 answered = 2 + len(writer.stdout.read().splitlines())
                 writer.wait(60)
