@@ -6,8 +6,8 @@ protects. Several processes share one ledger, and a row names its holder: only t
 give it up. What the service has said of it may be noted by any process that has sent it: a holder that was taken for
 dead by mistake still knows the truth. Every note may be made twice.
 
-All methods block (a few milliseconds, at worst the patience of the database), may be called from any thread, and raise `LedgerError`.
-Times are UTC epoch seconds.
+All methods block (a few milliseconds, at worst the patience of the database), may be called from any thread, and raise
+`LedgerError`. Times are UTC epoch seconds.
 """
 
 from __future__ import annotations

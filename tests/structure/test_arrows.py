@@ -71,10 +71,11 @@ def test_only_one_package_imports_httpx() -> None:
     assert users == {("rivya", "http")}
 
 
-def test_only_one_module_imports_obstore() -> None:
+@pytest.mark.parametrize(("library", "module"), [("obstore", "objects.py"), ("psycopg", "postgres.py")])
+def test_only_one_module_imports_what_few_need(library: str, module: str) -> None:
     paths = python_files("rivya") + python_files("nodes")
-    users = [path.name for path in paths if "obstore" in set(map(top, imports(path)))]
-    assert users == ["objects.py"]
+    users = [path.name for path in paths if library in set(map(top, imports(path)))]
+    assert users == [module]
 
 
 @pytest.mark.parametrize("path", python_files("nodes"), ids=lambda path: path.name)
