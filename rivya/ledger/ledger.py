@@ -20,6 +20,7 @@ from typing import Any
 
 from ..errors import LedgerError
 from . import runs
+from .beats import LIVING, SILENCE_S
 from .database import Connection, Database, Row
 from .holders import Holder
 from .lookups import BY_TASK, FILE_NAME, Lookups
@@ -47,6 +48,11 @@ class Ledger(Lookups):
     def check_writable(self) -> None:
         """Make sure that something can be written down; nothing is. Raises `LedgerError`."""
         self._database.write(lambda connection: None, durable=False)
+
+    def at_work(self) -> int:
+        """How many other processes have lately said that they use this ledger, where other hosts share it."""
+        found = self._database.read(LIVING, (SILENCE_S,)) if self.shared else []
+        return len([row for row in found if row["id"] != self._holder.id])
 
     # Beginning an order.
 

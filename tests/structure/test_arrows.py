@@ -40,7 +40,7 @@ FLOORS = (
     ("engine",),
     ("plan",),
     ("bulk",),
-    ("client", "printing"),
+    ("client", "printing", "ledger_commands"),
     ("batch",),
     ("cli",),
     ("__main__", "__init__"),
