@@ -40,6 +40,7 @@ FLOORS = (
     ("plan",),
     ("bulk",),
     ("client", "printing"),
+    ("batch_pieces", "batch_target"),
     ("batch",),
     ("cli",),
     ("__main__", "__init__"),
