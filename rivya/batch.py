@@ -53,12 +53,12 @@ class Batch:
         self, arguments: argparse.Namespace, config: Config, prompt: str, options: Mapping[str, Any]
     ) -> None:
         self._arguments = arguments
+        self._target: Target = target_of(arguments.output)
         self._origins = Origins(config.home)
         self._pieces = look(arguments, self._origins)
         if not prompt.strip() and not (self._pieces.table and "prompt" in self._pieces.table.columns):
             kontext.validate_prompt(prompt)
         self._job = client.bulk_job(config, prompt, max_credits=arguments.max_credits, read=read, **options)
-        self._target: Target = target_of(arguments.output)
         self._options = {name: options.get(name) for name in ("keep_size", "save_as")}
 
     def run(self, extensions: tuple[str, ...], *, keeps_size: bool) -> int:

@@ -291,6 +291,8 @@ def _image_and_prompt(arguments: argparse.Namespace) -> tuple[Path | None, str]:
         raise _usage(f"--{only[0].replace('_', '-')} goes with --batch.")
     if len(words) != (1 if arguments.text else 2):
         raise _usage("Give one picture and a prompt, or --batch FOLDER and a prompt, or --text and a prompt.")
+    if not arguments.text and is_bucket(words[0]):
+        raise _usage("A picture in a bucket goes with --batch.")
     kontext.validate_prompt(words[-1])
     return (None if arguments.text else Path(words[0]).expanduser()), words[-1]
 
