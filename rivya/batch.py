@@ -72,13 +72,13 @@ class Batch:
             RivyaError: something that keeps all pictures from being ordered; nothing was sent.
         """
         if self._arguments.dry_run:
-            return self._count()
+            return self._count(extensions)
         photos = [each.path for each in self._pieces.found or ()] if keeps_size else []
         room = settle.room(extensions, photos)
         wanted = len(self._pieces) * self._job.default.variations
         try:
             self._target.settle(self._pieces.folders(), room, wanted)
-            self._ask_for_a_limit(wanted)
+            self._ask_for_a_limit(wanted, extensions)
             with self._target.results() as results:
                 return self._edit(results, wanted, extensions)
         finally:
@@ -192,14 +192,14 @@ class Batch:
     # -- before anything is sent ------------------------------------------------------------------------------------
 
     @costs_nothing()
-    def _ask_for_a_limit(self, most: int) -> None:
+    def _ask_for_a_limit(self, most: int, extensions: Sequence[str]) -> None:
         """Refuse to buy more than a few pictures without a word on how much may be spent."""
         table = self._pieces.table
         at_least = table is not None and "variations" in table.columns
         if self._job.max_credits is not None or (most <= FREE_ORDERS and not at_least):
             return
         new: dict[str, int] = {}
-        for _, priced in self._job.prices(self._pieces):
+        for _, priced in self._job.prices(self._not_there(lambda piece, found: True, extensions)):
             if isinstance(priced, Priced) and priced.credits:
                 new[priced.fingerprint] = priced.credits
             if len(new) > FREE_ORDERS:
@@ -210,18 +210,24 @@ class Batch:
                     code="limit_missing",
                 )
 
-    def _count(self) -> int:
+    def _count(self, extensions: Sequence[str]) -> int:
         """Print what a run would order and cost. Nothing that could cost is sent."""
         prices: dict[str, int] = {}
         pictures, failures = 0, []
-        for row, priced in self._job.prices(self._pieces):
+        there: list[int] = []
+
+        def is_there(piece: Piece, found: Sequence[Found]) -> bool:
+            there.append(len(found))
+            return True
+
+        for row, priced in self._job.prices(self._not_there(is_there, extensions)):
             pictures += 1
             if isinstance(priced, RivyaError):
                 failures.append(f"{row.given.source}: {priced}")
             else:
                 prices[priced.fingerprint] = priced.credits
         new, credits = sum(map(bool, prices.values())), sum(prices.values())
-        bought = len(prices) - new
+        bought, pictures = len(prices) - new + sum(there), pictures + sum(there)
         if self._arguments.json:
             counted = {"pictures": pictures, "new": new, "credits": credits, "bought": bought}
             print(json.dumps({**counted, "failed": len(failures)}))
