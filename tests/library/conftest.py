@@ -15,6 +15,7 @@ from library.client import Client, Run, environment
 from rivya import cli
 from rivya.engine import engine
 from rivya.orders import run, submit
+from support.buckets import SeaweedFS
 from support.quick import QuickAccount
 
 
@@ -68,6 +69,13 @@ def make(service: Any, tmp_path: Path) -> Callable[..., Client]:
         return Client(home or tmp_path / "state", chosen.url, key, **settings)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    server = SeaweedFS(tmp_path_factory.mktemp("seaweedfs"))
+    yield server
+    server.kill()
 
 
 @pytest.fixture
