@@ -80,9 +80,9 @@ class Edited:
                 for number, data in enumerate((self.data, *self.more), 1)
             )
         except (OSError, ValueError) as error:
-            raise self._not_saved(place, error) from None
+            raise self.not_saved(places.shown(place.folder / place.name), places.reason(error)) from None
 
-    def _not_saved(self, place: places.Place, error: Exception) -> SavingError:
+    def not_saved(self, where: str, reason: str) -> SavingError:
         """What a picture that cannot be written has cost, where it is, and how to get it."""
         new = self.source == "new"
         cost = f" ({self.credits} credits)" if self.credits is not None else ""
@@ -92,7 +92,7 @@ class Edited:
         )
         collected = f", or run {collect}" if collect else ""
         return SavingError(
-            f"{places.shown(place.folder / place.name)} cannot be written: {places.reason(error)}."
+            f"{where} cannot be written: {reason}."
             + ("" if new else " The picture was paid for before; this run has cost nothing."),
             hint=f"The picture{cost}{kept}. Save it elsewhere, or make room, by the same command again{collected}: "
             "neither costs anything more.",

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -42,6 +44,7 @@ _STATUS = re.compile(r"status code: ([0-9]{3})")
 
 _CONNECT_S, _REQUEST_S = 5, 120
 _LISTED_AT_ONCE = 1000
+_CONFLICTS = 5
 _REST_S = 2.0
 """How long a service that could not be reached is not asked again: what waits for it must not pile up."""
 
@@ -111,7 +114,9 @@ class Bucket:
         """Write an object, whole or not at all.
 
         Args:
-            create: leave an object that has this name already as it is, where the service can; else it is replaced.
+            create: leave an object that has this name already as it is. Where the service cannot do that in one step,
+                two writers at the same moment may both write.
+            attributes: names of letters, and short texts; kept with the object where the service can.
 
         Returns:
             Whether it was written: always, but for ``create``.
@@ -119,26 +124,30 @@ class Bucket:
         options: dict[str, Any] = {"use_multipart": False}
         if attributes:
             options["attributes"] = dict(attributes)
+        return self._run("written", lambda: self._put(name, data, options, create))
 
-        def work() -> bool:
-            known = self._obstore.exceptions
-            if create:
-                for _ in range(3):
-                    try:
-                        self._obstore.put(self._opened(), name, data, mode="create", **options)
-                        return True
-                    except known.AlreadyExistsError:
+    def _put(self, name: str, data: bytes, options: dict[str, Any], create: bool) -> bool:
+        mode, tries = "create" if create else "overwrite", 0
+        while True:
+            tries += 1
+            try:
+                self._obstore.put(self._opened(), name, data, mode=mode, **options)
+                return True
+            except self._obstore.exceptions.AlreadyExistsError:
+                return False
+            except (self._obstore.exceptions.BaseError, NotImplementedError) as error:
+                if "ConditionalRequestConflict" in str(error) and tries < _CONFLICTS:
+                    continue  # another writer, at this very moment
+                if not _is_not_supported(error):
+                    raise
+                if "attributes" in options:
+                    options = {key: value for key, value in options.items() if key != "attributes"}
+                elif mode == "create":
+                    if self.look(name) is not None:
                         return False
-                    except (known.BaseError, NotImplementedError) as error:
-                        if "ConditionalRequestConflict" in str(error):  # another writer, at this very moment
-                            continue
-                        if not _is_not_supported(error):
-                            raise
-                        break
-            self._obstore.put(self._opened(), name, data, mode="overwrite", **options)
-            return True
-
-        return self._run("written", work)
+                    mode = "overwrite"
+                else:
+                    raise
 
     def get(self, name: str, max_bytes: int) -> bytes | None:
         """The bytes of an object; None where there is none, or where it is larger than ``max_bytes``."""
@@ -148,6 +157,17 @@ class Bucket:
             return bytes(found.bytes()) if found.meta["size"] <= max_bytes else None
 
         return self._run_or_none("read", work)
+
+    def save(self, name: str, path: Path) -> bool:
+        """Write the bytes of an object into a file, a part of them in memory; False where there is no such object."""
+
+        def work() -> bool:
+            with path.open("wb") as file:
+                for part in self._obstore.get(self._opened(), name).stream():
+                    file.write(part)
+            return True
+
+        return self._run_or_none("read", work) or False
 
     def look(self, name: str) -> Listed | None:
         """What the service tells of an object, without its bytes; None where there is none."""
@@ -174,8 +194,11 @@ class Bucket:
     def _opened(self) -> Any:
         with self._lock:
             if self._store is None:
-                self._store = self._obstore.store.from_url(
-                    str(self.url),
+                kinds = self._obstore.store
+                kind = {"s3": kinds.S3Store, "gs": kinds.GCSStore, "az": kinds.AzureStore}[self.url.scheme]
+                self._store = kind(
+                    self.url.bucket,
+                    prefix=self.url.prefix or None,
                     client_options={
                         "allow_http": self._endpoint.startswith("http://"),  # the user's own word for it
                         "connect_timeout": f"{_CONNECT_S}s",
@@ -276,6 +299,24 @@ class Bucket:
     def _endpoint_hint(self) -> str:
         name = _ENDPOINT[self.url.scheme]
         return f" and at {name}" if name else ""
+
+
+def fetched(text: str, max_bytes: int, setting: str) -> bytes | None:
+    """The bytes of the object that a URL names; None where there is none, or where it is larger.
+
+    Raises:
+        ValueError: it names no object.
+        BucketError: the bucket refuses, or cannot be reached.
+        ConfigurationError: obstore is not installed.
+    """
+    url = BucketUrl.read(text)
+    return bucket_of(url.scheme, url.bucket, setting).get(url.prefix, max_bytes)
+
+
+@lru_cache(16)
+def bucket_of(scheme: str, bucket: str, setting: str) -> Bucket:
+    """A whole bucket, opened once for all who name an object in it."""
+    return Bucket(BucketUrl(scheme, bucket, ""), setting)
 
 
 def _load(setting: str) -> Any:

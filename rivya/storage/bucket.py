@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,13 +28,14 @@ from .results import (
     decoded,
     described,
     encoded,
+    identity_file,
     identity_in,
     name_of,
-    new_identity,
 )
 
 _PUT_FOR_S, _LOOK_FOR_S = 30.0, 5.0
 """How long a request is tried again: what was paid for waits longer than what can be looked for again."""
+_PROBE = "rivya-probe"
 _CHECKED_FOR_S = 60.0
 """How long a bucket that could be written counts as one that can."""
 
@@ -70,7 +71,6 @@ class BucketStore:
         self._quick = Bucket(url, ENV_RESULTS, tried_for_s=_LOOK_FOR_S)
         self._checking = threading.Lock()
         self._checked_at = float("-inf")
-        self._identity = ""
 
     def put(
         self, scope: str, fingerprint: str, pictures: Sequence[tuple[bytes, str]], about: Mapping[str, Any]
@@ -113,25 +113,32 @@ class BucketStore:
         """Nothing: the ledger notes it, and nothing here asks for it."""
 
     def check_writable(self) -> None:
-        """See `ResultStore.check_writable`: by writing the identity of the store, at most once a minute."""
+        """See `ResultStore.check_writable`: by writing a small object, at most once a minute.
+
+        That is the identity, as it stands, which so grows no older than the pictures.
+        """
         with self._checking:
             if time.monotonic() - self._checked_at < _CHECKED_FOR_S:
                 return
             with _explaining(before=True):
                 data = self._quick.get(IDENTITY, MAX_IDENTITY)
-                if data is None and not self._quick.put(IDENTITY, new_identity(), create=True):
-                    data = self._quick.get(IDENTITY, MAX_IDENTITY)
                 if data is not None:
                     self._quick.put(IDENTITY, data)
                 else:
-                    data = self._quick.get(IDENTITY, MAX_IDENTITY)
-            self._identity = identity_in(data)
+                    self._quick.put(_PROBE, b"")
+                    with suppress(BucketError):  # the right to remove is not needed
+                        self._quick.remove(_PROBE)
             self._checked_at = time.monotonic()
 
-    def identity(self) -> str | None:
+    def identity(self, known: str = "") -> str | None:
         """See `ResultStore.identity`."""
         self.check_writable()
-        return self._identity
+        with _explaining(before=True):
+            data = self._quick.get(IDENTITY, MAX_IDENTITY)
+            if data is None:
+                self._quick.put(IDENTITY, identity_file(known), create=True)
+                data = self._quick.get(IDENTITY, MAX_IDENTITY)
+        return identity_in(data)
 
 
 @contextmanager

@@ -32,9 +32,9 @@ from .results import (
     decoded,
     described,
     encoded,
+    identity_file,
     identity_in,
     name_of,
-    new_identity,
 )
 
 logger = logging.getLogger("rivya")
@@ -227,7 +227,7 @@ class FolderStore:
                 code="store_unusable",
             ) from error
 
-    def identity(self) -> str | None:
+    def identity(self, known: str = "") -> str | None:
         """See `ResultStore.identity`: what a file in the folder says, which is the same from every host."""
         if not self._chosen:
             return None
@@ -237,7 +237,7 @@ class FolderStore:
             if read_private(path, MAX_IDENTITY) is None:
                 with guard(self._folder / ".lock", shared=False, wait_s=_LOCK_WAIT_S):
                     if read_private(path, MAX_IDENTITY) is None:
-                        write_atomic(path, new_identity())
+                        write_atomic(path, identity_file(known))
             return identity_in(read_private(path, MAX_IDENTITY))
 
     def _shown(self) -> str:

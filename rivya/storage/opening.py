@@ -71,8 +71,8 @@ class _WithEarlier:
     def check_writable(self) -> None:
         self._store.check_writable()
 
-    def identity(self) -> str | None:
-        return self._store.identity()
+    def identity(self, known: str = "") -> str | None:
+        return self._store.identity(known)
 
 
 def agree_on_place(notes: Notes, store: ResultStore) -> None:
@@ -82,14 +82,12 @@ def agree_on_place(notes: Notes, store: ResultStore) -> None:
         ConfigurationError: ``results_elsewhere``: the ledger remembers another place; nothing was sent.
         LedgerError: the ledger or the store cannot be used.
     """
-    own = store.identity()
-    kept = notes.note(_NOTE)
-    if own is None and kept is None:
-        return
-    if own is not None and kept is None:
-        kept = notes.note_once(_NOTE, f"{own} {store.place}")
-    identity, _, place = str(kept).partition(" ")
-    if identity == own:
+    kept = notes.note(_NOTE) or ""
+    identity, _, place = kept.partition(" ")
+    own = store.identity(identity if place == store.place else "")
+    if own is not None and not kept:
+        identity, _, place = notes.note_once(_NOTE, f"{own} {store.place}").partition(" ")
+    if identity == (own or ""):
         return
     set_to = (
         f"{ENV_RESULTS} names {store.place}, which is another one" if own else f"{ENV_RESULTS} is not set"

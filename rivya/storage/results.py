@@ -140,17 +140,19 @@ class ResultStore(Protocol):
         """
         ...
 
-    def identity(self) -> str | None:
-        """What tells this store from every other, whatever path leads to it; written there if need be.
+    def identity(self, known: str = "") -> str | None:
+        """What tells this store from every other, whatever path leads to it.
 
-        None for the folder in the state folder, which needs no telling. Raises as `check_writable`.
+        It is written there if it is missing: ``known``, if the ledger knows it (a rule of a bucket may remove what is
+        old), else a new one. None for the folder in the state folder, which needs no telling. Raises as
+        `check_writable`.
         """
         ...
 
 
-def new_identity() -> bytes:
-    """What the identity of a new store is written as."""
-    return f"{token_hex(16)}\n".encode()
+def identity_file(known: str = "") -> bytes:
+    """What an identity is written as: the one that is known, or a new one."""
+    return f"{known or token_hex(16)}\n".encode()
 
 
 def identity_in(data: bytes | None) -> str:

@@ -99,6 +99,18 @@ def test_two_places_on_one_ledger_are_refused_before_anything_is_sent(
     assert moved.returncode == 0, moved.stderr
 
 
+def test_a_store_of_which_a_rule_of_the_bucket_has_left_nothing_is_still_the_ledger_s(
+    shell: Run, service: Any, work: Path, buckets: Path
+) -> None:
+    assert shell(*WORDS, RIVYA_RESULTS="s3://pictures/x").returncode == 0
+    shutil.rmtree(buckets / "pictures")
+    again = shell(*WORDS, RIVYA_RESULTS="s3://pictures/x")
+    assert "(resumed, 0 credits" in again.stdout, again.stderr
+    shutil.rmtree(work.parent / "state" / "results")
+    assert shell(*WORDS[:4], "6", *WORDS[5:], RIVYA_RESULTS="s3://pictures/x").returncode == 0
+    assert not list((buckets / "pictures" / "x").glob("rivya-probe"))
+
+
 def test_a_ledger_for_which_no_place_is_set_stays_as_it_was(shell: Run, work: Path) -> None:
     def tables() -> set[str]:
         with sqlite3.connect(work.parent / "state" / "ledger.sqlite3") as connection:

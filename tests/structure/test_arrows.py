@@ -41,6 +41,7 @@ FLOORS = (
     ("plan",),
     ("bulk",),
     ("client", "printing", "ledger_commands"),
+    ("batch_pieces", "batch_target"),
     ("batch",),
     ("cli",),
     ("__main__", "__init__"),

@@ -30,7 +30,12 @@ def in_folder(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     def opened(bucket: Bucket) -> Any:
         return LocalStore(folder / bucket.url.bucket / bucket.url.prefix, mkdir=True)
 
+    listed = Bucket.listed
     monkeypatch.setattr(Bucket, "_opened", opened)
+    # A disk lists in any order; services list by name.
+    monkeypatch.setattr(
+        Bucket, "listed", lambda bucket: iter(sorted(listed(bucket), key=lambda each: each.name))
+    )
     return folder
 
 
