@@ -24,6 +24,7 @@ from .beats import LIVING, SILENCE_S
 from .database import Connection, Database, Row
 from .holders import Holder
 from .lookups import BY_TASK, FILE_NAME, Lookups
+from .places import SharedPlaces
 from .rows import COLUMNS, FURTHER_ON, MAY_BECOME, OrderRow, OrderState, from_row
 from .uploads import UploadRow
 
@@ -44,6 +45,8 @@ class Ledger(Lookups):
         """``place`` is a database, or a state folder: the file in that is opened, or made, at first use."""
         super().__init__(place, busy_s=busy_s, clock=clock)
         self._holder = holder
+        self.places = SharedPlaces(self._database, holder.id) if self.shared else None
+        """The places of accounts over all hosts; None where the ledger is for one host."""
 
     def check_writable(self) -> None:
         """Make sure that something can be written down; nothing is. Raises `LedgerError`."""

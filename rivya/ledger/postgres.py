@@ -15,7 +15,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from random import random
@@ -172,7 +172,8 @@ class PostgresDatabase:
         secured = ledger_url.security(self._url)
         if secured and not _names_authority(url):
             secured["sslrootcert"] = _authorities()
-        connection = self._psycopg.connect(
+        connect = self._psycopg.connect
+        connection = connect(
             url,
             autocommit=True,
             prepare_threshold=None,
@@ -361,15 +362,15 @@ def _load() -> Any:
     return psycopg
 
 
-def _names_authority(url: str) -> bool:
+def _names_authority(url: str, env: Mapping[str, str] = os.environ) -> bool:
     """Whether the user has said whom to trust, in one of the places that libpq reads."""
     own = Path(os.path.expanduser("~")) / ".postgresql" / "root.crt"
-    return "sslrootcert" in url or bool(os.environ.get("PGSSLROOTCERT")) or own.is_file()
+    return "sslrootcert" in url or bool(env.get("PGSSLROOTCERT")) or own.is_file()
 
 
-def _authorities() -> str:
+def _authorities(env: Mapping[str, str] = os.environ) -> str:
     """A file of the authorities that are commonly trusted: libpq by itself trusts none."""
-    named = os.environ.get("SSL_CERT_FILE")
+    named = env.get("SSL_CERT_FILE")
     if named and os.path.isfile(named):
         return named
     import certifi

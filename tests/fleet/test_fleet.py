@@ -165,3 +165,54 @@ def test_two_processes_of_a_named_run_spend_what_it_may_and_no_more(
     assert {each["error"] for each in failed(told)} == {"over_credit_cap"}
     assert {each["charged"] for each in failed(told)} == {"no"}
     assert len(told) - len(failed(told)) >= 40
+
+
+def test_twelve_processes_share_what_an_account_may_do(
+    start: Start, serve: Callable[..., Any], database_url: Secret
+) -> None:
+    service = serve(latency=2.0, max_open=4)
+    told = outcomes(start(12, service, database_url, orders=4, seed_of_its_own=True))
+    refusals = [each for each in service.requests("create") if each["status"] == 429]
+    assert failed(told) == []
+    assert (len(told), charges(service)) == (48, 48)
+    assert len(refusals) <= 16
+
+
+def test_places_are_bounded_and_those_of_the_dead_are_free(database_url: Secret, brisk: None) -> None:
+    from rivya.ledger.beats import BeatHolder
+    from rivya.ledger.ledger import Ledger
+    from rivya.ledger.places import FIRST_BOUND
+    from rivya.ledger.postgres import PostgresDatabase
+
+    def host() -> Ledger:
+        database = PostgresDatabase(database_url, patience_s=5.0)
+        return Ledger(database, BeatHolder(database, PostgresDatabase(database_url, patience_s=0.0)))
+
+    first, second = host(), host()
+    assert first.places is not None
+    assert second.places is not None
+    for book in (first, second):
+        assert book.places.open("s", 64).most == FIRST_BOUND  # type: ignore[union-attr]
+    taken = [book.places.take("s", 64) for _ in range(4) for book in (first, second)]  # type: ignore[union-attr]
+    assert sorted(filter(None, taken)) == list(range(1, 9))
+    assert first.places.take("s", 64) is None
+    second.places.give_back("s", 1)  # of the other host: nothing happens
+    assert first.places.take("s", 64) is None
+    first._holder.close()
+    assert {second.places.take("s", 64) for _ in range(4)} == {1, 3, 5, 7}
+    assert second.places.refused("s", 3.0).most == 4.0
+    known = second.places.refused("s", 3.0)  # of the same burst
+    assert known.most == 4.0
+    assert 2.0 < known.hold_s <= 3.0
+    for number in range(1, 9):
+        second.places.give_back("s", number)
+    assert second.places.take("s", 64) is None  # everybody is held
+    second._database.write(
+        lambda connection: connection.execute(
+            "UPDATE bounds SET held_until = now(), halved_at = to_timestamp(0)"
+        )
+    )
+    assert [second.places.take("s", 64) for _ in range(5)] == [1, 2, 3, 4, None]
+    assert second.places.accepted("s", 8, 64).most == 6.0
+    assert second.places.accepted("s", 600, 64).most == 64.0
+    assert second.places.accepted("s", 600, 8).most == 64.0

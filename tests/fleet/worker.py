@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -22,8 +23,8 @@ class _Account(QuickAccount):
     poll_s = 0.2
 
 
-def main(orders: int = 1, beat_s: float = 0.5, silence_s: float = 3.0, patience_s: float = 150.0) -> None:
-    """Order pictures of the seeds from 0 on, and wait for all of them."""
+def main(orders: int = 1, beat_s: float = 0.5, silence_s: float = 3.0, seed_of_its_own: bool = False) -> None:
+    """Order pictures of the seeds from 0 on, or of seeds that no other process takes, and wait for all of them."""
     beats.BEAT_S, beats.SILENCE_S = beat_s, silence_s
     engine.Account = _Account  # type: ignore[misc]
     config = configuration.load()
@@ -31,7 +32,7 @@ def main(orders: int = 1, beat_s: float = 0.5, silence_s: float = 3.0, patience_
         Order(
             Identity(
                 prompt="a quiet harbour",
-                seed=seed,
+                seed=seed + (os.getpid() << 16 if seed_of_its_own else 0),
                 variation=0,
                 reference=None,
                 size=None,
@@ -45,7 +46,7 @@ def main(orders: int = 1, beat_s: float = 0.5, silence_s: float = 3.0, patience_
     for ticket in engine.shared().order(config, wanted):
         told: dict[str, Any] = {"event": "ended"}
         try:
-            finished = ticket.result(patience_s)
+            finished = ticket.result(200)
             told |= {"source": finished.source, "size": len(finished.result.read()[0])}
         except RivyaError as error:
             told |= {

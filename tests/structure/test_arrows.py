@@ -25,7 +25,7 @@ HTTP = {"httpx", "httpcore"}
 # The parts of the library from the bottom up; a part knows only parts of lines above its own, in its line only itself.
 FLOORS = (
     ("errors", "secret", "threads", "refusals", "bucket_urls"),
-    ("scalars",),
+    ("scalars", "values"),
     ("files", "kontext"),
     ("ledger_url",),
     ("config",),
