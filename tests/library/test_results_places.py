@@ -19,7 +19,7 @@ from library.client import Client, Run, sha256
 from rivya.bucket_urls import BucketUrl
 from rivya.config import load
 from rivya.errors import Charged, ConfigurationError, LedgerError
-from rivya.objects import _REST_S, Bucket
+from rivya.objects import _REST_S, Bucket, BucketError
 from rivya.storage.bucket import BucketStore
 from rivya.storage.folder import FolderStore
 from rivya.storage.results import ResultGone
@@ -310,6 +310,26 @@ def test_an_endpoint_that_cannot_be_reached_is_named_without_the_secrets(
     assert nothing_sent()
 
 
+@pytest.mark.parametrize(
+    "endpoint, said",
+    [
+        ("nothing like a URL", "AWS_ENDPOINT_URL is no http or https URL"),
+        ("ftp://127.0.0.1", "AWS_ENDPOINT_URL is no http or https URL"),
+        ("http://", "AWS_ENDPOINT_URL is no http or https URL"),
+        ("http://a b", "s3://pictures cannot be read"),
+        (" 'http://127.0.0.1:9' ", "127.0.0.1:9 cannot be reached"),
+    ],
+)
+def test_an_endpoint_as_people_write_it(monkeypatch: pytest.MonkeyPatch, endpoint: str, said: str) -> None:
+    env = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "'id'", "AWS_SECRET_ACCESS_KEY": '"hidden"'}
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BucketError) as caught:
+        Bucket(BucketUrl.read("s3://pictures"), "-", tried_for_s=0.1).get("x", 1)
+    assert said in caught.value.message
+    assert "hidden" not in caught.value.message + caught.value.hint
+
+
 def test_a_forked_process_says_so_instead_of_waiting_for_ever(
     store: BucketStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +373,13 @@ class TestRealBucket:
         assert one.run(one.order())[0].source == "resumed"
         assert other.run(other.order())[0].source == "stored"
         assert len(service.charges()) == 1
+
+    def test_quotes_that_came_along_with_the_variables_do_no_harm(
+        self, aws: SeaweedFS, place: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in aws.environment.items():
+            monkeypatch.setenv(name, f" '{value}' ")
+        assert Bucket(BucketUrl.read(place), "-").put("a", b"1")
 
     def test_conditional_create_leaves_what_is_there(self, aws: SeaweedFS, place: str) -> None:
         bucket = Bucket(BucketUrl.read(place), "-")
