@@ -51,6 +51,8 @@ _NO_CREDENTIALS = re.compile(r"instance metadata|169\.254\.169\.254|metadata\.go
 _CODE = re.compile(r"<Code>([A-Za-z]{3,60})</Code>")
 _STATUS = re.compile(r"status code: ([0-9]{3})")
 
+_OLDEST = (0, 8)
+"""Of obstore: older ones cannot read an object whose name has a # or ? in it."""
 _CONNECT_S, _REQUEST_S = 5, 120
 _LISTED_AT_ONCE = 1000
 _CONFLICTS = 5
@@ -361,12 +363,20 @@ def _load(setting: str) -> Any:
         import obstore.exceptions
         import obstore.store
     except ImportError:
-        raise ConfigurationError(
-            f"{setting} names a bucket, which takes obstore, and that is not installed.",
-            hint=f"Install it: {commands.pip_install('obstore')}. Or name a folder.",
-            code="obstore_missing",
-        ) from None
+        raise _not_usable(setting, "that is not installed") from None
+    version = tuple(map(int, re.findall(r"[0-9]+", obstore.__version__)[:2]))
+    if version < _OLDEST:
+        raise _not_usable(setting, f"{obstore.__version__} is too old")
     return obstore
+
+
+def _not_usable(setting: str, why: str) -> ConfigurationError:
+    install = commands.pip_install(f"obstore>={'.'.join(map(str, _OLDEST))}")
+    return ConfigurationError(
+        f"{setting} names a bucket, which takes obstore, and {why}.",
+        hint=f"Install it: {install}. Or name a folder.",
+        code="obstore_missing",
+    )
 
 
 def _is_http(text: str) -> bool:

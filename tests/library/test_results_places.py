@@ -277,14 +277,20 @@ def test_another_host_finds_the_picture_and_its_ledger_need_not_know_it(
 # -- what a bucket refuses
 
 
+@pytest.mark.parametrize(
+    "module, why", [("raise ImportError", "is not installed"), ("__version__ = '0.7.3'", "0.7.3 is too old")]
+)
 def test_without_obstore_the_package_is_named_and_nothing_is_sent(
-    process: Run, service: Any, work: Path
+    process: Run, service: Any, work: Path, module: str, why: str
 ) -> None:
-    (work / "obstore.py").write_text("raise ImportError")
+    (work / "obstore").mkdir()
+    for part, text in (("__init__", module), ("exceptions", ""), ("store", "")):
+        (work / "obstore" / f"{part}.py").write_text(text)
     nothing_sent = untouched(service)
     refused = process(*WORDS, RIVYA_RESULTS="s3://pictures", PYTHONPATH=f"{work}:{Path(__file__).parents[2]}")
     assert refused.returncode == 1
     assert "RIVYA_RESULTS names a bucket, which takes obstore" in refused.stderr
+    assert why in refused.stderr
     assert "pip install" in refused.stderr
     assert "No credits were charged" in refused.stderr
     assert nothing_sent()
