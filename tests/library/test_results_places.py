@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import sqlite3
@@ -133,6 +134,25 @@ def test_a_folder_that_cannot_be_written_is_refused_by_the_name_of_the_setting(
     assert "store_unusable" in refused.stderr
     assert "No credits were charged" in refused.stderr
     assert nothing_sent()
+
+
+def test_a_folder_whose_files_cannot_be_locked_keeps_pictures_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "not implemented")
+
+    monkeypatch.setattr("rivya.files.fcntl.flock", refuse)  # no disk here refuses it
+    store = FolderStore(tmp_path, 1000, chosen=tmp_path / "mounted")
+    began = time.monotonic()
+    for number in range(3):
+        store.put("s", str(number), [(PNG, "png")], {})
+        store.mark_delivered("s", str(number))
+    assert store.identity() == FolderStore(tmp_path, chosen=tmp_path / "mounted").identity()
+    assert all(store.get("s", str(number)) for number in range(3))
+    assert store.evict() == 0
+    assert time.monotonic() - began < 5
+    assert "cannot be locked, so old pictures are not removed there" in caplog.text
 
 
 # -- the setting
