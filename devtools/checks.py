@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
     chosen = [argument for argument in arguments if argument not in _MODES]
     quick, rest, full = (mode in arguments for mode in _MODES)
     folder = comfyui_folder(named)
-    ensure_environment(folder, ("test",))
+    ensure_environment(folder, ("test", "long") if full or rest else ("test",))
     env = {**os.environ, "COMFYUI_DIR": str(folder)}
     if quick:
         folders = [f"tests/{name}" for name in _QUICK_FOLDERS]

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import files
+from .bucket_urls import BucketUrl, is_bucket
 from .errors import ConfigurationError, costs_nothing
 from .kontext import MAX_ORDERS
 from .refusals import advice
@@ -28,6 +29,7 @@ ENV_KEY = "RIVYA_API_KEY"
 ENV_BASE_URL = "RIVYA_BASE_URL"
 ENV_CONCURRENCY = "RIVYA_MAX_CONCURRENCY"
 ENV_HOME = "RIVYA_HOME"
+ENV_RESULTS = "RIVYA_RESULTS"
 
 DEFAULT_BASE_URL = "https://rivya.ai"
 DEFAULT_CONCURRENCY = 8
@@ -56,7 +58,8 @@ class Config:
         max_credits_per_run: most credits that all nodes of one prompt may spend together; None: no cap.
         max_orders_per_node: most orders that one node may place in one prompt.
         allowed_result_networks: private networks (CIDR) that results may come from all the same.
-        result_store_bytes: cap of the result store.
+        results: where pictures are kept: the path of a folder, or the URL of a bucket; empty: the state folder's own.
+        result_store_bytes: cap of the result store, where it is a folder.
         repeat_window_s: how long an order of unknown outcome is repeated with its key and body.
         conflict_wait_s: how long a 409 on a repeat is taken for "the first is still in flight".
         retry_budget_s: how long one request is tried again.
@@ -71,6 +74,7 @@ class Config:
     max_credits_per_run: int | None = None
     max_orders_per_node: int = MAX_ORDERS
     allowed_result_networks: tuple[str, ...] = FAKE_IP_NETWORKS
+    results: str = ""
     result_store_bytes: int = 2 * 1024**3
     repeat_window_s: float = 12 * 3600.0
     conflict_wait_s: float = 60.0
@@ -123,6 +127,7 @@ def load(env: Mapping[str, str] = os.environ, default_home: Path | None = None) 
             "max_orders_per_node", stored.get("max_orders_per_node", MAX_ORDERS), 1, MOST_ORDERS_PER_NODE
         ),
         allowed_result_networks=_networks(stored),
+        results=_results(env, stored, home),
         result_store_bytes=_whole(
             "result_store_bytes", stored.get("result_store_bytes", 2 * 1024**3), 0, 2**60
         ),
@@ -176,7 +181,7 @@ def state_folder(env: Mapping[str, str] = os.environ, default: Path | None = Non
     """
     named = unquoted(env.get(ENV_HOME, ""))
     if named:
-        return _named_folder(named)
+        return _named_folder(named, ENV_HOME, "the state folder")
     if default is not None:
         return default
     pack = Path(__file__).absolute().parent.parent
@@ -200,8 +205,8 @@ def _own_folder() -> Path:
     )
 
 
-def _named_folder(named: str) -> Path:
-    """The absolute path that ``RIVYA_HOME`` names; ``~`` and a variable in front are resolved.
+def _named_folder(named: str, setting: str, what: str) -> Path:
+    """The absolute path that a setting names, for ``what``; ``~`` and a variable in front are resolved.
 
     What another program has left unfinished is refused: taken by the letter it would make a new folder under an odd
     name, with an empty ledger that knows of nothing that was bought.
@@ -224,9 +229,9 @@ def _named_folder(named: str) -> Path:
         except (RuntimeError, OSError):
             problem = "begins with ~, and there is no such home folder"
     raise ConfigurationError(
-        f"{ENV_HOME} {problem}: {(named if named.isprintable() else ascii(named))[:200]}.",
-        hint=f"Set {ENV_HOME} to the full path of the state folder, without quotes.",
-        code="state_folder",
+        f"{setting} {problem}: {(named if named.isprintable() else ascii(named))[:200]}.",
+        hint=f"Set {setting} to the full path of {what}, without quotes.",
+        code="state_folder" if setting == ENV_HOME else "results_setting",
     )
 
 
@@ -384,6 +389,38 @@ def _whole(name: str, value: object, low: int, high: int) -> int:
             hint="Correct it in the environment or config.json.",
         )
     return int(number)
+
+
+def _results(env: Mapping[str, str], stored: Mapping[str, Any], home: Path) -> str:
+    """Where pictures are kept: the path of a folder, the URL of a bucket, or empty for the state folder's own."""
+    setting, value = ENV_RESULTS, unquoted(env.get(ENV_RESULTS, ""))
+    if not value:
+        setting, named = "results in config.json", stored.get("results") or ""
+        if not isinstance(named, str):
+            raise ConfigurationError(f"{setting} is not text.", hint=_RESULTS_HINT, code="results_setting")
+        value = unquoted(named)
+        # Paths in a file count from its folder, those in the environment from where the program starts.
+        if value and value[0] not in "~$%" and "://" not in value:
+            value = os.path.join(home, value)
+    if not value:
+        return ""
+    if not is_bucket(value):
+        if "://" in value:
+            raise ConfigurationError(
+                f"{setting} is a URL of no bucket.", hint=_RESULTS_HINT, code="results_setting"
+            )
+        return str(_named_folder(value, setting, "a folder for the pictures"))
+    try:
+        return str(BucketUrl.read(value))
+    except ValueError as error:
+        # The value is not shown: a URL may hold a password.
+        raise ConfigurationError(f"{setting} {error}.", hint=_RESULTS_HINT, code="results_setting") from None
+
+
+_RESULTS_HINT = (
+    f"Set {ENV_RESULTS} to a folder, or to s3://BUCKET/FOLDER, gs:// or az://; credentials go into the variables of "
+    "that service, such as AWS_ACCESS_KEY_ID."
+)
 
 
 def _credit_cap(stored: Mapping[str, Any]) -> int | None:

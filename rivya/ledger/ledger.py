@@ -21,6 +21,7 @@ from ..errors import LedgerError
 from .holders import Holder
 from .lookups import BY_TASK, FILE_NAME, Lookups
 from .rows import COLUMNS, MAY_BECOME, OrderRow, OrderState, from_row
+from .schema import NOTES
 from .uploads import UploadRow
 
 __all__ = ["FILE_NAME", "Ledger", "OrderRow", "OrderState", "UploadRow"]
@@ -233,6 +234,19 @@ class Ledger(Lookups):
             )
 
         self._database.write(work, durable=False)
+
+    def note_once(self, name: str, text: str) -> str:
+        """Note something beside the orders, unless there is a note of this name; what stands there now."""
+
+        def work(connection: Connection) -> str:
+            connection.execute(NOTES)
+            connection.execute(
+                "INSERT INTO notes (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (name, text)
+            )
+            row = connection.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+            return str(row["value"])
+
+        return self._database.write(work)
 
     def forget(self, order_id: int) -> bool:
         """Give an order up: the next run of its graph is a new attempt, and may be charged anew.

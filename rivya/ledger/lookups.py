@@ -68,6 +68,15 @@ class Lookups:
             )
         )
 
+    # Notes beside the orders.
+
+    def note(self, name: str) -> str | None:
+        """What was noted under this name, if anything."""
+        if not self._database.read("SELECT 1 FROM sqlite_master WHERE name = 'notes'"):
+            return None
+        rows = self._database.read("SELECT value FROM notes WHERE name = ?", (name,))
+        return str(rows[0]["value"]) if rows else None
+
     # Finding orders.
 
     def get(self, order_id: int) -> OrderRow | None:

@@ -67,6 +67,9 @@ CREATE TABLE uploads (
 ) WITHOUT ROWID;
 """
 
+NOTES = "CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
+"""Made when something is noted, and no step: the files of those who note nothing stay as older versions know them."""
+
 STEPS: tuple[str, ...] = (_FIRST,)
 
 

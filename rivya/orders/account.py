@@ -39,7 +39,7 @@ class Account:
         self.retry = self._make_retry_policy()
         self.api = Api(RetryingClient(self.transport, self.retry, self.bound))
         self.references = Uploader(
-            self.api, state, self.scope, self.disk, confirm_age_s=config.upload_confirm_age_s
+            self.api, state, self.scope, self.disk, self.storage, confirm_age_s=config.upload_confirm_age_s
         )
         self.downloads = asyncio.Semaphore(MAX_DOWNLOADS)
         self.clock = ServiceClock()
@@ -59,8 +59,13 @@ class Account:
         return RetryPolicy(budget_s=self.config.retry_budget_s)
 
     async def disk(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Run a call on the ledger or the result store in a thread."""
+        """Run a call on the ledger in a thread."""
         return await self.threads.disk(work, *args, **options)
+
+    async def storage(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
+        """The same for a call on the result store: one that waits for a network must not hold up the ledger."""
+        run = self.threads.remote if self.store.remote else self.threads.disk
+        return await run(work, *args, **options)
 
     @property
     def own_scope(self) -> str:

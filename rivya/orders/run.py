@@ -87,7 +87,7 @@ class OrderRun:
     async def _stored(self) -> Finished | None:
         """The pictures from the result store; then nothing is asked and nothing is paid."""
         scope = await self._account.store_scope()
-        result = await self._account.disk(_whole, self._account.store, scope, self._context.fingerprint)
+        result = await self._account.storage(_whole, self._account.store, scope, self._context.fingerprint)
         if result is None:
             return None
         row_id = await self._note_as_stored(scope)
@@ -168,11 +168,15 @@ class OrderRun:
 
 def _whole(store: ResultStore, scope: str, fingerprint: str) -> StoredResult | None:
     """The stored pictures, if all of their bytes are there; damaged ones are fetched again like evicted ones."""
-    result = store.get(scope, fingerprint)
     try:
+        result = store.get(scope, fingerprint)
         if result is not None:
-            result.read()
+            result.check()
     except ResultGone as error:
         log.warning("a stored picture is damaged: %s", error)
+        return None
+    except LedgerError as error:
+        # The ledger knows whether there is one. Nothing is bought while the store cannot be reached.
+        log.warning("%s", error.message)
         return None
     return result

@@ -95,7 +95,7 @@ class Submission:
         """Freeze the body and commit the row, before anything that could cost is sent. None: somebody was first."""
         account = self._account
         item = None
-        await account.disk(account.store.check_writable)
+        await account.storage(account.state.check_store)
         if order.reference is not None:
             upload = await (account.references.again if upload_again else account.references.fresh)(
                 order.reference

@@ -92,7 +92,7 @@ MOMENTS = {
         state=OrderState.SUCCEEDED,
     ),
     "after the download, before the store": Moment(
-        stop_at=("ResultStore.put", "before"), state=OrderState.SUCCEEDED
+        stop_at=("FolderStore.put", "before"), state=OrderState.SUCCEEDED
     ),
     "after the temporary file, before the rename": Moment(
         stop_at=("os.replace", "before"), state=OrderState.SUCCEEDED
@@ -101,7 +101,7 @@ MOMENTS = {
         stop_at=("os.replace", "after"), state=OrderState.SUCCEEDED
     ),
     "after the files, before stored": Moment(
-        stop_at=("ResultStore.put", "after"), state=OrderState.SUCCEEDED
+        stop_at=("FolderStore.put", "after"), state=OrderState.SUCCEEDED
     ),
     "after stored, before delivery": Moment(stop_at=("Engine.delivered", "before"), state=OrderState.STORED),
     "with eight orders open at once": Moment(

@@ -53,12 +53,12 @@ MOMENTS = [
         "Ledger.discard",
         "Ledger.failed",
         "Uploads.save",
-        "ResultStore.put",
+        "FolderStore.put",
         "os.replace",
         "Ledger.stored",
         "Ledger.release",
         "Engine.delivered",
-        "ResultStore.mark_delivered",
+        "FolderStore.mark_delivered",
     )
     for when in ("before", "after")
 ]

@@ -16,7 +16,7 @@ import json, os, sys, time
 from pathlib import Path
 from rivya import files
 from rivya.ledger import holders, ledger
-from rivya.storage import results
+from rivya.storage.folder import FolderStore
 folder = Path(sys.argv[1])
 def say(word):
     print(word, flush=True)

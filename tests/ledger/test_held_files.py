@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rivya import files
-from rivya.storage.results import ResultStore
+from rivya.storage.folder import FolderStore
 
 SHARING_VIOLATION = 32
 
@@ -76,7 +76,7 @@ def test_what_is_refused_for_good_is_not_waited_for(tmp_path: Path, monkeypatch:
 def test_a_picture_that_is_held_while_room_is_made_does_not_fail_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = ResultStore(tmp_path, cap_bytes=1500)
+    store = FolderStore(tmp_path, cap_bytes=1500)
     store.put("s", "old", [(b"x" * 1000, "png")], {})
     store.mark_delivered("s", "old")
     with monkeypatch.context() as changed:

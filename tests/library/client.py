@@ -26,7 +26,7 @@ from rivya.ledger.ledger import Ledger, OrderRow
 from rivya.orders.account import Account
 from rivya.orders.order import Finished, Order, Reference, Workspace
 from rivya.secret import Secret
-from rivya.storage.results import ResultStore
+from rivya.storage.opening import open_store
 from support.quick import order_of, picture
 from support.sources import ROOT
 
@@ -44,9 +44,9 @@ class Client:
         self.engine = engine.Engine()
         # The ledger waits for a lock for ten seconds; these tests make it wait on purpose.
         holder = Holder(home)
-        store = ResultStore(home, self.config.result_store_bytes)
-        self.state = Workspace(holder, Ledger(home, holder, busy_s=0.3), store)
-        self.engine._states[home] = self.state
+        store = open_store(self.config)
+        self.state = Workspace(holder, Ledger(home, holder, busy_s=0.3), store, home)
+        self.engine._states[home, self.config.results] = self.state
 
     @property
     def ledger(self) -> Ledger:

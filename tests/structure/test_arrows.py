@@ -24,13 +24,13 @@ HTTP = {"httpx", "httpcore"}
 
 # The parts of the library from the bottom up; a part knows only parts of lines above its own, in its line only itself.
 FLOORS = (
-    ("errors", "secret", "threads", "refusals"),
+    ("errors", "secret", "threads", "refusals", "bucket_urls"),
     ("scalars",),
     ("files", "kontext"),
     ("config",),
     ("commands",),
     ("needed",),
-    ("http",),
+    ("http", "objects"),
     ("api", "ledger", "storage", "images"),
     ("stitching",),
     ("fullsize", "saving"),
@@ -40,6 +40,7 @@ FLOORS = (
     ("plan",),
     ("bulk",),
     ("client", "printing"),
+    ("batch_pieces", "batch_target"),
     ("batch",),
     ("cli",),
     ("__main__", "__init__"),
@@ -68,6 +69,12 @@ def test_only_one_package_imports_httpx() -> None:
     paths = python_files("rivya") + python_files("nodes")
     users = {path.relative_to(ROOT).parts[:2] for path in paths if HTTP & set(map(top, imports(path)))}
     assert users == {("rivya", "http")}
+
+
+def test_only_one_module_imports_obstore() -> None:
+    paths = python_files("rivya") + python_files("nodes")
+    users = [path.name for path in paths if "obstore" in set(map(top, imports(path)))]
+    assert users == ["objects.py"]
 
 
 @pytest.mark.parametrize("path", python_files("nodes"), ids=lambda path: path.name)
