@@ -134,19 +134,21 @@ class PostgresDatabase:
                 return work(self._opened())
             except (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected) as error:
                 anew += 1
-                if anew >= _ANEW:
-                    raise self._explained(error) from None
+                failure = self._explained(error) if anew >= _ANEW else None
             except (self._psycopg.OperationalError, self._psycopg.InterfaceError) as error:
                 self._drop()
                 tries += 1
-                if not self._may_pass(error) or time.monotonic() > until:
-                    raise self._explained(error) from None
+                passes = self._may_pass(error) and time.monotonic() < until
+                failure = None if passes else self._explained(error)
+            except self._psycopg.Error as error:
+                self._drop()
+                failure = self._explained(error)
+            if failure is not None:
+                raise failure  # out here, so that what psycopg raised, which holds the URL, is not its context
+            if tries:
                 if tries == 1:
                     log.warning("the ledger %s does not answer; trying again", self.shown)
                 time.sleep(min(0.1 * 2 ** min(tries, 4), 1.0) * (0.5 + random()))  # noqa: S311 - spreads
-            except self._psycopg.Error as error:
-                self._drop()
-                raise self._explained(error) from None
 
     def _may_pass(self, error: Exception) -> bool:
         """Whether waiting may help. A database that was never reached is rather named wrongly."""
@@ -168,13 +170,12 @@ class PostgresDatabase:
         return self._connection
 
     def _open(self) -> Any:
-        url = self._url.reveal()
         secured = ledger_url.security(self._url)
-        if secured and not _names_authority(url):
+        if secured and not _names_authority(self._url):
             secured["sslrootcert"] = _authorities()
         connect = self._psycopg.connect
         connection = connect(
-            url,
+            self._url.reveal(),
             autocommit=True,
             prepare_threshold=None,
             row_factory=self._psycopg.rows.dict_row,
@@ -362,10 +363,10 @@ def _load() -> Any:
     return psycopg
 
 
-def _names_authority(url: str, env: Mapping[str, str] = os.environ) -> bool:
+def _names_authority(url: Secret, env: Mapping[str, str] = os.environ) -> bool:
     """Whether the user has said whom to trust, in one of the places that libpq reads."""
     own = Path(os.path.expanduser("~")) / ".postgresql" / "root.crt"
-    return "sslrootcert" in url or bool(env.get("PGSSLROOTCERT")) or own.is_file()
+    return "sslrootcert" in url.reveal() or bool(env.get("PGSSLROOTCERT")) or own.is_file()
 
 
 def _authorities(env: Mapping[str, str] = os.environ) -> str:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rivya.errors import LedgerError, RivyaError
+from hostile.leaks import found
+from network.clients import everything_about
+from rivya import config as configuration
+from rivya import ledger_url
+from rivya.errors import ConfigurationError, LedgerError, RivyaError
 from rivya.ledger import beats, schema
 from rivya.ledger.beats import BeatHolder
 from rivya.ledger.ledger import Ledger, OrderRow, OrderState
+from rivya.ledger.opening import open_ledger
 from rivya.ledger.postgres import PostgresDatabase, raise_schema, translated
 from rivya.secret import Secret
 from support.postgres import PASSWORD, PgBouncer, Postgres
@@ -223,3 +232,82 @@ def test_nothing_lives_in_the_session(postgres: Postgres, pgbouncer: PgBouncer, 
     assert failed == []
     assert len(ledgers[0].uncollected("s")) == 80
     assert postgres.run("SELECT count(*) AS n FROM pg_prepared_statements", database) == [{"n": 0}]
+
+
+def test_the_password_of_the_url_is_shown_nowhere(
+    postgres: Postgres, tmp_path: Path, caplog: pytest.LogCaptureFixture, prepare: Prepare
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    told: dict[str, bytes] = {}
+    for name, url in {
+        "used": postgres.url(postgres.make_database()),
+        "no database": postgres.url("none_such"),
+        "no server": postgres.url("x", port=1),
+        "no TLS": postgres.url("x") + "?sslmode=require",
+        "unreadable": postgres.url("x") + "?nonsense=1",
+    }.items():
+        config = configuration.load({"RIVYA_LEDGER": url, "RIVYA_HOME": str(tmp_path)})
+        assert config.ledger is not None
+        told[f"config {name}"] = f"{config!r} {vars(config)} {ledger_url.shown(config.ledger)}".encode()
+        try:
+            holder, ledger = open_ledger(config)
+            prepare(ledger)
+            holder.close()
+            ledger.close()
+        except RivyaError as error:
+            told[f"error {name}"] = f"{error} {error.as_dict()} {everything_about(error)}".encode()
+    assert len(told) == 9
+    told["log"] = caplog.text.encode()
+    told |= {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert not found({"the password": PASSWORD}, told)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("mysql://u:planted@h/db", "is no URL of a PostgreSQL database"),
+        ("postgresql://u:plan#ted@h/db", "has a character in its password"),
+        ("postgresql://u:plan/ted@h/db", "has a character in its password"),
+        ("postgresql://u:plan@ted@h/db", "has a character in its password"),
+        ("postgresql://u:plan ted@h/db", "holds a space"),
+        ("ledger.sqlite3", "is no URL of a PostgreSQL database"),
+    ],
+)
+def test_a_wrong_url_is_refused_by_name_and_not_shown(tmp_path: Path, value: str, sentence: str) -> None:
+    for env, stored in (({"RIVYA_LEDGER": value}, {}), ({}, {"ledger": value})):
+        (tmp_path / "config.json").write_text(json.dumps(stored))
+        with pytest.raises(ConfigurationError, match=sentence) as caught:
+            configuration.load({"RIVYA_HOME": str(tmp_path), **env})
+        assert caught.value.message.startswith("RIVYA_LEDGER" if env else "ledger in config.json")
+        assert "RIVYA_LEDGER" in caught.value.hint
+        assert "plan" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "env", "mode"),
+    [
+        ("postgresql://u@db.example.com/x", {}, "verify-full"),
+        ("postgresql://u@db.example.com/x?sslmode=require", {}, None),
+        ("postgresql://u@db.example.com/x", {"PGSSLMODE": "disable"}, None),
+        ("postgresql://u@127.0.0.1:5433/x", {}, None),
+        ("postgresql://u@[::1]/x", {}, None),
+        ("postgresql://u@localhost,db.example.com/x", {}, "verify-full"),
+        ("postgresql:///x", {}, None),
+        ("postgresql:///x?host=/run/postgresql", {}, None),
+        ("postgresql:///x?host=10.0.0.5", {}, "verify-full"),
+        ("postgresql:///x", {"PGHOST": "10.0.0.5"}, "verify-full"),
+        ("postgresql:///?service=fleet", {}, "verify-full"),
+    ],
+)
+def test_a_server_elsewhere_must_prove_who_it_is(url: str, env: dict[str, str], mode: str | None) -> None:
+    assert ledger_url.security(Secret(url), env).get("sslmode") == mode
+
+
+def test_without_psycopg_the_setting_and_the_command_that_installs_it_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    config = configuration.load({"RIVYA_LEDGER": "postgresql://h/x", "RIVYA_HOME": str(tmp_path)})
+    with pytest.raises(ConfigurationError, match="RIVYA_LEDGER names a PostgreSQL database") as caught:
+        open_ledger(config)
+    assert "psycopg[binary]" in caught.value.hint
