@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import files
+from . import files, ledger_url
 from .bucket_urls import BucketUrl, is_bucket
 from .errors import ConfigurationError, costs_nothing
 from .kontext import MAX_ORDERS
@@ -30,6 +30,9 @@ ENV_BASE_URL = "RIVYA_BASE_URL"
 ENV_CONCURRENCY = "RIVYA_MAX_CONCURRENCY"
 ENV_HOME = "RIVYA_HOME"
 ENV_RESULTS = "RIVYA_RESULTS"
+ENV_LEDGER = ledger_url.SETTING
+ENV_RUN = "RIVYA_RUN"
+ENV_CREDIT_CAP = "RIVYA_MAX_CREDITS_PER_RUN"
 
 DEFAULT_BASE_URL = "https://rivya.ai"
 DEFAULT_CONCURRENCY = 8
@@ -55,7 +58,10 @@ class Config:
         key: the API key, or None. Shown nowhere.
         key_source: "environment", "file" or None.
         max_concurrency: most orders of the account under way at once.
-        max_credits_per_run: most credits that all nodes of one prompt may spend together; None: no cap.
+        ledger: the URL of the database that holds the ledger, or None: a file in the state folder. Shown nowhere.
+        run: the name of a run whose orders share one budget over all processes of the ledger; empty: none.
+        max_credits_per_run: most credits that all nodes of one prompt may spend together, and all processes of a named
+            run; None: no cap.
         max_orders_per_node: most orders that one node may place in one prompt.
         allowed_result_networks: private networks (CIDR) that results may come from all the same.
         results: where pictures are kept: the path of a folder, or the URL of a bucket; empty: the state folder's own.
@@ -71,6 +77,8 @@ class Config:
     key: Secret | None = None
     key_source: str | None = None
     max_concurrency: int = DEFAULT_CONCURRENCY
+    ledger: Secret | None = None
+    run: str = ""
     max_credits_per_run: int | None = None
     max_orders_per_node: int = MAX_ORDERS
     allowed_result_networks: tuple[str, ...] = FAKE_IP_NETWORKS
@@ -80,6 +88,11 @@ class Config:
     conflict_wait_s: float = 60.0
     retry_budget_s: float = 120.0
     upload_confirm_age_s: float = 900.0
+
+    @property
+    def place(self) -> tuple[Path, Secret | None, str]:
+        """What tells one set of ledger and pictures from another."""
+        return self.home, self.ledger, self.results
 
     @property
     def key_hash(self) -> str:
@@ -122,7 +135,9 @@ def load(env: Mapping[str, str] = os.environ, default_home: Path | None = None) 
         key=key,
         key_source=source,
         max_concurrency=_whole("max_concurrency", concurrency, 1, MAX_CONCURRENCY),
-        max_credits_per_run=_credit_cap(stored),
+        ledger=_ledger(env, stored),
+        run=_run(env),
+        max_credits_per_run=_credit_cap(env, stored),
         max_orders_per_node=_whole(
             "max_orders_per_node", stored.get("max_orders_per_node", MAX_ORDERS), 1, MOST_ORDERS_PER_NODE
         ),
@@ -423,9 +438,33 @@ _RESULTS_HINT = (
 )
 
 
-def _credit_cap(stored: Mapping[str, Any]) -> int | None:
-    value = stored.get("max_credits_per_run")
-    return None if value is None else _whole("max_credits_per_run", value, 0, 2**53)
+def _ledger(env: Mapping[str, str], stored: Mapping[str, Any]) -> Secret | None:
+    """The URL of the database that holds the ledger, or None for the file in the state folder."""
+    named = unquoted(env.get(ENV_LEDGER, ""))
+    if named:
+        return ledger_url.read(named, ENV_LEDGER)
+    value = stored.get("ledger")
+    if value is None or value == "":
+        return None
+    return ledger_url.read(unquoted(value) if isinstance(value, str) else value, "ledger in config.json")
+
+
+def _run(env: Mapping[str, str]) -> str:
+    name = unquoted(env.get(ENV_RUN, ""))
+    if len(name) > 200 or not name.isprintable():
+        raise ConfigurationError(
+            f"{ENV_RUN} is longer than 200 characters, or holds some that cannot be shown.",
+            hint="Give the run a short name.",
+            code="run_name",
+        )
+    return name
+
+
+def _credit_cap(env: Mapping[str, str], stored: Mapping[str, Any]) -> int | None:
+    named = unquoted(env.get(ENV_CREDIT_CAP, ""))
+    value = named or stored.get("max_credits_per_run")
+    name = ENV_CREDIT_CAP if named else "max_credits_per_run"
+    return None if value is None else _whole(name, value, 0, 2**53)
 
 
 def _networks(stored: Mapping[str, Any]) -> tuple[str, ...]:

@@ -67,8 +67,14 @@ CREATE TABLE uploads (
 ) WITHOUT ROWID;
 """
 
-NOTES = "CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
-"""Made when something is noted, and no step: the files of those who note nothing stay as older versions know them."""
+LATER = {
+    "notes": "CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "runs": "CREATE TABLE IF NOT EXISTS runs (run TEXT PRIMARY KEY, spent INTEGER NOT NULL)",
+    "spendings": "CREATE TABLE IF NOT EXISTS spendings"
+    " (order_id INTEGER PRIMARY KEY, run TEXT NOT NULL, credits INTEGER NOT NULL)",
+}
+"""Made in a file when they are first used, and no step: the files of those who never do stay as older versions know
+them."""
 
 STEPS: tuple[str, ...] = (_FIRST,)
 

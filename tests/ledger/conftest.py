@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from rivya.ledger.holders import Holder
+from rivya.ledger.database import Database
+from rivya.ledger.holders import FileHolder
 from rivya.ledger.ledger import Ledger, OrderRow
 
 
@@ -20,10 +21,10 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def open_ledger(folder: Path) -> Iterator[Callable[..., Ledger]]:
     """Opens ledgers, each with a holder of its own, and closes them at the end."""
-    opened: list[tuple[Ledger, Holder]] = []
+    opened: list[tuple[Ledger, FileHolder]] = []
 
-    def opener(where: Path | None = None, **options: Any) -> Ledger:
-        holder = Holder(where or folder)
+    def opener(where: Path | Database | None = None, **options: Any) -> Ledger:
+        holder = FileHolder(where if isinstance(where, Path) else folder)
         book = Ledger(where or folder, holder, **options)
         opened.append((book, holder))
         return book

@@ -24,7 +24,7 @@ from rivya.engine import engine
 from rivya.engine.jobs import Ticket
 from rivya.errors import RivyaError
 from rivya.kontext import Identity, KontextParams
-from rivya.ledger.holders import Holder
+from rivya.ledger.holders import FileHolder
 from rivya.ledger.ledger import Ledger, OrderRow
 from rivya.orders.account import Account
 from rivya.orders.order import Finished, Order, Reference, Workspace
@@ -46,10 +46,10 @@ class Client:
         self.config = Config(home=home, base_url=url, key=Secret(key), **quick)
         self.engine = engine.Engine()
         # The ledger waits for a lock for ten seconds; these tests make it wait on purpose.
-        holder = Holder(home)
+        holder = FileHolder(home)
         store = open_store(self.config)
         self.state = Workspace(holder, Ledger(home, holder, busy_s=0.3), store, home)
-        self.engine._states[home, self.config.results] = self.state
+        self.engine._states[self.config.place] = self.state
 
     @property
     def ledger(self) -> Ledger:

@@ -27,6 +27,7 @@ FLOORS = (
     ("errors", "secret", "threads", "refusals", "bucket_urls"),
     ("scalars",),
     ("files", "kontext"),
+    ("ledger_url",),
     ("config",),
     ("commands",),
     ("needed",),
