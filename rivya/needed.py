@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from . import commands
-from .errors import Charged, ConfigurationError, Sent
+from .errors import ConfigurationError, Sent, costs_nothing
 
 PACKAGES = {"httpx": "httpx", "numpy": "numpy", "PIL": "pillow"}
 """Modules without which nothing works, and the packages that they come with. ComfyUI brings numpy and Pillow."""
@@ -28,6 +28,7 @@ def problem() -> str | None:
     return f"{named} {are} not installed in this Python: run {commands.install(missing)} and start again."
 
 
+@costs_nothing()
 def check_ray() -> None:
     """Raise `ConfigurationError` where Ray Data is not installed."""
     if find_spec("ray") is not None and find_spec("pyarrow") is not None:
@@ -36,5 +37,4 @@ def check_ray() -> None:
         f"Ray is not installed in this Python: run {commands.pip_install('ray[data]>=2.50')} and start again.",
         hint="It is needed on every node of the cluster, in the same version.",
         code="package_missing",
-        charged=Charged.NO,
     )

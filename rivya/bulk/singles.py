@@ -45,8 +45,8 @@ class Singles:
         """The picture of an order of this row."""
         try:
             return await asyncio.to_thread(self._job.finished, given, finished)
-        except RivyaError as error:
-            return error
+        except Exception as error:
+            return as_outcome(error)
 
     def delivered(self, finished: Finished) -> None:
         """Note soon that a picture has reached the user."""

@@ -16,7 +16,7 @@ from ..batch_pieces import Piece, read
 from ..config import Config
 from ..edited import Edited, Row
 from ..engine import engine
-from ..errors import Charged, RivyaError, ValidationError
+from ..errors import RivyaError, ValidationError, costs_nothing
 from . import cluster
 from .workers import BatchRows, Spec, mapped, new_name
 
@@ -37,6 +37,7 @@ class RayJob:
         ConfigurationError: there is no cluster, or it cannot be used; nothing was sent.
     """
 
+    @costs_nothing()
     def __init__(
         self,
         address: str,
@@ -54,7 +55,6 @@ class RayJob:
                 "The nodes of the cluster cannot reach the pictures of this machine.",
                 hint="Put them into a bucket, or run the command on a node of the cluster with --ray auto.",
                 code="usage",
-                charged=Charged.NO,
             )
         cluster.connect(address)
         nodes, salt = cluster.look_at_nodes()

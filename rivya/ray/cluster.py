@@ -13,7 +13,7 @@ import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .. import commands, machines
-from ..errors import Charged, ConfigurationError, costs_nothing
+from ..errors import ConfigurationError, costs_nothing
 from ..machines import Machine
 from ..saving import places
 
@@ -21,6 +21,7 @@ _LOOK_S = 120.0
 """How long a node may take to say how it is set up; a worker process may have to start there first."""
 
 
+@costs_nothing()
 def connect(address: str) -> None:
     """Join the cluster, unless this process has done so.
 
@@ -38,7 +39,6 @@ def connect(address: str) -> None:
             f"The Ray cluster {places.shown(address)} cannot be used: {_first_line(error)}",
             hint="Start one with: ray start --head. Or take --ray local, which starts one for this command.",
             code="ray_unusable",
-            charged=Charged.NO,
         ) from None
 
 

@@ -12,7 +12,7 @@ from .. import config as configuration
 from ..bucket_urls import is_bucket
 from ..config import Config
 from ..engine import engine
-from ..errors import Charged, ValidationError, costs_nothing
+from ..errors import ValidationError, costs_nothing
 from ..ledger.runs import RunReport
 from ..machines import Machine
 from ..secret import Secret
@@ -22,6 +22,7 @@ from .workers import EditRows, Spec, mapped, new_name
 log = logging.getLogger("rivya")
 
 
+@costs_nothing()
 def edit_dataset(
     ds: Any,
     *,
@@ -70,7 +71,6 @@ def edit_dataset(
             "edit_dataset needs to know how much it may spend.",
             hint="Give max_credits=N: 4 credits for each picture, 8 with flux-kontext-max.",
             code="limit_missing",
-            charged=Charged.NO,
         )
     options = {"seed": seed, "variations": variations, **params}
     _check(prompt, "-" if prompt_column else prompt, max_credits, options)
@@ -94,6 +94,7 @@ def edit_dataset(
     return mapped(ds, EditRows, spec, least, most)
 
 
+@costs_nothing()
 def report(run: str = "", config: Config | None = None) -> RunReport:
     """What a run has come to, from the ledger: credits, and how many orders are in each state.
 
@@ -103,9 +104,7 @@ def report(run: str = "", config: Config | None = None) -> RunReport:
     used = config or configuration.load()
     name = run or used.run
     if not name:
-        raise ValidationError(
-            f"Which run? Give its name, or set {configuration.ENV_RUN}.", charged=Charged.NO, hint=""
-        )
+        raise ValidationError(f"Which run? Give its name, or set {configuration.ENV_RUN}.", hint="")
     return engine.shared().ledger(used).run_report(name)
 
 
@@ -121,6 +120,8 @@ def _warn_of_folders(nodes: list[Machine]) -> None:
 @costs_nothing()
 def _check(default: str, prompt: str, max_credits: int, options: Mapping[str, Any]) -> None:
     """Raise `ValidationError` for what cannot be ordered. This machine needs no key for that."""
+    if wrong := sorted({"mask", "photos", "read"} & set(options)):
+        raise ValidationError(f"edit_dataset has no parameter {wrong[0]}.", hint="")
     bare = Config(Path(), key=Secret("-"))
     kontext.validate_prompt(prompt)
     client.bulk_job(bare, default, max_credits=max_credits, **options)

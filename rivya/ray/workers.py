@@ -20,7 +20,7 @@ from ..bulk import rows as bulk_rows
 from ..bulk.singles import Singles
 from ..config import Config
 from ..edited import Edited
-from ..errors import Charged, RivyaError, ValidationError, costs_nothing
+from ..errors import RivyaError, ValidationError, costs_nothing
 from ..machines import Machine
 from ..orders.order import Finished
 from ..plan import Wanted
@@ -88,7 +88,7 @@ class Worker:
 
     async def _outcomes(self, given: Any) -> list[Finished | RivyaError]:
         if self._refused is not None:
-            return [self._refused.about(charged=Charged.NO)]
+            return [self._refused.about()]
         return await self._singles.outcomes(given)
 
 
