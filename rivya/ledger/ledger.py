@@ -6,8 +6,8 @@ protects. Several processes share one ledger, and a row names its holder: only t
 give it up. What the service has said of it may be noted by any process that has sent it: a holder that was taken for
 dead by mistake still knows the truth. Every note may be made twice.
 
-All methods block (a few milliseconds, at worst the patience of the database), may be called from any thread, and raise `LedgerError`.
-Times are UTC epoch seconds.
+All methods block (a few milliseconds, at worst the patience of the database), may be called from any thread, and raise
+`LedgerError`. Times are UTC epoch seconds.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from typing import Any
 
 from ..errors import LedgerError
 from . import runs
+from .beats import LIVING, SILENCE_S
 from .database import Connection, Database, Row
 from .holders import Holder
 from .lookups import BY_TASK, FILE_NAME, Lookups
+from .places import SharedPlaces
 from .rows import COLUMNS, FURTHER_ON, MAY_BECOME, OrderRow, OrderState, from_row
 from .uploads import UploadRow
 
@@ -43,10 +45,17 @@ class Ledger(Lookups):
         """``place`` is a database, or a state folder: the file in that is opened, or made, at first use."""
         super().__init__(place, busy_s=busy_s, clock=clock)
         self._holder = holder
+        self.places = SharedPlaces(self._database, holder.id) if self.shared else None
+        """The places of accounts over all hosts; None where the ledger is for one host."""
 
     def check_writable(self) -> None:
         """Make sure that something can be written down; nothing is. Raises `LedgerError`."""
         self._database.write(lambda connection: None, durable=False)
+
+    def at_work(self) -> int:
+        """How many other processes have lately said that they use this ledger, where other hosts share it."""
+        found = self._database.read(LIVING, (SILENCE_S,)) if self.shared else []
+        return len([row for row in found if row["id"] != self._holder.id])
 
     # Beginning an order.
 

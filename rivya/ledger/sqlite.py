@@ -1,8 +1,8 @@
 """The ledger's SQLite file: opened safely, written durably, moved aside when it is damaged.
 
 One connection behind one lock, for several threads. Write-ahead log with full synchronisation, or a rollback journal
-with full synchronisation where the file system cannot share memory (network mounts): after `SqliteDatabase.write` returns,
-the change survives a killed process and a power cut. Everything that goes wrong is a `LedgerError` that says so in
+with full synchronisation where the file system cannot share memory (network mounts): after a write returns, the
+change survives a killed process and a power cut. Everything that goes wrong is a `LedgerError` that says so in
 words; nothing was sent by then, so it cost nothing.
 """
 
@@ -97,7 +97,7 @@ class SqliteDatabase:
         )
 
     def make_table(self, connection: database.Connection, name: str) -> None:
-        """Make a table of `schema.LATER`. Only those who use it get it: other files stay as older versions know them."""
+        """Make a table of `schema.LATER`, unless it is there."""
         connection.execute(schema.LATER[name])
 
     def truncate_log(self) -> None:

@@ -128,9 +128,10 @@ class Zygote:
 
 def _serve(control: socket.socket) -> None:
     """Fork a worker for every descriptor that comes."""
-    from faults import client
+    from faults.client import FaultsAccount
+    from support.quick import quicken
 
-    client.quicken()
+    quicken(FaultsAccount)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 1, 1)

@@ -27,7 +27,7 @@ def held(real: Callable[..., Any], seconds: float) -> Callable[..., Any]:
         until[:] = until or [time.monotonic() + seconds]
         if time.monotonic() < until[0]:
             error = PermissionError(13, "The process cannot access the file", str(arguments[0]))
-            error.winerror = SHARING_VIOLATION  # type: ignore[attr-defined]
+            error.winerror = SHARING_VIOLATION  # type: ignore[attr-defined]  # Python has it on Windows alone
             raise error
         return real(*arguments, **options)
 

@@ -13,6 +13,7 @@ from rivya.ledger.ledger import Ledger, OrderRow, OrderState
 from rivya.ledger.rows import FURTHER_ON, MAY_BECOME
 
 Prepare = Callable[..., OrderRow]
+BOTH = True
 OpenLedger = Callable[..., Ledger]
 ERROR = {"message": "no", "code": "generation_failed"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from sqlite3 import connect
 from typing import Any
@@ -12,9 +13,11 @@ import pytest
 from rivya.errors import ConfigurationError, LedgerError
 from rivya.ledger.holders import FileHolder
 from rivya.ledger.ledger import FILE_NAME, Ledger, OrderRow, OrderState
+from rivya.ledger.postgres import PostgresDatabase
 from rivya.ledger.runs import Spending
 from rivya.ledger.sqlite import SqliteDatabase
 
+BOTH = True
 OpenLedger = Callable[..., Ledger]
 Prepare = Callable[..., OrderRow]
 ERROR = {"message": "no answer", "code": "timeout"}
@@ -27,13 +30,13 @@ def state_of(ledger: Ledger, row: OrderRow) -> OrderState:
 
 
 @pytest.fixture
-def taken(open_ledger: OpenLedger, prepare: Prepare, folder: Path) -> tuple[Ledger, Ledger, OrderRow]:
+def taken(open_ledger: OpenLedger, prepare: Prepare) -> tuple[Ledger, Ledger, OrderRow]:
     """One who sent an order and was then taken for dead, the one who has it now, and the order."""
     slow, quick = open_ledger(), open_ledger()
     row = prepare(slow)
-    with connect(folder / FILE_NAME) as connection:
-        connection.execute("UPDATE orders SET holder = ?", (quick._holder.id,))
-    connection.close()
+    quick._database.write(
+        lambda connection: connection.execute("UPDATE orders SET holder = ?", (quick._holder.id,))
+    )
     return slow, quick, row
 
 
@@ -73,17 +76,25 @@ def test_one_who_was_taken_for_dead_neither_drops_the_order_nor_gives_it_up(
     assert quick.discard(row.id) is True
 
 
-class LostAnswers(SqliteDatabase):
-    """A database whose every commit is carried out and its answer lost, so that the work is done again."""
+class _LostAnswers:
+    """Every commit is carried out and its answer lost, so that the work is done again."""
 
     def write(self, work: Any, *, durable: bool = True) -> Any:
-        super().write(work, durable=durable)
-        return super().write(work, durable=durable)
+        super().write(work, durable=durable)  # type: ignore[misc]
+        return super().write(work, durable=durable)  # type: ignore[misc]
+
+
+class _Sqlite(_LostAnswers, SqliteDatabase):
+    pass
+
+
+class _Postgres(_LostAnswers, PostgresDatabase):
+    pass
 
 
 @pytest.fixture
-def forgetful(folder: Path, open_ledger: OpenLedger) -> Ledger:
-    return open_ledger(LostAnswers(folder / FILE_NAME, busy_s=1.0))
+def forgetful(open_ledger: OpenLedger, kind: str) -> Ledger:
+    return open_ledger(kept_by=_Postgres if kind == "postgres" else _Sqlite)
 
 
 def test_every_note_may_be_made_twice(forgetful: Ledger, prepare: Prepare) -> None:
@@ -109,12 +120,16 @@ def test_a_commit_whose_answer_was_lost_spends_once(forgetful: Ledger, prepare: 
 
 
 def test_what_another_living_process_waits_for_is_not_collected(
-    open_ledger: OpenLedger, prepare: Prepare, folder: Path
+    open_ledger: OpenLedger, prepare: Prepare
 ) -> None:
     ours, theirs = open_ledger(), open_ledger()
     for book, name in ((ours, "ours"), (theirs, "theirs")):
         row = prepare(book, name)
         book.submitted(row.id, task_id=f"task_{name}", reserved_credits=4)
+    assert [row.fingerprint for row in ours.uncollected("s")] == ["ours"]
+    theirs.stored(row.id)  # theirs is done and nobody has got it yet: then nobody holds it either
+    assert [row.fingerprint for row in ours.uncollected("s")] == ["ours", "theirs"]
+    assert theirs.take(row.id)
     assert [row.fingerprint for row in ours.uncollected("s")] == ["ours"]
     theirs._holder.close()
     assert [row.fingerprint for row in ours.uncollected("s")] == ["ours", "theirs"]
@@ -135,20 +150,19 @@ def test_two_processes_share_the_budget_of_a_run(open_ledger: OpenLedger, prepar
     assert (report.spent, report.orders) == (20, {"prepared": 5})
 
 
-def test_a_ledger_that_knows_no_run_has_no_table_for_it(
-    ledger: Ledger, prepare: Prepare, folder: Path
-) -> None:
+def test_a_file_that_knows_no_run_has_no_table_for_it(folder: Path, prepare: Prepare) -> None:
+    holder = FileHolder(folder)
+    ledger = Ledger(folder, holder)
     ledger.discard(prepare(ledger).id)
     assert ledger.run_report("night").orders == {}
-    with connect(folder / FILE_NAME) as connection:
+    ledger.close()
+    holder.close()
+    with closing(connect(folder / FILE_NAME)) as connection:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    connection.close()
     assert tables == {"orders", "scopes", "uploads"}
 
 
-def test_a_holder_that_is_closed_takes_nothing(folder: Path) -> None:
-    holder = FileHolder(folder)
-    ledger = Ledger(folder, holder)
-    holder.close()
+def test_a_holder_that_is_closed_takes_nothing(ledger: Ledger) -> None:
+    ledger._holder.close()
     with pytest.raises(LedgerError, match="was closed"):
         ledger.take(1)
