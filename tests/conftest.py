@@ -104,7 +104,6 @@ def service(_sandbox: Any) -> Iterator[Watched]:
 
 
 @pytest.fixture(scope="session")
-<<<<<<< HEAD
 def postgres() -> Iterator[Postgres]:
     from support.postgres import Postgres
 
@@ -128,7 +127,9 @@ def database_url(postgres: Postgres) -> Secret:
     from rivya.secret import Secret
 
     return Secret(postgres.url(postgres.make_database()))
-=======
+
+
+@pytest.fixture(scope="session")
 def _replaying() -> Iterator[Any]:
     import sandbox
 
@@ -156,7 +157,6 @@ def rejecting(_rejecting: Any) -> Any:
     """A service that answers every repeat with 409."""
     _rejecting.reset()
     return _rejecting
->>>>>>> main
 
 
 @pytest.fixture

@@ -76,8 +76,7 @@ def test_a_database_that_cannot_be_used_says_why_and_names_the_setting(
     assert "RIVYA_LEDGER" in error.hint or "ledger init" in error.hint
     assert error.charged is None
     assert PASSWORD not in str(error) + repr(error.as_dict())
-    assert error.__cause__ is None
-    assert error.__suppress_context__
+    assert error.__cause__ is error.__context__ is None
 
 
 def test_a_schema_that_is_not_ours_is_left_alone(postgres: Postgres) -> None:
@@ -239,14 +238,7 @@ def test_the_password_of_the_url_is_shown_nowhere(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     told: dict[str, bytes] = {}
-    for name, url in {
-        "used": postgres.url(postgres.make_database()),
-        "no database": postgres.url("none_such"),
-        "no server": postgres.url("x", port=1),
-        "no TLS": postgres.url("x") + "?sslmode=require",
-        "unreadable": postgres.url("x") + "?nonsense=1",
-    }.items():
-        config = configuration.load({"RIVYA_LEDGER": url, "RIVYA_HOME": str(tmp_path)})
+    for name, config in planted(postgres, tmp_path).items():
         assert config.ledger is not None
         told[f"config {name}"] = f"{config!r} {vars(config)} {ledger_url.shown(config.ledger)}".encode()
         try:
@@ -260,6 +252,20 @@ def test_the_password_of_the_url_is_shown_nowhere(
     told["log"] = caplog.text.encode()
     told |= {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert not found({"the password": PASSWORD}, told)
+
+
+def planted(postgres: Postgres, home: Path) -> dict[str, configuration.Config]:
+    """Configurations with a password in the URL; no frame of the test itself holds it."""
+    urls = {
+        "used": postgres.url(postgres.make_database()),
+        "no database": postgres.url("none_such"),
+        "no server": postgres.url("x", port=1),
+        "no TLS": postgres.url("x") + "?sslmode=require",
+        "unreadable": postgres.url("x") + "?nonsense=1",
+    }
+    return {
+        name: configuration.load({"RIVYA_LEDGER": url, "RIVYA_HOME": str(home)}) for name, url in urls.items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,7 @@ from rivya.config import Config
 from rivya.engine import engine
 from rivya.engine.jobs import Ticket
 from rivya.errors import RivyaError
-<<<<<<< HEAD
-from rivya.kontext import Identity, KontextParams
 from rivya.ledger.holders import FileHolder, Holder
-=======
->>>>>>> main
 from rivya.ledger.ledger import Ledger, OrderRow
 from rivya.ledger.opening import open_ledger
 from rivya.orders.account import Account
