@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 from collections.abc import Mapping
 from secrets import token_hex
 from typing import Any
@@ -16,6 +17,8 @@ from .. import commands, machines
 from ..errors import ConfigurationError, costs_nothing
 from ..machines import Machine
 from ..saving import places
+
+_KNOCK_S = 5.0
 
 _LOOK_S = 120.0
 """How long a node may take to say how it is set up; a worker process may have to start there first."""
@@ -30,16 +33,32 @@ def connect(address: str) -> None:
     """
     if ray.is_initialized():
         return
+    _knock(address)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
     except Exception as error:  # Ray has no class for it
-        raise ConfigurationError(
-            f"The Ray cluster {places.shown(address)} cannot be used: {_first_line(error)}",
-            hint="Start one with: ray start --head. Or take --ray local, which starts one for this command.",
-            code="ray_unusable",
-        ) from None
+        raise _unusable(address, _first_line(error)) from None
+
+
+def _knock(address: str) -> None:
+    """Make sure that something listens at a HOST:PORT: where nothing does, Ray ends the whole process."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
+    except OSError as error:
+        raise _unusable(address, f"{error.strerror or error}.") from None
+
+
+def _unusable(address: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The Ray cluster {places.shown(address)} cannot be used: {why}",
+        hint="Start one with: ray start --head. Or take --ray local, which starts one for this command.",
+        code="ray_unusable",
+    )
 
 
 @costs_nothing()
