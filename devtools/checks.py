@@ -3,7 +3,7 @@
 python dev.py test              linters, types, and all tests but the long ones
 python dev.py test --quick      the linter, and the tests of the library and the nodes without a ComfyUI process
 python dev.py test --rest       the long tests alone; a test that fails at first counts as failed
-python dev.py test --full       everything, under the rule of --rest
+python dev.py test --full       everything, under the rule of --rest, and all browser tests with the newest frontend
 python dev.py test WORDS        pytest with these words, also with --full
 """
 
@@ -81,7 +81,8 @@ def main(arguments: list[str]) -> int:
         long = ["--full"] if full or rest else []
         return subprocess.run([str(PYTHON), "-m", "pytest", *long, *chosen], cwd=ROOT, env=env).returncode
     failed = [] if rest else _default(env, () if full else _ONCE_MORE)
-    return _conclude(failed + (_long(env) if full or rest else []))
+    failed += _long(env) if full or rest else []
+    return _conclude(failed + (_newest(env) if full else []))
 
 
 def _default(env: Mapping[str, str], again: Sequence[str]) -> list[str]:
@@ -98,9 +99,13 @@ def _long(env: Mapping[str, str]) -> list[str]:
     """Run what takes long; returns the names of what failed."""
     browser = _pytest("long tests in a real browser", "browser and slow", "--full", *_ALONE, _BROWSER)
     tests = _pytest("long tests", "not browser and slow", "--full", *_TOGETHER)
-    failed = _in_turn([tests, browser], env)
+    return _in_turn([tests, browser], env)
+
+
+def _newest(env: Mapping[str, str]) -> list[str]:
+    """Run all browser tests with the newest frontend; returns the names of what failed."""
     newest = _pytest(_NEWEST, "browser", "--full", *_ALONE, _BROWSER)
-    return failed + _in_turn([newest], {**env, "RIVYA_TEST_FRONTEND": "newest"})
+    return _in_turn([newest], {**env, "RIVYA_TEST_FRONTEND": "newest"})
 
 
 def _ruff(*words: str) -> Check:

@@ -118,6 +118,7 @@ asyncio.run(main())
 )
 
 
+@pytest.mark.slow
 def test_the_nodes_load_and_say_it_and_so_does_settings(tmp_path: Path) -> None:
     done = run(
         sys.executable, "-c", IN_COMFYUI, str(comfyui_folder()), str(ROOT), RIVYA_HOME=str(tmp_path / "state")
