@@ -1,7 +1,7 @@
 """``python dev.py test``: the check, from linters to a graph in a real ComfyUI and a real browser.
 
 python dev.py test              linters, types, and all tests but the long ones
-python dev.py test --quick      the linter, and the tests of the library and the nodes without a ComfyUI process
+python dev.py test --quick      the linter, and the light tests of the library and the nodes, without ComfyUI: a minute
 python dev.py test --rest       the long tests alone; a test that fails at first counts as failed
 python dev.py test --full       everything, under the rule of --rest, and all browser tests with the newest frontend
 python dev.py test WORDS        pytest with these words, also with --full
@@ -73,7 +73,9 @@ def main(arguments: list[str]) -> int:
     env = {**os.environ, "COMFYUI_DIR": str(folder)}
     if quick:
         folders = [f"tests/{name}" for name in _QUICK_FOLDERS]
-        tests = _pytest("pytest, quick", "not comfy", *_TOGETHER, *_ONCE_MORE, *folders, *chosen)
+        tests = _pytest(
+            "pytest, quick", "not (comfy or slow or heavy)", *_TOGETHER, *_ONCE_MORE, *folders, *chosen
+        )
         return _conclude(_in_turn([_ruff("check"), tests], env))
     ensure_newest_frontend()
     env["CHROMIUM"] = _ensure_chromium()

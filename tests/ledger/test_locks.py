@@ -14,6 +14,8 @@ from rivya.files import guard
 from rivya.ledger import holders
 from rivya.ledger.holders import Holder
 
+pytestmark = pytest.mark.heavy
+
 HOLD = """
 holder = holders.Holder(folder)
 say(holder.id)

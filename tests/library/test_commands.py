@@ -22,7 +22,10 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 EMBEDDED = (["-P"] if sys.version_info >= (3, 11) else ["-I"], ["-I"])
 """Flags of a Python that looks for modules neither in the current folder nor beside a script."""
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="runs the commands in a POSIX shell")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.skipif(os.name != "posix", reason="runs the commands in a POSIX shell"),
+]
 
 
 @pytest.fixture

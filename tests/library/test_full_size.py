@@ -26,6 +26,8 @@ from rivya.stitching.placement import SIZES
 from stitch.photos import cat, disc, in_form, scenery
 from support.cases import long_but
 
+pytestmark = pytest.mark.heavy
+
 SIZE = 451, 300
 MASK = disc(*SIZE)
 MAKE, TURN = 0x010F, 0x0112

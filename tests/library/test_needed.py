@@ -15,6 +15,8 @@ from support.comfy import comfyui_folder
 from support.loading import BESIDE_COMFYUI
 from support.sources import ROOT
 
+pytestmark = pytest.mark.heavy
+
 REQUIREMENTS = shlex.quote(str(ROOT / "requirements.txt"))
 
 
