@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from . import commands, kontext, scalars
+from . import commands, kontext, ledger_commands, scalars
 from . import config as configuration
 from .bucket_urls import is_bucket
 from .errors import RivyaError, costs_nothing
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     forget.add_argument("order", help="the beginning of its order key, or its task id")
     forget.add_argument("--give-up", action="store_true", help="also one that Rivya has accepted")
     forget.set_defaults(run=_forget)
+    ledger_commands.add(known.add_parser("ledger", help="make, check or copy the ledger itself"))
     return parser
 
 

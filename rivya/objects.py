@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from . import commands
 from .bucket_urls import BucketUrl
+from .config import unquoted
 from .errors import ConfigurationError
 
 T = TypeVar("T")
@@ -29,7 +30,15 @@ _CREDENTIALS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
-_ENDPOINT = {"s3": "AWS_ENDPOINT_URL", "az": "AZURE_STORAGE_ENDPOINT", "gs": "GOOGLE_BASE_URL"}
+_ENDPOINT = {"s3": "AWS_ENDPOINT_URL", "az": "AZURE_STORAGE_ENDPOINT", "gs": ""}
+_OF_S3 = {
+    "AWS_ACCESS_KEY_ID": "access_key_id",
+    "AWS_SECRET_ACCESS_KEY": "secret_access_key",
+    "AWS_REGION": "region",
+    "AWS_ENDPOINT_URL": "endpoint",
+}
+"""Variables, and what obstore calls them."""
+
 _WRONG_CREDENTIALS = re.compile(
     r"InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|InvalidClientTokenId|AuthenticationFailed"
     r"|Missing(AccessKeyId|SecretAccessKey|Account)|InvalidAuthenticationInfo"
@@ -42,6 +51,8 @@ _NO_CREDENTIALS = re.compile(r"instance metadata|169\.254\.169\.254|metadata\.go
 _CODE = re.compile(r"<Code>([A-Za-z]{3,60})</Code>")
 _STATUS = re.compile(r"status code: ([0-9]{3})")
 
+_OLDEST = (0, 8)
+"""Of obstore: older ones cannot read an object whose name has a # or ? in it."""
 _CONNECT_S, _REQUEST_S = 5, 120
 _LISTED_AT_ONCE = 1000
 _CONFLICTS = 5
@@ -101,7 +112,9 @@ class Bucket:
     ) -> None:
         self.url = url
         self._setting = setting
-        self._tried_for_s, self._endpoint = tried_for_s, env.get(_ENDPOINT[url.scheme], "")
+        self._tried_for_s = tried_for_s
+        self._named = {name: unquoted(env[name]) for name in _OF_S3 if name in env and url.scheme == "s3"}
+        self._endpoint = unquoted(env.get(_ENDPOINT[url.scheme], ""))
         self._obstore = _load(setting)
         self._lock = threading.Lock()
         self._store: Any = None
@@ -194,11 +207,12 @@ class Bucket:
     def _opened(self) -> Any:
         with self._lock:
             if self._store is None:
-                kinds = self._obstore.store
+                kinds, options = self._obstore.store, self._options()
                 kind = {"s3": kinds.S3Store, "gs": kinds.GCSStore, "az": kinds.AzureStore}[self.url.scheme]
                 self._store = kind(
                     self.url.bucket,
                     prefix=self.url.prefix or None,
+                    **options,
                     client_options={
                         "allow_http": self._endpoint.startswith("http://"),  # the user's own word for it
                         "connect_timeout": f"{_CONNECT_S}s",
@@ -215,6 +229,24 @@ class Bucket:
                     },
                 )
             return self._store
+
+    def _options(self) -> dict[str, Any]:
+        """The variables for S3 without quotes and white space around them; obstore takes them to the letter.
+
+        Raises:
+            BucketError: the endpoint is no URL; obstore would not survive it.
+        """
+        if self._endpoint and not _is_http(self._endpoint):
+            raise BucketError(
+                f"{_ENDPOINT[self.url.scheme]} is no http or https URL.", "Correct it, or take it away."
+            )
+        options = {_OF_S3[name]: value for name, value in self._named.items() if value}
+        if (
+            "AWS_ENDPOINT_URL" in self._named and not self._endpoint
+        ):  # set to nothing, which obstore takes for a URL
+            region = self._named.get("AWS_REGION") or "us-east-1"
+            options["endpoint"] = f"https://s3.{region}.amazonaws.com"
+        return options
 
     def _run_or_none(self, done: str, work: Callable[[], T]) -> T | None:
         """As `_run`; None where there is no object of the name."""
@@ -243,6 +275,12 @@ class Bucket:
             result = work()
         except (self._obstore.exceptions.BaseError, OSError, ValueError, NotImplementedError) as error:
             raise self._explained(done, error) from None
+        except BaseException as error:
+            if (
+                type(error).__name__ != "PanicException"
+            ):  # how a fault in obstore's Rust arrives: no Exception
+                raise
+            raise self._explained(done, ValueError("a fault in obstore")) from None
         self._unreachable = None
         return result
 
@@ -325,12 +363,28 @@ def _load(setting: str) -> Any:
         import obstore.exceptions
         import obstore.store
     except ImportError:
-        raise ConfigurationError(
-            f"{setting} names a bucket, which takes obstore, and that is not installed.",
-            hint=f"Install it: {commands.pip_install('obstore')}. Or name a folder.",
-            code="obstore_missing",
-        ) from None
+        raise _not_usable(setting, "that is not installed") from None
+    version = tuple(map(int, re.findall(r"[0-9]+", obstore.__version__)[:2]))
+    if version < _OLDEST:
+        raise _not_usable(setting, f"{obstore.__version__} is too old")
     return obstore
+
+
+def _not_usable(setting: str, why: str) -> ConfigurationError:
+    install = commands.pip_install(f"obstore>={'.'.join(map(str, _OLDEST))}")
+    return ConfigurationError(
+        f"{setting} names a bucket, which takes obstore, and {why}.",
+        hint=f"Install it: {install}. Or name a folder.",
+        code="obstore_missing",
+    )
+
+
+def _is_http(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _listed(meta: Mapping[str, Any], attributes: Mapping[str, str]) -> Listed:

@@ -5,6 +5,8 @@
 | ``service`` | one test | the sandbox (`support.service.Watched`): ``url``, ``key``, ``tasks()``, ``fault()`` ... |
 | ``replaying``, ``rejecting`` | one test | a small service whose record begins anew, with either answer to repeats |
 | ``comfy`` | one test | the shared ComfyUI (`support.comfy.RivyaComfyUI`), set up for ``service``, its memory emptied |
+| ``postgres`` | the run of one worker | a PostgreSQL server (`support.postgres`); ``pgbouncer`` stands before it |
+| ``database_url`` | one test | the URL of an empty database of that server |
 | ``small_disk`` | one test | a disk of one megabyte, to be filled with `support.disk.fill` |
 | ``comfyui`` | the run of one worker | the ComfyUI process behind ``comfy``, with the nodes of `comfy.other_nodes` |
 | ``start_comfyui`` | one test | starts ComfyUI processes of the test's own: ``start_comfyui(base=..., env={...})`` |
@@ -23,7 +25,9 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+    from rivya.secret import Secret
     from support.comfy import RivyaComfyUI
+    from support.postgres import PgBouncer, Postgres
     from support.service import Watched
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,6 +114,32 @@ def service(_sandbox: Any) -> Iterator[Watched]:
     yield watched
     _sandbox.clear_faults()
     assert not watched.violations()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    from support.postgres import Postgres
+
+    server = Postgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: Postgres) -> Iterator[PgBouncer]:
+    from support.postgres import PgBouncer
+
+    pooler = PgBouncer(postgres)
+    yield pooler
+    pooler.remove()
+
+
+@pytest.fixture
+def database_url(postgres: Postgres) -> Secret:
+    """The URL of an empty database."""
+    from rivya.secret import Secret
+
+    return Secret(postgres.url(postgres.make_database()))
 
 
 @pytest.fixture(scope="session")

@@ -24,12 +24,13 @@ from typing import Any, TypeVar
 from ..api.policy import AdaptiveLimit
 from ..config import Config
 from ..errors import LedgerError, costs_nothing
-from ..ledger.holders import Holder
 from ..ledger.ledger import Ledger, OrderRow
+from ..ledger.opening import open_ledger
 from ..orders.account import Account
 from ..orders.order import Finished, Order, Reference, Workspace
 from ..orders.slots import Slots
 from ..orders.uploads import PackedReferences
+from ..secret import Secret
 from ..storage.opening import open_store
 from ..threads import Threads
 from .jobs import Job, Ticket
@@ -51,7 +52,7 @@ class Engine:
         self._packed = PackedReferences()
         self._accounts: dict[Config, Account] = {}
         self._slots: dict[tuple[str, str], Slots] = {}
-        self._states: dict[tuple[Path, str], Workspace] = {}
+        self._states: dict[tuple[Path, Secret | None, str], Workspace] = {}
         self._registry = OrderRegistry(self._running_loop, self.account)
 
     # -- handing work over: from any thread -------------------------------------------------------------------------
@@ -182,12 +183,11 @@ class Engine:
 
     def _state(self, config: Config) -> Workspace:
         """The ledger and the result store of a state folder: one of each for a process."""
-        own = (config.home, config.results)
+        own = config.place
         with self._states_lock:  # not the other one, which is taken on event loops: this may wait for a disk
             if own not in self._states:
-                holder = Holder(config.home)
-                store = open_store(config)
-                self._states[own] = Workspace(holder, Ledger(config.home, holder), store, config.home)
+                holder, ledger = open_ledger(config)
+                self._states[own] = Workspace(holder, ledger, open_store(config), config.home)
             return self._states[own]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..api.endpoints import Api
-from ..api.policy import RetryPolicy
+from ..api.policy import Bound, RetryPolicy
 from ..api.polling import PollSchedule, ServiceClock
 from ..api.retry import RetryingClient
 from ..config import Config
@@ -17,6 +17,7 @@ from ..errors import Charged, LedgerError, NotFoundError
 from ..http.transport import Transport
 from ..ledger.ledger import OrderState
 from ..threads import Threads
+from .fleet import FleetSlots
 from .order import Workspace
 from .slots import Slots
 from .uploads import Uploader
@@ -34,7 +35,11 @@ class Account:
         self.config = config
         self.state, self.ledger, self.store = state, state.ledger, state.store
         self.threads = threads
-        self.slots, self.bound = slots, slots.bound
+        places = state.ledger.places
+        self.slots: Slots | FleetSlots = slots
+        if places is not None:
+            self.slots = FleetSlots(slots, places, self.scope, self.disk)
+        self.bound: Bound = self.slots.bound
         self.transport = self._make_transport()
         self.retry = self._make_retry_policy()
         self.api = Api(RetryingClient(self.transport, self.retry, self.bound))

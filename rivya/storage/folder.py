@@ -12,13 +12,13 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import LedgerError
-from ..files import guard, open_private, private_folder, read_private, short, sweep, write_atomic
+from ..files import can_lock, guard, open_private, private_folder, read_private, short, sweep, write_atomic
 from ..refusals import advice, refuses
 from .results import (
     IDENTITY,
@@ -105,6 +105,7 @@ class FolderStore:
         self._used: int | None = None  # as far as this process knows; `evict` counts anew
         self._counting = threading.Lock()
         self._is_ready = False
+        self._locks = True
         self._warned = False
 
     def put(
@@ -117,7 +118,7 @@ class FolderStore:
         with self._explaining():
             self._ready()
             # Shared with other writers; eviction alone shuts everybody out while it looks for leftovers.
-            with guard(self._folder / ".lock", shared=True, wait_s=_LOCK_WAIT_S):
+            with self._guard(shared=True):
                 for (data, _), picture in zip(pictures, described_pictures, strict=True):
                     write_atomic(self._folder / picture.name, data, sync_parent=False)
                 write_atomic(self._folder / f"{name}{MANIFEST}", manifest)
@@ -157,6 +158,8 @@ class FolderStore:
         """
         with self._explaining():
             self._ready()
+            if not self._locks:
+                return 0
             try:
                 with guard(self._folder / ".lock", wait_s=0.0):
                     return self._evict()
@@ -235,7 +238,7 @@ class FolderStore:
             self._ready()
             path = self._folder / IDENTITY
             if read_private(path, MAX_IDENTITY) is None:
-                with guard(self._folder / ".lock", shared=False, wait_s=_LOCK_WAIT_S):
+                with self._guard(shared=False):
                     if read_private(path, MAX_IDENTITY) is None:
                         write_atomic(path, identity_file(known))
             return identity_in(read_private(path, MAX_IDENTITY))
@@ -259,7 +262,19 @@ class FolderStore:
             private_folder(self._home)
         private_folder(self._folder)
         sweep(self._folder)
+        if self._chosen and not can_lock(self._folder):
+            self._locks = False
+            logger.warning(
+                "Rivya: files in %s (RIVYA_RESULTS) cannot be locked, so old pictures are not removed there.",
+                self._folder,
+            )
         self._is_ready = True
+
+    def _guard(self, *, shared: bool) -> AbstractContextManager[None]:
+        """Keep eviction away, or everybody. Where nothing can be locked nothing is evicted."""
+        if not self._locks:
+            return nullcontext()
+        return guard(self._folder / ".lock", shared=shared, wait_s=_LOCK_WAIT_S)
 
     def _marker(self, name: str) -> Path:
         return self._folder / f"{name}{_MARKER}"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from faults.zygote import Worker
-from rivya.ledger.holders import Holder
+from rivya.ledger.holders import FileHolder
 from rivya.ledger.ledger import FILE_NAME, Ledger, OrderState
 
 TEXT: dict[str, Any] = {"prompt": "a quiet harbour", "seed": 3}
@@ -122,7 +122,7 @@ def states(home: Path) -> list[OrderState]:
     """What the ledger says, looked at by somebody else."""
     if not (home / FILE_NAME).exists():
         return []
-    holder = Holder(home)
+    holder = FileHolder(home)
     book = Ledger(home, holder)
     try:
         return [row.state for row in book.orders()]

@@ -27,7 +27,7 @@ def prepared(book, fingerprint="f", attempt=1, body=b"{}", scope="s"):
                         body=body, model="flux-kontext-pro", mode="text", details={})
 """
 
-OPEN_LEDGER = "book = ledger.Ledger(folder, holders.Holder(folder))\n"
+OPEN_LEDGER = "book = ledger.Ledger(folder, holders.FileHolder(folder))\n"
 
 
 class Program:

@@ -108,7 +108,7 @@ def test_an_order_is_synchronised_once_for_each_step_that_it_protects(tmp_path: 
     counts = {}
     for orders in (1, 21):
         code = (
-            f"{PRELUDE}{LIFE}\nbook = ledger.Ledger(folder, holders.Holder(folder))\n"
+            f"{PRELUDE}{LIFE}\nbook = ledger.Ledger(folder, holders.FileHolder(folder))\n"
             f"for number in range({orders}): life(book, number)\nos._exit(0)"
         )
         log = tmp_path / f"{orders}.log"

@@ -21,8 +21,9 @@ from rivya.config import Config
 from rivya.engine import engine
 from rivya.engine.jobs import Ticket
 from rivya.errors import RivyaError
-from rivya.ledger.holders import Holder
+from rivya.ledger.holders import FileHolder, Holder
 from rivya.ledger.ledger import Ledger, OrderRow
+from rivya.ledger.opening import open_ledger
 from rivya.orders.account import Account
 from rivya.orders.order import Finished, Order, Reference, Workspace
 from rivya.secret import Secret
@@ -43,10 +44,12 @@ class Client:
         self.config = Config(home=home, base_url=url, key=Secret(key), **quick)
         self.engine = engine.Engine()
         # The ledger waits for a lock for ten seconds; these tests make it wait on purpose.
-        holder = Holder(home)
-        store = open_store(self.config)
-        self.state = Workspace(holder, Ledger(home, holder, busy_s=0.3), store, home)
-        self.engine._states[home, self.config.results] = self.state
+        holder: Holder = FileHolder(home)
+        ledger = Ledger(home, holder, busy_s=0.3)
+        if self.config.ledger is not None:
+            holder, ledger = open_ledger(self.config)
+        self.state = Workspace(holder, ledger, open_store(self.config), home)
+        self.engine._states[self.config.place] = self.state
 
     @property
     def ledger(self) -> Ledger:

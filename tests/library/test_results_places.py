@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import sqlite3
@@ -19,7 +20,7 @@ from library.client import Client, Run, sha256
 from rivya.bucket_urls import BucketUrl
 from rivya.config import load
 from rivya.errors import Charged, ConfigurationError, LedgerError
-from rivya.objects import _REST_S, Bucket
+from rivya.objects import _REST_S, Bucket, BucketError
 from rivya.storage.bucket import BucketStore
 from rivya.storage.folder import FolderStore
 from rivya.storage.results import ResultGone
@@ -135,6 +136,25 @@ def test_a_folder_that_cannot_be_written_is_refused_by_the_name_of_the_setting(
     assert "store_unusable" in refused.stderr
     assert "No credits were charged" in refused.stderr
     assert nothing_sent()
+
+
+def test_a_folder_whose_files_cannot_be_locked_keeps_pictures_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "not implemented")
+
+    monkeypatch.setattr("rivya.files.fcntl.flock", refuse)  # no disk here refuses it
+    store = FolderStore(tmp_path, 1000, chosen=tmp_path / "mounted")
+    began = time.monotonic()
+    for number in range(3):
+        store.put("s", str(number), [(PNG, "png")], {})
+        store.mark_delivered("s", str(number))
+    assert store.identity() == FolderStore(tmp_path, chosen=tmp_path / "mounted").identity()
+    assert all(store.get("s", str(number)) for number in range(3))
+    assert store.evict() == 0
+    assert time.monotonic() - began < 5
+    assert "cannot be locked, so old pictures are not removed there" in caplog.text
 
 
 # -- the setting
@@ -279,14 +299,20 @@ def test_another_host_finds_the_picture_and_its_ledger_need_not_know_it(
 # -- what a bucket refuses
 
 
+@pytest.mark.parametrize(
+    "module, why", [("raise ImportError", "is not installed"), ("__version__ = '0.7.3'", "0.7.3 is too old")]
+)
 def test_without_obstore_the_package_is_named_and_nothing_is_sent(
-    process: Run, service: Any, work: Path
+    process: Run, service: Any, work: Path, module: str, why: str
 ) -> None:
-    (work / "obstore.py").write_text("raise ImportError")
+    (work / "obstore").mkdir()
+    for part, text in (("__init__", module), ("exceptions", ""), ("store", "")):
+        (work / "obstore" / f"{part}.py").write_text(text)
     nothing_sent = untouched(service)
     refused = process(*WORDS, RIVYA_RESULTS="s3://pictures", PYTHONPATH=f"{work}:{Path(__file__).parents[2]}")
     assert refused.returncode == 1
     assert "RIVYA_RESULTS names a bucket, which takes obstore" in refused.stderr
+    assert why in refused.stderr
     assert "pip install" in refused.stderr
     assert "No credits were charged" in refused.stderr
     assert nothing_sent()
@@ -310,6 +336,26 @@ def test_an_endpoint_that_cannot_be_reached_is_named_without_the_secrets(
     assert "No credits were charged" in refused.stderr
     assert "hidden" not in refused.stderr
     assert nothing_sent()
+
+
+@pytest.mark.parametrize(
+    "endpoint, said",
+    [
+        ("nothing like a URL", "AWS_ENDPOINT_URL is no http or https URL"),
+        ("ftp://127.0.0.1", "AWS_ENDPOINT_URL is no http or https URL"),
+        ("http://", "AWS_ENDPOINT_URL is no http or https URL"),
+        ("http://a b", "s3://pictures cannot be read"),
+        (" 'http://127.0.0.1:9' ", "127.0.0.1:9 cannot be reached"),
+    ],
+)
+def test_an_endpoint_as_people_write_it(monkeypatch: pytest.MonkeyPatch, endpoint: str, said: str) -> None:
+    env = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "'id'", "AWS_SECRET_ACCESS_KEY": '"hidden"'}
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BucketError) as caught:
+        Bucket(BucketUrl.read("s3://pictures"), "-", tried_for_s=0.1).get("x", 1)
+    assert said in caught.value.message
+    assert "hidden" not in caught.value.message + caught.value.hint
 
 
 def test_a_forked_process_says_so_instead_of_waiting_for_ever(
@@ -355,6 +401,13 @@ class TestRealBucket:
         assert one.run(one.order())[0].source == "resumed"
         assert other.run(other.order())[0].source == "stored"
         assert len(service.charges()) == 1
+
+    def test_quotes_that_came_along_with_the_variables_do_no_harm(
+        self, aws: SeaweedFS, place: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in aws.environment.items():
+            monkeypatch.setenv(name, f" '{value}' ")
+        assert Bucket(BucketUrl.read(place), "-").put("a", b"1")
 
     def test_conditional_create_leaves_what_is_there(self, aws: SeaweedFS, place: str) -> None:
         bucket = Bucket(BucketUrl.read(place), "-")

@@ -25,8 +25,9 @@ HTTP = {"httpx", "httpcore"}
 # The parts of the library from the bottom up; a part knows only parts of lines above its own, in its line only itself.
 FLOORS = (
     ("errors", "secret", "threads", "refusals", "bucket_urls"),
-    ("scalars",),
+    ("scalars", "values"),
     ("files", "kontext"),
+    ("ledger_url",),
     ("config",),
     ("commands",),
     ("needed",),
@@ -39,7 +40,7 @@ FLOORS = (
     ("engine",),
     ("plan",),
     ("bulk",),
-    ("client", "printing"),
+    ("client", "printing", "ledger_commands"),
     ("batch_pieces", "batch_target"),
     ("batch",),
     ("cli",),
@@ -71,10 +72,11 @@ def test_only_one_package_imports_httpx() -> None:
     assert users == {("rivya", "http")}
 
 
-def test_only_one_module_imports_obstore() -> None:
+@pytest.mark.parametrize(("library", "module"), [("obstore", "objects.py"), ("psycopg", "postgres.py")])
+def test_only_one_module_imports_what_few_need(library: str, module: str) -> None:
     paths = python_files("rivya") + python_files("nodes")
-    users = [path.name for path in paths if "obstore" in set(map(top, imports(path)))]
-    assert users == ["objects.py"]
+    users = [path.name for path in paths if library in set(map(top, imports(path)))]
+    assert users == [module]
 
 
 @pytest.mark.parametrize("path", python_files("nodes"), ids=lambda path: path.name)

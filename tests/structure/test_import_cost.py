@@ -71,7 +71,9 @@ def test_the_pack_loads_within_its_budget(loads: list[dict[str, Any]]) -> None:
     assert min(load["cpu"] for load in loads) < BUDGET * min(load["loop"] for load in loads)
 
 
-@pytest.mark.parametrize("name", ["httpx", "httpcore", "h11", "anyio"])
+@pytest.mark.parametrize(
+    "name", ["httpx", "httpcore", "h11", "anyio", "psycopg", "obstore", "ray", "pyarrow"]
+)
 def test_what_is_heavy_is_loaded_at_first_use(loads: list[dict[str, Any]], name: str) -> None:
     assert name not in loads[0]["modules"]
 

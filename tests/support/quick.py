@@ -17,7 +17,7 @@ from rivya.api.policy import RetryPolicy
 from rivya.engine import engine
 from rivya.http.transport import Timeouts, Transport
 from rivya.kontext import MODELS, Identity, KontextParams
-from rivya.ledger.holders import Holder
+from rivya.ledger.holders import FileHolder
 from rivya.ledger.ledger import Ledger
 from rivya.orders import run, submit
 from rivya.orders.account import Account
@@ -98,7 +98,7 @@ def picture(number: int, size: tuple[int, int] = (24, 16)) -> np.ndarray[Any, An
 
 def teach_pace(home: Path, url: str, key: str, seconds: float = 0.5) -> None:
     """Write finished orders into a state folder, so that this account is asked after a second and not after six."""
-    holder = Holder(home)
+    holder = FileHolder(home)
     ledger = Ledger(home, holder)
     key_hash = hashlib.sha256(key.encode()).hexdigest()
     scope = hashlib.sha256(f"{url}\n{key_hash}".encode()).hexdigest()
