@@ -198,8 +198,9 @@ class Engine:
         own = config.place
         with self._states_lock:  # not the other one, which is taken on event loops: this may wait for a disk
             if own not in self._states:
+                store = open_store(config)  # first: it touches nothing yet, and may lack a package
                 holder, ledger = open_ledger(config)
-                self._states[own] = Workspace(holder, ledger, open_store(config), config.home)
+                self._states[own] = Workspace(holder, ledger, store, config.home)
             return self._states[own]
 
 
