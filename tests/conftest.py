@@ -7,6 +7,7 @@
 | ``comfy`` | one test | the shared ComfyUI (`support.comfy.RivyaComfyUI`), set up for ``service``, its memory emptied |
 | ``postgres`` | the run of one worker | a PostgreSQL server (`support.postgres`); ``pgbouncer`` stands before it |
 | ``database_url`` | one test | the URL of an empty database of that server |
+| ``seaweedfs`` | the run of one worker | a real S3 server (`support.buckets`); in the long form |
 | ``small_disk`` | one test | a disk of one megabyte, to be filled with `support.disk.fill` |
 | ``comfyui`` | the run of one worker | the ComfyUI process behind ``comfy``, with the nodes of `comfy.other_nodes` |
 | ``start_comfyui`` | one test | starts ComfyUI processes of the test's own: ``start_comfyui(base=..., env={...})`` |
@@ -238,3 +239,13 @@ def page(browser: Browser) -> Iterator[Page]:
     page.errors = errors  # type: ignore[attr-defined]  # Playwright's page has no such name; ours goes along
     yield page
     context.close()
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real S3 server; see `support.buckets`."""
+    from support.buckets import SeaweedFS
+
+    server = SeaweedFS(tmp_path_factory.mktemp("seaweedfs"))
+    yield server
+    server.kill()
