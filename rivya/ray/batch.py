@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..edited import Edited, Row
 from ..engine import engine
 from ..errors import RivyaError, ValidationError, costs_nothing
 from . import cluster
-from .workers import BatchRows, Spec, mapped, new_name
+from .workers import BatchRows, Spec, Told, mapped, new_name
 
 _ROWS_A_BLOCK = 8
 _MOST_BLOCKS = 10_000
@@ -56,7 +55,7 @@ class RayJob:
                 hint="Put them into a bucket, or run the command on a node of the cluster with --ray auto.",
                 code="usage",
             )
-        cluster.connect(address)
+        cluster.join(address)
         nodes, salt = cluster.look_at_nodes()
         self._carries = files and len(nodes) > 1
         here = "this machine" if is_client else cluster.name_of(cluster.own_node())
@@ -73,18 +72,18 @@ class RayJob:
             return
         saved: list[tuple[str, str, int | None]] = []
         try:
-            for row in self._edited(list(given.values())).iter_rows():
-                number, variation, told, order = pickle.loads(row["outcome"])  # noqa: S301 - made by `BatchRows`
-                place = Row(number, given[number], variation)
+            for line in self._edited(list(given.values())).iter_rows():
+                told: Told = line["told"]
+                row, outcome = Row(told.number, given[told.number], told.variation), told.outcome
                 try:
-                    if not isinstance(told, RivyaError):
-                        save(place, told)
-                        saved.append(order)
+                    if not isinstance(outcome, RivyaError):
+                        save(row, outcome)
+                        saved.extend([told.order] if told.order else [])
                 except RivyaError as error:
-                    told = error
+                    outcome = error
                 if len(saved) >= _NOTED_AT_ONCE:
                     self._note(saved)
-                yield place, told
+                yield row, outcome
         finally:
             self._note(saved)
 
@@ -94,7 +93,7 @@ class RayJob:
             saved.clear()
 
     def _edited(self, pieces: list[Piece]) -> Any:
-        rows = [{"piece": pickle.dumps(_absolute(piece))} for piece in pieces]
+        rows = [{"piece": _absolute(piece)} for piece in pieces]
         blocks = max(1, min(-(-len(rows) // _ROWS_A_BLOCK), _MOST_BLOCKS))
         ds = ray.data.from_items(rows, override_num_blocks=blocks)
         if self._carries:
@@ -112,11 +111,11 @@ def _absolute(piece: Piece) -> Piece:
 
 def _with_bytes(row: dict[str, Any]) -> dict[str, Any]:
     """The row with its picture, for other nodes. What cannot be read here will be said there."""
-    piece: Piece = pickle.loads(row["piece"])  # noqa: S301 - made by `RayJob`
+    piece: Piece = row["piece"]
     try:
         if piece.path is None or not isinstance(piece.values, Mapping):
             return row
         values = {**piece.values, "image": Path(piece.values["image"]).read_bytes()}
     except OSError:
         return row
-    return {"piece": pickle.dumps(replace(piece, values=values))}
+    return {"piece": replace(piece, values=values)}

@@ -25,7 +25,7 @@ _LOOK_S = 120.0
 
 
 @costs_nothing()
-def connect(address: str) -> None:
+def join(address: str) -> None:
     """Join the cluster, unless this process has done so.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -169,12 +168,27 @@ class EditRows(Worker):
         return f"{stem or 'picture'}-{fingerprint[:16]}"
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a piece of a batch has come to.
+
+    Attributes:
+        number: of the piece.
+        order: scope, fingerprint and row in the ledger, to note that it was delivered; None: there is no picture.
+    """
+
+    number: int
+    variation: int
+    outcome: Edited | RivyaError
+    order: tuple[str, str, int | None] | None
+
+
 class BatchRows(Worker):
     """Runs the pieces of ``edit --batch``. They count as delivered once the command line has saved them."""
 
     async def __call__(self, row: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """A row for each picture: what `RayJob` reads."""
-        piece: Piece = pickle.loads(row["piece"])  # noqa: S301 - made by `RayJob`
+        """A row for each picture: `Told`."""
+        piece: Piece = row["piece"]
         for variation, outcome in enumerate(await self._outcomes(piece)):
             told: Edited | RivyaError
             order = None
@@ -183,7 +197,7 @@ class BatchRows(Worker):
             else:
                 order = (outcome.scope, outcome.fingerprint, outcome.row_id)
                 told = await self._singles.picture(piece, outcome)
-            yield {"outcome": pickle.dumps((piece.number, variation, told, order))}
+            yield {"told": Told(piece.number, variation, told, order)}
 
 
 def _value(row: Mapping[str, Any], column: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.quick import teach_pace
+from support.cases import long_but
+from support.quick import teach_schedule
 
 from .frontend import Frontend
 
@@ -21,13 +23,9 @@ if TYPE_CHECKING:
 
 RENDERERS = ("litegraph", pytest.param("nodes2", marks=pytest.mark.slow))
 
-# What people see first is looked at with the newest frontend as well; each frontend once, the rest with --full.
-EVERYWHERE = (
-    ("pinned", "litegraph"),
-    pytest.param(("pinned", "nodes2"), marks=pytest.mark.slow),
-    pytest.param(("newest", "litegraph"), marks=pytest.mark.slow),
-    ("newest", "nodes2"),
-)
+# What people see first, with the frontend that they have today; the others with --full. All other tests look at the
+# frontend of the oldest ComfyUI.
+EVERYWHERE = long_but(itertools.product(("pinned", "newest"), ("litegraph", "nodes2")), ("newest", "nodes2"))
 
 
 @pytest.fixture(params=RENDERERS)
@@ -39,7 +37,7 @@ def renderer(request: pytest.FixtureRequest) -> str:
 def newcomer(comfy: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
     """ComfyUI as one has it on the first day: its own example.png, and an account that has bought nothing yet.
 
-    Only the pace of the service is known already: every test would wait for its first question otherwise.
+    Only how long its orders take is known already: every test would wait for its first question otherwise.
     """
     return _first_day(comfy, service)
 
@@ -52,7 +50,7 @@ def _first_day(comfy: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
     service.set_key(key, account=key)
     service.set_credits(1000, account=key)
     comfy.configure(api_key=key, base_url=service.url)
-    teach_pace(comfy.home, service.url, key)
+    teach_schedule(comfy.home, service.url, key)
     return comfy
 
 

@@ -30,6 +30,8 @@ from rivya.storage.results import ResultGone
 from support.buckets import OWNER, READER, SeaweedFS, in_folder
 from support.sources import ROOT
 
+pytestmark = pytest.mark.heavy
+
 PNG, JPEG = b"\x89PNG" + b"p" * 3000, b"\xff\xd8" + b"j" * 2000
 WORDS = ("edit", "--text", "a quiet harbour", "--seed", "5", "-o", "out.jpg")
 
