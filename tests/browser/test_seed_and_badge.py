@@ -138,18 +138,18 @@ def test_the_badge_tells_what_was_charged_and_then_what_was_reused(frontend: Fro
 
 
 def place_blueprint(
-    frontend: Frontend, words: str, title: str, image: str, prompt: str, **links: int
+    frontend: Frontend, words: str, title: str, photo: str, prompt: str, **links: int
 ) -> None:
     """Find a blueprint by these words, place it, and draw a graph around it.
 
-    ``image`` of the input folder goes into it over ``links`` (name of the box's input: output of Load Image), and its
+    ``photo`` of the input folder goes into it over ``links`` (name of the box's input: output of Load Image), and its
     first output into Save Image.
     """
     assert title in frontend.search_nodes(words)[0]
     frontend.page.keyboard.press("Enter")
     frontend.page.wait_for_function("() => app.graph.nodes.some((node) => node.subgraph)")
     frontend.page.evaluate(
-        """([image, prompt, links]) => {
+        """([photo, prompt, links]) => {
           const box = app.graph.nodes.find((node) => node.subgraph);
           const place = (type, x) => {
             const node = LiteGraph.createNode(type);
@@ -158,13 +158,13 @@ def place_blueprint(
             return node;
           };
           const load = place('LoadImage', -400);
-          load.widgets.find((widget) => widget.name === 'image').value = image;
+          load.widgets.find((widget) => widget.name === 'image').value = photo;
           for (const [input, slot] of Object.entries(links))
             load.connect(slot, box, box.inputs.findIndex((each) => each.name === input));
           box.connect(0, place('SaveImage', 450), 0);
           box.widgets.find((widget) => widget.name === 'prompt').value = prompt;
         }""",
-        [image, prompt, links],
+        [photo, prompt, links],
     )
 
 

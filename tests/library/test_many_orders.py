@@ -149,7 +149,7 @@ def test_leaving_a_queue_in_any_sequence_is_quiet(
 
 def _place_of(client: Client, ticket: Any) -> tuple[Any, Any]:
     used = client.config
-    return (str(used.home), used.base_url, used.key_hash, ticket.fingerprint), ticket
+    return (used.place, used.base_url, used.key_hash, ticket.fingerprint), ticket
 
 
 def test_hundreds_of_orders_leave_neither_threads_nor_sockets_nor_tasks(
