@@ -1,27 +1,25 @@
-"""Connections under our control: how a name becomes a connection, and how an exchange is ended from outside.
+"""Connections to checked addresses, and what is known of an attempt while it runs.
 
-Everything that an exchange waits for happens in `Backend.connect_tcp` and in the streams that it gives. So ending it,
-because its caller was cancelled or its time is over, is turned into an ordinary network error right there: the
-connection pool below httpx closes what it opened on every such error, while a cancellation that arrives between two
-of its steps could leave a connection behind that nobody closes.
+The one module that names the HTTP stack: httpx, and httpcore below it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextvars import copy_context
-from threading import Thread
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from typing import Any
 
 import anyio
 import httpcore
+import httpx
+from anyio.to_thread import run_sync
 
-from .flight import current
+__all__ = ["Attempt", "Backend", "current", "httpcore", "httpx", "silence"]
 
-T = TypeVar("T")
 Resolver = Callable[[str, int], Sequence[str]]
 """Gives the addresses of a host name; runs in a thread. Raises OSError."""
 
@@ -31,36 +29,64 @@ Check = Callable[[str, str], None]
 _NEXT_ADDRESS_S = 0.25
 """How long one address is tried alone before the next one joins in (RFC 8305)."""
 
+_LOOKUPS = 32
+"""Most threads of one backend that look up names."""
 
-async def _wait(work: Callable[[], Awaitable[T]], error: type[Exception]) -> T:
-    flight = current.get()
-    if flight is None:
-        return await work()
-    result = await flight.wait(work)
-    if result is None:
-        raise error("ended by the caller")
-    return result
+_MAX_HEAD_BYTES = 256 * 1024
+
+
+class Attempt:
+    """What has happened so far in one attempt.
+
+    Attributes:
+        left: bytes of the request itself may have left; from here on its outcome is not known without an answer.
+        tunnelling: a proxy was asked for a tunnel; until `left`, only that was sent.
+    """
+
+    def __init__(self) -> None:
+        self.left = False
+        self.tunnelling = False
+        self._head_left: int | None = None
+
+    async def trace(self, event: str, info: dict[str, Any]) -> None:
+        """The hook that httpcore calls around each of its steps (extension "trace")."""
+        if event.endswith("send_request_headers.started"):
+            if info["request"].method == b"CONNECT":
+                self.tunnelling = True
+            else:
+                self.left = True
+        elif event.endswith("receive_response_headers.started"):
+            self._head_left = _MAX_HEAD_BYTES
+        elif event.endswith("receive_response_headers.complete"):
+            self._head_left = None
+
+    def arrived(self, size: int) -> None:
+        """Count what arrives before the answer itself: a host may send "100 Continue" without end."""
+        if self._head_left is not None:
+            self._head_left -= size
+            if self._head_left < 0:
+                raise httpcore.RemoteProtocolError("the head of the answer does not end")
+
+
+current: ContextVar[Attempt | None] = ContextVar("rivya_attempt", default=None)
+"""The attempt that the running task makes; it also marks log records of the HTTP stack as ours."""
 
 
 class Stream(httpcore.AsyncNetworkStream):
-    """A connection whose waits end when their flight is ended. The signatures are httpcore's."""
+    """A connection that counts what arrives. The signatures are httpcore's."""
 
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
         self._inner = inner
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        data = await _wait(lambda: self._inner.read(max_bytes, timeout), httpcore.ReadError)
-        flight = current.get()
-        if flight is not None:
-            flight.arrived(len(data))
+        data = await self._inner.read(max_bytes, timeout)
+        attempt = current.get()
+        if attempt is not None:
+            attempt.arrived(len(data))
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        async def write() -> bool:
-            await self._inner.write(buffer, timeout)
-            return True
-
-        await _wait(write, httpcore.WriteError)
+        await self._inner.write(buffer, timeout)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -71,15 +97,7 @@ class Stream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> httpcore.AsyncNetworkStream:
-        try:
-            secured = await _wait(
-                lambda: self._inner.start_tls(ssl_context, server_hostname, timeout), httpcore.ConnectError
-            )
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._inner.aclose()
-            raise
-        return Stream(secured)
+        return Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
@@ -88,8 +106,7 @@ class Stream(httpcore.AsyncNetworkStream):
 class Backend(httpcore.AsyncNetworkBackend):
     """Looks a name up once, checks every address, and connects to the addresses that were checked.
 
-    A second answer of DNS therefore changes nothing. TLS still verifies the name. The lookup runs in a daemon thread:
-    in asyncio's default executor a hanging DNS server would hold up the end of the process.
+    A second answer of DNS therefore changes nothing. TLS still verifies the name.
     """
 
     def __init__(self, resolve: Resolver | None = None, check: Check | None = None) -> None:
@@ -97,6 +114,7 @@ class Backend(httpcore.AsyncNetworkBackend):
         self._check = check
         self._inner = httpcore.AnyIOBackend()
         self._lookups: dict[tuple[str, int], asyncio.Future[Sequence[str]]] = {}
+        self._threads: anyio.CapacityLimiter | None = None
 
     async def connect_tcp(
         self,
@@ -106,11 +124,8 @@ class Backend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        return await _wait(lambda: self._connected(host, port, timeout), httpcore.ConnectError)
-
-    async def _connected(self, host: str, port: int, time_s: float | None) -> Stream:
         try:
-            with anyio.fail_after(time_s):
+            with anyio.fail_after(timeout):
                 addresses = await self._addresses(host, port)
                 if self._check is not None:
                     for address in addresses:
@@ -120,10 +135,13 @@ class Backend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectTimeout("no connection in time") from None
 
     async def _addresses(self, host: str, port: int) -> Sequence[str]:
-        """The addresses of the host; whoever asks meanwhile shares the lookup, and whoever leaves does not stop it."""
+        """The addresses of the host. Callers share a lookup under way; one that is cancelled does not end it."""
         lookup = self._lookups.get((host, port))
         if lookup is None:
-            lookup = asyncio.ensure_future(in_thread(self._resolve, host, port))
+            self._threads = self._threads or anyio.CapacityLimiter(_LOOKUPS)
+            lookup = asyncio.ensure_future(
+                run_sync(self._resolve, host, port, abandon_on_cancel=True, limiter=self._threads)
+            )
             lookup.add_done_callback(lambda done: self._looked_up((host, port), done))
             self._lookups[host, port] = lookup
         await asyncio.wait({lookup})
@@ -142,8 +160,6 @@ class Backend(httpcore.AsyncNetworkBackend):
 
     async def _first(self, addresses: Sequence[str], port: int) -> httpcore.AsyncNetworkStream:
         """The first address that answers; the next one is tried as well after a quarter of a second."""
-        if len(addresses) == 1:
-            return await self._inner.connect_tcp(addresses[0], port)
         won: list[httpcore.AsyncNetworkStream] = []
         failures: list[Exception] = []
 
@@ -151,7 +167,7 @@ class Backend(httpcore.AsyncNetworkBackend):
             try:
                 stream = await self._inner.connect_tcp(address, port)
                 if won:
-                    await stream.aclose()
+                    await _closed(stream)
                 else:
                     won.append(stream)
                     group.cancel_scope.cancel()
@@ -160,12 +176,20 @@ class Backend(httpcore.AsyncNetworkBackend):
             finally:
                 over.set()
 
-        async with anyio.create_task_group() as group:
-            for address in _families_in_turn(addresses):
-                over = anyio.Event()
-                group.start_soon(attempt, address, over)
-                with anyio.move_on_after(_NEXT_ADDRESS_S):
-                    await over.wait()
+        if len(addresses) == 1:
+            return await self._inner.connect_tcp(addresses[0], port)
+        try:
+            async with anyio.create_task_group() as group:
+                for address in _families_in_turn(addresses):
+                    over = anyio.Event()
+                    group.start_soon(attempt, address, over)
+                    with anyio.move_on_after(_NEXT_ADDRESS_S):
+                        await over.wait()
+        except BaseException:
+            # The caller was cancelled while the group ended: nobody takes the winner.
+            for stream in won:
+                await _closed(stream)
+            raise
         if not won:
             raise httpcore.ConnectError(str(failures[0]))
         return won[0]
@@ -186,26 +210,22 @@ def _families_in_turn(addresses: Sequence[str]) -> list[str]:
     return mixed
 
 
-async def in_thread(work: Callable[..., T], *args: Any) -> T:
-    """Run ``work`` in a daemon thread of its own. A caller that is cancelled leaves it behind."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
+async def _closed(stream: httpcore.AsyncNetworkStream) -> None:
+    with anyio.CancelScope(shield=True):
+        await stream.aclose()
 
-    def settle(setter: Callable[[Any], None], outcome: Any) -> None:
-        if not future.done():
-            setter(outcome)
 
-    def run() -> None:
-        setter: Callable[[Any], None] = future.set_result
-        outcome: Any
-        try:
-            outcome = work(*args)
-        except BaseException as error:
-            setter, outcome = future.set_exception, error
-        try:
-            loop.call_soon_threadsafe(settle, setter, outcome)
-        except RuntimeError:
-            pass  # The loop was closed meanwhile: nobody waits.
+class _NotOurs(logging.Filter):
+    """Drops what the HTTP stack logs about our attempts: full URLs and headers. Other users' lines stay."""
 
-    Thread(target=copy_context().run, args=(run,), name="rivya-lookup", daemon=True).start()
-    return await future
+    def filter(self, record: logging.LogRecord) -> bool:
+        return current.get() is None
+
+
+def silence() -> None:
+    """Put the filter on the loggers, once."""
+    parts = ("connection", "http11", "http2", "proxy", "socks")
+    for name in (httpx.__name__, *(f"{httpcore.__name__}.{part}" for part in parts)):
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, _NotOurs) for known in logger.filters):
+            logger.addFilter(_NotOurs())

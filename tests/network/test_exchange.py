@@ -392,8 +392,8 @@ async def test_an_answer_that_comes_before_the_upload_is_read_counts() -> None:
 
 def connections(client: Transport) -> tuple[int, int]:
     """All connections of a transport, and those that wait for a request."""
-    counts = [pool.counts for pool in client._routes._get_threads.values()]
-    return sum(total for total, _ in counts), sum(idle for _, idle in counts)
+    routes = client._routes
+    return len(routes.open), sum(len(idle) for idle in routes._idle.values())
 
 
 @pytest.mark.parametrize("state", ["looking up", "connecting", "waiting", "reading"])
