@@ -34,12 +34,13 @@ class OneConnection(httpx.AsyncBaseTransport, httpcore.AsyncNetworkBackend):
 
     Args:
         backend: makes the connection.
-        make_pool: makes httpcore's pool, with this object as its network backend.
+        make_pool: makes the pool of httpcore that opens the connection, with this object as its network backend.
     """
 
     def __init__(self, backend: Backend, make_pool: Callable[..., httpcore.AsyncConnectionPool]) -> None:
         self._backend = backend
         self._pool = make_pool(network_backend=self)
+        self._connection: httpcore.AsyncConnectionInterface | None = None
         self._stream: httpcore.AsyncNetworkStream | None = None
 
     async def connect_tcp(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
@@ -49,26 +50,29 @@ class OneConnection(httpx.AsyncBaseTransport, httpcore.AsyncNetworkBackend):
     @property
     def usable(self) -> bool:
         """Whether it has a connection that can take a request: open, idle, and not too old."""
-        return any(each.is_available() and not each.has_expired() for each in self._pool.connections)
+        found = self._connection
+        return found is not None and found.is_available() and not found.has_expired()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
-        answer = await self._pool.handle_async_request(
-            httpcore.Request(
-                request.method,
-                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=request.headers.raw,
-                content=cast("httpx.AsyncByteStream", request.stream),
-                extensions=request.extensions,
-            )
+        sent = httpcore.Request(
+            request.method,
+            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=request.headers.raw,
+            content=cast("httpx.AsyncByteStream", request.stream),
+            extensions=request.extensions,
         )
+        if self._connection is None:
+            self._connection = self._pool.create_connection(sent.url.origin)
+        answer = await self._connection.handle_async_request(sent)
         return httpx.Response(
             answer.status, headers=answer.headers, stream=_Content(answer), extensions=answer.extensions
         )
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):
-            await self._pool.aclose()
+            if self._connection is not None:
+                await self._connection.aclose()
             if self._stream is not None:
                 await self._stream.aclose()
 
@@ -182,7 +186,6 @@ class Routes:
         """A new one, straight or through the proxy. How many there may be is the engine's decision."""
         options: dict[str, Any] = {
             "ssl_context": context,
-            "max_connections": 1,
             "keepalive_expiry": _KEEPALIVE_S,
         }
         if proxy is None:
