@@ -90,14 +90,15 @@ def _default(env: Mapping[str, str], again: Sequence[str]) -> list[str]:
     types = Check("mypy --strict on rivya and nodes", _mypy(), _TYPING)
     browser = _pytest("pytest in a real browser", "browser and not slow", *_ALONE, *again, _BROWSER)
     tests = _pytest("pytest", "not browser and not slow", *_TOGETHER, *again)
-    return failed + _beside([tests], [types, browser], env)
+    # The browser draws without a graphics card and takes what there is of two cores: not beside tests that keep time.
+    return failed + _beside([tests], [types], env) + _in_turn([browser], env)
 
 
 def _long(env: Mapping[str, str]) -> list[str]:
     """Run what takes long; returns the names of what failed."""
     browser = _pytest("long tests in a real browser", "browser and slow", "--full", *_ALONE, _BROWSER)
     tests = _pytest("long tests", "not browser and slow", "--full", *_TOGETHER)
-    failed = _beside([tests], [browser], env)
+    failed = _in_turn([tests, browser], env)
     newest = _pytest(_NEWEST, "browser", "--full", *_ALONE, _BROWSER)
     return failed + _in_turn([newest], {**env, "RIVYA_TEST_FRONTEND": "newest"})
 

@@ -66,6 +66,16 @@ def shown_node() -> str:
         return node_id.split(".")[0]
 
 
+def prompt_inputs(dynprompt: Any, node_id: str) -> dict[str, Any]:
+    """The inputs of a node as the prompt has them: constants, and links as ``[node id, output]``.
+
+    Args:
+        dynprompt: the hidden value of that name, which also has the nodes that came about by expansion.
+        node_id: of the node that runs.
+    """
+    return dict(dynprompt.get_node(node_id)["inputs"]) if dynprompt is not None and node_id else {}
+
+
 def say(text: str) -> None:
     """Show a status text on the node that runs in this context."""
     from server import PromptServer

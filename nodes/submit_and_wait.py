@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..rivya import kontext
-from . import host, limits, waiting
+from . import failures, host, limits, links, waiting
 from .v3 import ParamsType, ReferenceType, advanced, io, schema
 
 if TYPE_CHECKING:
     from ..rivya.config import Config
     from ..rivya.kontext import KontextParams
-    from ..rivya.orders.order import Order
-    from ..rivya.orders.uploads import Reference
+    from ..rivya.orders.order import Order, Reference
 
 ON_FAILURE = ["raise", "skip"]
 
@@ -28,6 +27,7 @@ class RivyaSubmitAndWait(io.ComfyNode):
             description="Edits the reference as the prompt says, or makes a picture from the prompt alone. Costs 4 "
             "credits a picture (flux-kontext-max: 8). The same inputs and seed give the same picture again for none.",
             not_idempotent=True,
+            hidden=[io.Hidden.dynprompt, io.Hidden.extra_pnginfo],
             inputs=_inputs(),
             outputs=outputs(),
         )
@@ -40,9 +40,9 @@ class RivyaSubmitAndWait(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, on_failure: str = "raise", **_: Any) -> float | str:
-        """With ``skip`` the node runs each time, so that what failed is ordered again; what is stored is free."""
-        return float("nan") if on_failure == "skip" else ""
+    def fingerprint_inputs(cls, **inputs: Any) -> int:
+        """After a run that skipped a failure the node runs again, and orders what failed; what is stored is free."""
+        return failures.count(failures.key(inputs))
 
     @classmethod
     async def execute(
@@ -56,11 +56,13 @@ class RivyaSubmitAndWait(io.ComfyNode):
         timeout_s: int = 900,
         client_request_id: str = "",
     ) -> io.NodeOutput:
+        links.refuse_missing(cls.hidden, {"reference": reference, "params": params})
         orders = plan(prompt, seed, variations, params, reference, on_failure, timeout_s, client_request_id)
         unique = {order.fingerprint: order for order in orders}
         credits = sum(order.identity.params.credits for order in unique.values())
         await limits.count_orders(host.executing()[0], host.shown_node(), len(unique), credits)
-        return await _run(list(orders), unique, on_failure == "skip", timeout_s, seed, variations)
+        run = failures.key(host.prompt_inputs(cls.hidden.dynprompt, host.executing()[1]))
+        return await _run(orders, unique, run if on_failure == "skip" else None, timeout_s, seed, variations)
 
 
 def plan(
@@ -115,10 +117,16 @@ def plan(
 
 
 async def _run(
-    orders: list[Order], unique: dict[str, Order], skip: bool, timeout_s: int, seed: int, variations: int
+    orders: list[Order],
+    unique: dict[str, Order],
+    skip: str | None,
+    timeout_s: int,
+    seed: int,
+    variations: int,
 ) -> io.NodeOutput:
-    """Hand the orders over, wait, and deliver."""
+    """Hand the orders over, wait, and deliver; ``skip`` is the `failures.key` of a run that goes on after failures."""
     from ..rivya.engine import engine
+    from ..rivya.errors import RivyaError
     from .outputs import OutputRow, conclude
     from .progress import Watch
 
@@ -128,6 +136,8 @@ async def _run(
     tickets = engine.shared().order(config, list(unique.values()))
     remedy = f"Run again with seed {seed}, or use Rivya Collect Tasks, to get them for no more credits."
     outcomes = await Watch(tickets, timeout_s, remedy).outcomes()
+    if skip and any(isinstance(outcome, RivyaError) for outcome in outcomes.values()):
+        failures.remember(skip)
     rows = [
         OutputRow(
             reference=index // variations if order.reference is not None else None,
@@ -139,7 +149,7 @@ async def _run(
         for index, order in enumerate(orders)
     ]
     notice = engine.shared().ledger(config).notice
-    return await conclude(rows, skip_failed=skip, notes=[notice] if notice else [])
+    return await conclude(rows, skip_failed=skip is not None, notes=[notice] if notice else [])
 
 
 async def _stay_under_the_cap(config: Config, unique: dict[str, Order]) -> None:
@@ -226,7 +236,7 @@ def _inputs() -> list[io.Input]:
 
 def _are_references(value: object) -> bool:
     """A prompt in API form may hold anything where the frontend only draws links."""
-    from ..rivya.orders.uploads import Reference
+    from ..rivya.orders.order import Reference
 
     return isinstance(value, tuple) and bool(value) and all(isinstance(each, Reference) for each in value)
 

@@ -37,8 +37,7 @@ from .errors import (
 )
 from .images import decode
 from .kontext import Identity, KontextParams
-from .orders.order import Finished, Order
-from .orders.uploads import Reference
+from .orders.order import Finished, Order, Reference
 from .storage.results import ResultGone
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from . import files
 from .errors import ConfigurationError
+from .refusals import advice
 from .secret import Secret
 
 ENV_KEY = "RIVYA_API_KEY"
@@ -96,17 +97,16 @@ def load(env: Mapping[str, str] = os.environ, default_home: Path | None = None) 
     home = state_folder(env, default_home)
     stored = _read(home / CONFIG_NAME)
     key, source = _find_key(env, stored, home)
-    if source == "environment" and "base_url" in stored and not env.get(ENV_BASE_URL, "").strip():
+    named_url = unquoted(env.get(ENV_BASE_URL, ""))
+    if source == "environment" and "base_url" in stored and not named_url:
         _refuse_address_of_others(home)
     times: dict[str, Any] = {n: _number(n, stored[n], 0, math.inf) for n in _TIMES if n in stored}
-    concurrency: object = env.get(ENV_CONCURRENCY, "").strip() or stored.get(
+    concurrency: object = unquoted(env.get(ENV_CONCURRENCY, "")) or stored.get(
         "max_concurrency", DEFAULT_CONCURRENCY
     )
     return Config(
         home=home,
-        base_url=normalise_base_url(
-            env.get(ENV_BASE_URL, "").strip() or stored.get("base_url", DEFAULT_BASE_URL)
-        ),
+        base_url=normalise_base_url(named_url or stored.get("base_url", DEFAULT_BASE_URL)),
         key=key,
         key_source=source,
         max_concurrency=int(_number("max_concurrency", concurrency, 1, MAX_CONCURRENCY)),
@@ -130,20 +130,95 @@ def _refuse_address_of_others(home: Path) -> None:
         )
 
 
+def unquoted(text: str) -> str:
+    """The text without white space around it and without one matching pair of quotes.
+
+    A shell takes quotes away; ``set`` on Windows, compose files and ``.env`` files may pass them on.
+    """
+    bare = text.strip(_BLANK)
+    if len(bare) > 1 and bare[-1] == _QUOTES.get(bare[0]):
+        bare = bare[1:-1].strip(_BLANK)
+    return bare
+
+
+_BLANK = (
+    "".join(
+        map(chr, (*range(9, 14), *range(28, 33), 133, 160, 0x1680, *range(0x2000, 0x200E), 0x2028, 0x2029))
+    )
+    + "\u202f\u205f\u2060\u3000\ufeff"
+)
+"""White space, and what has no width and comes along when a value is copied from a page or a file."""
+
+_QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019", "\u300c": "\u300d"}
+"""Opening and closing quotes; the last three are what word processors make of them."""
+
+
 _TIMES = ("repeat_window_s", "conflict_wait_s", "retry_budget_s", "upload_confirm_age_s")
 
 
 def state_folder(env: Mapping[str, str] = os.environ, default: Path | None = None) -> Path:
-    """``RIVYA_HOME``, else ``default``, else the user folder of the ComfyUI it lies in, else ``~/.rivya``."""
-    named = env.get(ENV_HOME, "").strip()
+    """``RIVYA_HOME``, else ``default``, else the user folder of the ComfyUI it lies in, else ``~/.rivya``.
+
+    Raises:
+        ConfigurationError: ``RIVYA_HOME`` is no path of this system, or the user has no home folder.
+    """
+    named = unquoted(env.get(ENV_HOME, ""))
     if named:
-        return Path(named).expanduser().absolute()
+        return _named_folder(named)
     if default is not None:
         return default
     pack = Path(__file__).absolute().parent.parent
     if pack.parent.name == "custom_nodes" and (pack.parent.parent / "user").is_dir():
         return pack.parent.parent / "user" / "__rivya"
-    return Path.home() / ".rivya"
+    return _own_folder() / ".rivya"
+
+
+def _own_folder() -> Path:
+    """The user's home folder. A user of a container may have none, or none that is a path."""
+    try:
+        folder = Path.home()
+        if folder.is_absolute():
+            return folder
+    except RuntimeError:
+        pass
+    raise ConfigurationError(
+        "This user has no home folder, so there is no place for the state folder.",
+        hint=f"Set {ENV_HOME} to the full path of a folder that this user may write.",
+        code="state_folder",
+    )
+
+
+def _named_folder(named: str) -> Path:
+    """The absolute path that ``RIVYA_HOME`` names; ``~`` and a variable in front are resolved.
+
+    What another program has left unfinished is refused: taken by the letter it would make a new folder under an odd
+    name, with an empty ledger that knows of nothing that was bought.
+    """
+    path = os.path.expandvars(named) if named[0] in "$%" else named
+    problem = ""
+    if path[0] in "$%":
+        problem = "begins with a variable that is not set"
+    elif path[0] in _ANY_QUOTE or path[-1] in _ANY_QUOTE:
+        problem = "has a quote at its beginning or end"
+    elif "://" in path or path.lower().startswith("file:"):
+        problem = "is a URL"
+    elif os.name == "posix" and re.match(r"[A-Za-z]:[\\/]|\\\\", path):
+        problem = "is a path of Windows, and this is not Windows"
+    elif any(ord(character) < 32 for character in path):
+        problem = "holds a control character"
+    else:
+        try:
+            return Path(path).expanduser().absolute()
+        except (RuntimeError, OSError):
+            problem = "begins with ~, and there is no such home folder"
+    raise ConfigurationError(
+        f"{ENV_HOME} {problem}: {(named if named.isprintable() else ascii(named))[:200]}.",
+        hint=f"Set {ENV_HOME} to the full path of the state folder, without quotes.",
+        code="state_folder",
+    )
+
+
+_ANY_QUOTE = frozenset(_QUOTES) | frozenset(_QUOTES.values())
 
 
 def normalise_base_url(text: object) -> str:
@@ -151,7 +226,7 @@ def normalise_base_url(text: object) -> str:
     if not isinstance(text, str):
         raise ConfigurationError("base_url in config.json is not text.", hint=_BASE_URL_HINT)
     try:
-        parts = urlsplit(text.strip())
+        parts = urlsplit(unquoted(text))
         host, port = parts.hostname or "", parts.port
     except ValueError:
         raise ConfigurationError("The Rivya base URL cannot be read.", hint=_BASE_URL_HINT) from None
@@ -184,14 +259,14 @@ def is_loopback_name(host: str) -> bool:
 
 
 def clean_key(text: str, where: str) -> Secret | None:
-    """The key without white space around it, or None for nothing. ``where`` names its place in the error."""
-    key = text.strip()
+    """The key without white space or quotes around it, or None for nothing. ``where`` names its place in the error."""
+    key = unquoted(text)
     if not key:
         return None
-    if not all("!" <= c <= "~" for c in key):
+    if not all("!" <= c <= "~" and c not in _ANY_QUOTE for c in key):
         raise ConfigurationError(
             f"The Rivya API key in {where} holds characters that cannot be part of a key.",
-            hint="Copy the key again from rivya.ai; it begins with rvya_sk_ and has no spaces.",
+            hint="Copy the key again from rivya.ai; it begins with rvya_sk_ and has no spaces or quotes.",
             code="api_key_malformed",
         )
     if len(key) > 512:
@@ -230,7 +305,7 @@ def _update(changes: Mapping[str, object], home: Path) -> None:
     except OSError as error:
         raise ConfigurationError(
             f"{home / CONFIG_NAME} cannot be written: {error.strerror or error}.",
-            hint="Check the folder's permissions.",
+            hint=advice(home, error, home / CONFIG_NAME),
         ) from None
 
 
@@ -251,9 +326,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         raw = files.read_private(path, MAX_CONFIG_BYTES)
     except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror or error}.", hint="Correct the file or remove it."
-        ) from None
+        hint = "Correct the file or remove it."
+        if isinstance(error, PermissionError):
+            hint = advice(path.parent, error, path)
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}.", hint=hint) from None
     if raw is None:
         return {}
     try:
@@ -269,6 +345,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _number(name: str, value: object, low: float, high: float) -> float:
+    if isinstance(value, str):
+        value = unquoted(value)
     try:
         number = (
             float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
@@ -292,11 +370,12 @@ def _networks(stored: Mapping[str, Any]) -> tuple[str, ...]:
     value = stored.get("allowed_result_networks", [FAKE_IP_NETWORK])
     if not isinstance(value, list) or not all(isinstance(n, str) for n in value):
         raise ConfigurationError("allowed_result_networks in config.json is not a list of networks.")
-    for network in value:
+    networks = tuple(unquoted(network) for network in value)
+    for network in networks:
         try:
             ipaddress.ip_network(network)
         except ValueError:
             raise ConfigurationError(
                 f"allowed_result_networks: {ascii(network)[:60]} is not a network such as 10.1.0.0/16."
             ) from None
-    return tuple(value)
+    return networks

@@ -15,18 +15,22 @@ All functions block and raise `OSError`; `UnsafePathError` is the one for a link
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
+from typing import TypeVar
 
 from .errors import LedgerError
+from .refusals import FULL, refuses
 
 logger = logging.getLogger("rivya")
+T = TypeVar("T")
 
 TEMPORARY = ".tmp"
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -35,6 +39,11 @@ _PLAIN_NETWORK = "9p afs ceph cifs davfs gfs2 glusterfs lustre nfs nfs4 ocfs2 sm
 _FUSE_NETWORK = "fuse.ceph fuse.davfs2 fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs"
 _NETWORK_TYPES = frozenset(f"{_PLAIN_NETWORK} {_FUSE_NETWORK}".split())
 _warned: set[str] = set()
+
+PATIENCE_S = 2.0
+"""How long a file that a virus scanner or an indexer holds is waited for: they look at each new file for a moment."""
+_HELD = (5, 32, 33)
+"""Windows' error numbers: access denied (of a file about to be deleted, too), sharing violation, lock violation."""
 
 
 class UnsafePathError(OSError):
@@ -45,6 +54,36 @@ def short(path: Path | str) -> str:
     """The last two parts of a path: enough for a person to find it, without the name of their home."""
     parts = Path(path).parts
     return str(Path(*parts[-2:])) if len(parts) > 1 else str(path)
+
+
+def patiently(work: Callable[[], T], path: Path) -> T:
+    """What ``work`` on ``path`` gives; while another program holds the file, it is tried again for two seconds.
+
+    Raises:
+        OSError: as ``work``; at once where this process has no right to the file, or its folder, anyway.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    pause_s = 0.01
+    while True:
+        try:
+            return work()
+        except PermissionError as error:
+            if not _may_pass(error, path) or time.monotonic() + pause_s > deadline:
+                raise
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 0.1)
+
+
+def _may_pass(error: PermissionError, path: Path) -> bool:
+    """Whether it may be another program's doing. A share of Windows that is mounted elsewhere refuses like Windows."""
+    if os.name == "nt" or getattr(error, "winerror", None) in _HELD:
+        return not path.is_dir()
+    return not refuses(path) and not refuses(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove the file if it is there. Raises OSError, after two seconds if another program holds it."""
+    patiently(lambda: path.unlink(missing_ok=True), path)
 
 
 def check_private(path: Path, *, folder: bool = False) -> os.stat_result | None:
@@ -97,7 +136,7 @@ def private_folder(path: Path | str) -> Path:
 def open_private(path: Path, flags: int) -> int:
     """A descriptor of an ordinary file, made with mode 0600 whatever the umask if `flags` has O_CREAT."""
     check_private(path)
-    descriptor = os.open(path, flags | _FLAGS, 0o600)
+    descriptor = patiently(lambda: os.open(path, flags | _FLAGS, 0o600), path)
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
@@ -160,11 +199,11 @@ def _write_once(path: Path, data: bytes) -> bool:
             os.close(descriptor)
             descriptor = -1
         try:
-            os.replace(temporary, path)
+            patiently(lambda: os.replace(temporary, path), path)
         except FileNotFoundError:
             return False
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
         raise
     finally:
         if descriptor >= 0:
@@ -210,6 +249,29 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def shares_memory(folder: Path) -> bool:
+    """Whether programs can share memory through a file in `folder`, as SQLite's write-ahead log needs.
+
+    File systems in user space (FUSE: mergerfs, some mounts of virtual machines) may refuse it.
+
+    Raises:
+        OSError: no file can be made there.
+    """
+    path = folder / f".{token_hex(6)}{TEMPORARY}"
+    descriptor = open_private(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+    try:
+        os.write(descriptor, bytes(mmap.PAGESIZE))
+        with mmap.mmap(descriptor, mmap.PAGESIZE):  # shared and writable, unless asked otherwise
+            return True
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        return False
+    finally:
+        os.close(descriptor)
+        remove(path)
 
 
 def on_network(path: Path, mounts: str | None = None) -> bool:

@@ -3,6 +3,7 @@ import { app } from "../../scripts/app.js";
 import { ours } from "./dom.js";
 
 const WANTED = "example.png"; // what the templates load; it comes with ComfyUI's source, but not with every install
+// Chelsea, a cat, by Stéfan van der Walt, who placed the photograph in the public domain (CC0).
 const SAMPLE = new URL("./sample.jpg", import.meta.url);
 
 /** Lay a photograph into ComfyUI's input folder for a template of ours that would open without its picture. */

@@ -45,6 +45,7 @@ _JITTER_SHARE, _JITTER_S = 0.1, 0.4
 _LATE_SHARE = 0.15  # of the elapsed time, between questions about an order that is later than any before
 _PATIENT_POLLS = 20
 _TELLING_S = 0.25
+_LEAST_TOLD_SHARE = 0.4
 
 
 def service_seconds(noticed_s: float, running_s: float | None, told_s: float | None = None) -> float | None:
@@ -59,11 +60,13 @@ def service_seconds(noticed_s: float, running_s: float | None, told_s: float | N
         running_s: seconds from acceptance to the last moment at which it is known to have run. None for an
             order that had ended when it was first asked for, hours later perhaps: only the service can tell.
         told_s: the service's ``updated_at`` minus ``created_at``, if both came. Where it is about when we
-            asked, it may be the time of our own question, and is not believed. Nor is 0 or less: no order takes
-            that, so the timestamps stand still or come from two clocks.
+            asked, it may be the time of our own question, and is not believed. Nor is less than 0.4 of
+            `noticed_s` while the order was polled: the timestamps then stand still, tell when the order began,
+            or come from two clocks. An order that really was so fast is learned in two steps instead of one.
     """
     noticed = max(noticed_s, 0.0)
-    told_s = told_s if told_s is not None and told_s > 0 else None
+    least = 0.0 if running_s is None else _LEAST_TOLD_SHARE * noticed
+    told_s = told_s if told_s is not None and told_s > least else None
     if running_s is None:
         known = told_s is not None and isfinite(told_s) and told_s <= noticed - _TELLING_S
         return told_s if known else None

@@ -26,9 +26,10 @@ from ..config import Config
 from ..errors import Charged, LedgerError
 from ..ledger.holders import Holder
 from ..ledger.ledger import Ledger, OrderRow, OrderState
-from ..orders.account import Account, Slots
-from ..orders.order import Finished, Order, Workspace
-from ..orders.uploads import PackedReferences, Reference
+from ..orders.account import Account
+from ..orders.order import Finished, Order, Reference, Workspace
+from ..orders.slots import Slots
+from ..orders.uploads import PackedReferences
 from ..storage.results import ResultStore
 from ..threads import Threads
 from .jobs import Job, Ticket

@@ -15,6 +15,7 @@ from dataclasses import replace
 from ..config import Config
 from ..errors import GivenUpError, detached
 from ..orders.account import Account
+from ..orders.context import OrderContext
 from ..orders.order import Finished, Order
 from ..orders.run import OrderRun
 from .jobs import JobCancelled, Ticket
@@ -28,8 +29,8 @@ _Key = tuple[str, str, str, str]
 class RunningOrder:
     """One order under way, and the tickets of those who wait for it. Lives in the engine's loop."""
 
-    def __init__(self, run: OrderRun) -> None:
-        self.run = run
+    def __init__(self, context: OrderContext) -> None:
+        self.context = context
         self.tickets: list[Ticket] = []
         self.task: asyncio.Task[Finished] | None = None
 
@@ -72,15 +73,14 @@ class OrderRegistry:
         """Wait for the walk of this order that is under way, or begin one."""
         walk = self.under_way.get(place)
         if walk is None:
-            walk = self.under_way[place] = RunningOrder(
-                OrderRun(order, ticket.fingerprint, lambda: self._account(config))
-            )
-            walk.task = asyncio.get_running_loop().create_task(walk.run.run())
+            walk = self.under_way[place] = RunningOrder(OrderContext(order, ticket.fingerprint))
+            run = OrderRun(walk.context, lambda: self._account(config))
+            walk.task = asyncio.get_running_loop().create_task(run.run())
             walk.task.add_done_callback(lambda task: self._end(place, walk, config, task))
-        walk.run.rejoin(order)
-        ticket.late = walk.run.progress.task_id is not None
+        walk.context.rejoin(order)
+        ticket.late = walk.context.progress.task_id is not None
         walk.tickets.append(ticket)
-        ticket.watch = lambda: walk.run.progress
+        ticket.watch = lambda: walk.context.progress
 
     def leave(self, place: _Key, ticket: Ticket) -> None:
         """Stop waiting. In the engine's loop."""
@@ -92,7 +92,7 @@ class OrderRegistry:
         if any(each.buys for each in walk.tickets) or (walk.tickets and not ticket.buys):
             return
         # Nobody is left, or only those who collect: for them alone nothing is bought.
-        if walk.run.abandon() and walk.task is not None:
+        if walk.context.abandon() and walk.task is not None:
             # It stays listed until it has ended: the same order must not run twice, and whoever comes now waits.
             walk.task.cancel()
         elif not walk.tickets:
@@ -106,7 +106,7 @@ class OrderRegistry:
         if task.cancelled() or isinstance(error, GivenUpError):
             # It gave up because nobody waited; whoever has come since starts anew.
             for ticket in walk.tickets:
-                self._join(place, ticket, config, walk.run.order if ticket.buys else None)
+                self._join(place, ticket, config, walk.context.order if ticket.buys else None)
             return
         for ticket in walk.tickets:
             if error is not None:
@@ -115,5 +115,7 @@ class OrderRegistry:
                 ticket.done.set_result(walk.finished_for(ticket, task.result()))
         if error is not None and not walk.tickets:
             log.warning(
-                "order %s, in the background: %s", walk.run.fingerprint[:12], getattr(error, "message", error)
+                "order %s, in the background: %s",
+                walk.context.fingerprint[:12],
+                getattr(error, "message", error),
             )

@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 from ..errors import LedgerError
 from ..files import open_private, private_folder, short, try_lock
+from ..refusals import advice
 
 SUFFIX = ".lock"
 _holders: WeakSet[Holder] = WeakSet()
@@ -41,7 +42,7 @@ class Holder:
         except OSError as error:
             raise LedgerError(
                 f"The lock folder {short(Path(folder) / 'locks')} cannot be used: {error.strerror or error}.",
-                hint="Make the folder writable, or choose another one with RIVYA_HOME.",
+                hint=advice(Path(folder), error, Path(folder) / "locks"),
             ) from error
         _holders.add(self)
         self._sweep()

@@ -41,6 +41,10 @@ class Ledger(Lookups):
         super().__init__(folder, busy_s=busy_s, clock=clock)
         self._holder = holder
 
+    def check_writable(self) -> None:
+        """Make sure that something can be written down; nothing is. Raises `LedgerError`."""
+        self._database.write(lambda connection: None, durable=False)
+
     # Beginning an order.
 
     def prepare(

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from shutil import disk_usage
 from sqlite3 import Connection, DatabaseError, Row, connect
@@ -21,7 +22,20 @@ from sqlite3 import Error as SqliteError
 from typing import TypeVar
 
 from ..errors import LedgerError
-from ..files import check_private, guard, on_network, open_private, private_folder, short, sweep, sync_folder
+from ..files import (
+    check_private,
+    guard,
+    on_network,
+    open_private,
+    patiently,
+    private_folder,
+    remove,
+    shares_memory,
+    short,
+    sweep,
+    sync_folder,
+)
+from ..refusals import FREE_SPACE, advice, refuses
 from . import schema
 
 logger = logging.getLogger("rivya")
@@ -31,8 +45,8 @@ _SIDE_FILES = ("-wal", "-shm", "-journal")
 _DAMAGED = ("malformed", "not a database", "encrypted", "no such table", "no such column", "not authorized")
 _LOCKED = ("locked", "busy")
 _FULL = ("disk is full", "no space left", "quota")
-_FREE_SPACE = "Free some space on that disk, then run again."
-_MAKE_WRITABLE = "Make the state folder writable, or choose another one with RIVYA_HOME."
+_NO_SHARED_MEMORY = ("i/o error", "unable to open", "locking protocol")
+_fallen_back: set[Path] = set()
 
 
 class Database:
@@ -136,6 +150,23 @@ class Database:
             self._begin_new()
         for suffix in _SIDE_FILES:
             check_private(Path(f"{self.path}{suffix}"))
+        if on_network(self.path):
+            connection = self._connected("delete")
+        elif self.path not in _fallen_back and shares_memory(self.path.parent):
+            try:
+                connection = self._connected("wal")
+            except SqliteError as error:
+                if not _says(error, _NO_SHARED_MEMORY) or self._refusing():
+                    raise
+                connection = self._without_shared_memory()
+        else:
+            connection = self._without_shared_memory()
+        self._synchronous = "FULL"
+        self._identity, self._process = _identity(self.path), os.getpid()
+        return connection
+
+    def _connected(self, journal: str) -> Connection:
+        """A connection that has proved that it can write, with this journal."""
         connection = connect(
             str(self.path), timeout=self._busy_s, isolation_level=None, check_same_thread=False
         )
@@ -144,17 +175,43 @@ class Database:
             for pragma in ("secure_delete = ON", "trusted_schema = OFF", "fullfsync = ON"):
                 connection.execute(f"PRAGMA {pragma}")
             schema.migrate(connection, self.path)  # first: what is not ours, or newer, is left as it is
-            wanted = "delete" if on_network(self.path) else "wal"
-            answer = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0]
+            answer = connection.execute(f"PRAGMA journal_mode = {journal}").fetchone()[0]
             if answer not in ("wal", "delete"):
                 connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("PRAGMA synchronous = FULL")
+            if journal == "wal":
+                # SQLite may say "wal" and find out at the first use that the file system refuses it.
+                connection.execute("SELECT 1 FROM orders LIMIT 1")
         except BaseException:
             connection.close()
             raise
-        self._synchronous = "FULL"
-        self._identity, self._process = _identity(self.path), os.getpid()
         return connection
+
+    def _without_shared_memory(self) -> Connection:
+        """A connection with the rollback journal, where the file system refuses what a write-ahead log needs.
+
+        A file that was written elsewhere, or by a first try, with a write-ahead log is opened for one process alone,
+        which needs no shared memory, and changed.
+        """
+        if _has_log(self.path):
+            connection = connect(str(self.path), timeout=self._busy_s, isolation_level=None)
+            try:
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+                connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+            finally:
+                connection.close()
+        connection = self._connected("delete")
+        if self.path not in _fallen_back:
+            _fallen_back.add(self.path)
+            logger.warning(
+                "Rivya: the disk of %s cannot share memory between programs, so the ledger uses a rollback journal: "
+                "as safe, a little slower.",
+                short(self.path),
+            )
+        return connection
+
+    def _refusing(self) -> bool:
+        return any(refuses(Path(f"{self.path}{suffix}")) for suffix in ("", *_SIDE_FILES))
 
     def _begin_new(self) -> None:
         """Make the empty file ourselves, so that its mode is ours; SQLite gives its side files the same."""
@@ -162,7 +219,7 @@ class Database:
             if check_private(self.path) is not None:
                 return
             for suffix in _SIDE_FILES:  # of a file that is gone: they must not be taken for the new one's
-                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+                remove(Path(f"{self.path}{suffix}"))
             os.close(open_private(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR))
             sync_folder(self.path.parent)
             sweep(self.path.parent)
@@ -174,10 +231,9 @@ class Database:
                 return
             aside = self._free_name()
             for suffix in (*_SIDE_FILES, ""):  # the file itself last: until then the next try starts over
-                try:
-                    os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
-                except FileNotFoundError:
-                    continue
+                source = Path(f"{self.path}{suffix}")
+                if source.exists():
+                    patiently(partial(os.replace, source, f"{aside}{suffix}"), source)
             sync_folder(self.path.parent)
         self.notice = (
             f"The ledger was damaged. It was moved aside as {aside.name} and a new one begun; "
@@ -235,13 +291,15 @@ class Database:
         if _says(error, _LOCKED):
             return self._locked()
         if _says(error, _FULL) or (_says(error, ("i/o error",)) and _space_left(self.path) < 1 << 20):
-            return LedgerError(f"The disk of the ledger {where} is full.", hint=_FREE_SPACE)
+            return LedgerError(f"The disk of the ledger {where} is full.", hint=FREE_SPACE)
         if _says(error, _DAMAGED):
             return LedgerError(
                 f"The ledger {where} is damaged and could not be replaced: {reason}.",
                 hint="Move it away by hand, then run again.",
             )
-        return LedgerError(f"The ledger {where} cannot be used: {reason}.", hint=_MAKE_WRITABLE)
+        places = [Path(f"{self.path}{suffix}") for suffix in ("", *_SIDE_FILES)]
+        hint = advice(self.path.parent, error, *places)
+        return LedgerError(f"The ledger {where} cannot be used: {reason}.", hint=hint)
 
 
 _abandoned: list[Connection] = []
@@ -256,6 +314,12 @@ def _says(error: Exception, words: tuple[str, ...]) -> bool:
 def _reason(error: Exception) -> str:
     """What went wrong, without the path that the system's own errors carry."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _has_log(path: Path) -> bool:
+    """Whether the file says that it is written through a write-ahead log (SQLite's file format, 1.3.3)."""
+    with open(path, "rb") as file:
+        return file.read(20)[18:20] == b"\2\2"
 
 
 def _space_left(path: Path) -> int:

@@ -1,16 +1,15 @@
-"""One account as the engine sees it: its API, its scope in the ledger, its uploads, its bound on what runs at once."""
+"""One account: its API, its scope in the ledger, its uploads, its slots, its polling schedules."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..api.endpoints import Api
-from ..api.policy import AdaptiveLimit, RetryPolicy
+from ..api.policy import RetryPolicy
 from ..api.polling import PollSchedule
 from ..api.retry import RetryingClient
 from ..config import Config
@@ -18,73 +17,13 @@ from ..errors import LedgerError, NotFoundError
 from ..http.transport import Transport
 from ..threads import Threads
 from .order import Workspace
+from .slots import Slots
 from .uploads import Uploader
 
 T = TypeVar("T")
 
-
 MAX_DOWNLOADS = 8
 """Downloads in memory at once: many hosts that send as much as they may must not fill it."""
-
-
-class Slots:
-    """A fair queue for the orders that may run at once; the bound moves, so it is asked anew each time."""
-
-    def __init__(self, bound: AdaptiveLimit) -> None:
-        self.bound = bound
-        self._taken = 0
-        self._queue: deque[asyncio.Future[None]] = deque()
-
-    async def take(self) -> Slot:
-        """Wait for a place. Whoever is cancelled while waiting leaves the queue."""
-        if not self._queue and self._taken < self.bound.slots:
-            self._taken += 1
-            return Slot(self)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._release()
-            elif turn in self._queue:  # unless `admit` has come upon it meanwhile
-                self._queue.remove(turn)
-            raise
-        return Slot(self)
-
-    def _release(self) -> None:
-        self._taken -= 1
-        self.admit()
-
-    def allow(self, maximum: int) -> None:
-        """The user's own limit has changed; what was learned from 429 stays."""
-        if maximum == self.bound.maximum:
-            return
-        at_its_height = self.bound.limit >= self.bound.maximum
-        self.bound.maximum = maximum
-        self.bound.limit = float(maximum) if at_its_height else min(self.bound.limit, float(maximum))
-        self.admit()
-
-    def admit(self) -> None:
-        """Let in whoever fits: after a place was given back, or the bound has grown."""
-        while self._queue and self._taken < self.bound.slots:
-            turn = self._queue.popleft()
-            if not turn.done():
-                self._taken += 1
-                turn.set_result(None)
-
-
-class Slot:
-    """One taken place; giving it back twice is giving it back once."""
-
-    def __init__(self, slots: Slots) -> None:
-        self._slots: Slots | None = slots
-
-    def release(self) -> None:
-        """Let the next one in."""
-        slots, self._slots = self._slots, None
-        if slots is not None:
-            slots._release()
 
 
 class Account:
@@ -95,18 +34,27 @@ class Account:
         self.state, self.ledger, self.store = state, state.ledger, state.store
         self.threads = threads
         self.slots, self.bound = slots, slots.bound
-        self.transport = Transport(
-            config.base_url, config.require_key(), allowed_networks=config.allowed_result_networks
-        )
-        self.retry = RetryPolicy(budget_s=config.retry_budget_s)
+        self.transport = self._make_transport()
+        self.retry = self._make_retry_policy()
         self.api = Api(RetryingClient(self.transport, self.retry, self.bound))
-        self.references = Uploader(self)
+        self.references = Uploader(
+            self.api, state, self.scope, self.disk, confirm_age_s=config.upload_confirm_age_s
+        )
         self.downloads = asyncio.Semaphore(MAX_DOWNLOADS)
         self.unknown_tasks: set[str] = set()
         """Tasks that the service did not know when it was asked in this process."""
         self._scope: str | None = None
         self._scope_lock = asyncio.Lock()
         self._paces: dict[tuple[str, str], tuple[float, PollSchedule]] = {}
+
+    def _make_transport(self) -> Transport:
+        config = self.config
+        return Transport(
+            config.base_url, config.require_key(), allowed_networks=config.allowed_result_networks
+        )
+
+    def _make_retry_policy(self) -> RetryPolicy:
+        return RetryPolicy(budget_s=self.config.retry_budget_s)
 
     async def disk(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
         """Run a call on the ledger or the result store in a thread."""

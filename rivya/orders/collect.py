@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from random import random
-from typing import TYPE_CHECKING
 
 from ..api.endpoints import Task
 from ..api.polling import service_seconds
@@ -30,11 +29,9 @@ from ..errors import (
 from ..http.transport import MAX_RESULT_BYTES
 from ..images import decode
 from ..ledger.ledger import OrderRow, OrderState
+from .context import OrderContext
 from .messages import CHARGED_FAILURE_HINT, accepted
 from .order import Finished
-
-if TYPE_CHECKING:
-    from .run import OrderRun
 
 log = logging.getLogger("rivya")
 
@@ -54,10 +51,10 @@ _IMAGE_TRIES = 3
 class Following:
     """From an accepted order to its pictures in the result store."""
 
-    def __init__(self, run: OrderRun, row: OrderRow, task: Task | None) -> None:
+    def __init__(self, context: OrderContext, row: OrderRow, task: Task | None) -> None:
         """``task``: the answer to the submit; None for an order that an earlier run submitted."""
-        self._run = run
-        self._account = run.account
+        self._context = context
+        self._account = context.account
         self._row = row
         self._task = task
         self._task_id = task.id if task is not None else row.task_id or ""
@@ -66,7 +63,7 @@ class Following:
         self._reserved = task.reserved_credits if task is not None else row.reserved_credits
         # A task that has ended by the time it is accepted is an old one, replayed by the service.
         if task is not None and task.status in ("succeeded", "failed"):
-            run.show(source="resumed")
+            context.show(source="resumed")
 
     async def pictures(self) -> Finished:
         """Follow to the end.
@@ -75,14 +72,14 @@ class Following:
             TaskFailedError: the task failed at the service; the ledger knows it.
             RivyaError: this run cannot go on; the order stays collectable.
         """
-        if self._run.progress.since is None:
-            self._run.show(since=time.monotonic())
+        if self._context.progress.since is None:
+            self._context.show(since=time.monotonic())
         try:
             if self._task is None and self._row.state is OrderState.SUCCEEDED and self._row.result_urls:
-                self._run.release_slot()
+                self._context.release_slot()
                 return await self._fetch(self._row.result_urls, self._row.final_credits, self._row.seconds)
             task = await self._until_ended()
-            self._run.release_slot()
+            self._context.release_slot()
             if task.status == "failed":
                 raise await self._failed(task)
             return await self._succeeded(task)
@@ -91,14 +88,14 @@ class Following:
 
     async def _until_ended(self) -> Task:
         """Poll at the learned pace until the task has succeeded or failed; an unknown status counts as running."""
-        run, account = self._run, self._account
+        context, account = self._context, self._account
         pace = await account.pace(self._row.model, self._row.mode)
         now = time.monotonic()
         age = (
             0.0 if self._task is not None else max(0.0, time.time() - (self._row.submitted_at or time.time()))
         )
         self._started = now - age
-        run.show(
+        context.show(
             state="running",
             task_id=self._task_id,
             credits=self._reserved,
@@ -112,7 +109,7 @@ class Following:
             slowdown = account.bound.maximum / account.bound.limit
             elapsed_s = self._last_running_s = time.monotonic() - self._started
             wait_s = pace.next_poll(elapsed_s, polls, random, task.hint_s, slowdown)
-            await run.pause(wait_s)
+            await context.pause(wait_s)
             task = await self._poll()
             polls += 1
         return task
@@ -123,7 +120,7 @@ class Following:
         while True:
             try:
                 task = await self._account.api.retrieve_generation(self._task_id)
-                self._run.show()
+                self._context.show()
                 return task
             except RivyaError as error:
                 if isinstance(error, NotFoundError):
@@ -138,8 +135,8 @@ class Following:
     async def _wait_or_raise(self, error: RivyaError, failures: int) -> None:
         """Sleep before another try where that can help; else raise, with what is known of the order."""
         if isinstance(error, _PASSING):
-            log.warning("order %s: %s (trying again)", self._run.fingerprint[:12], error.message)
-            self._run.show_trouble(error)
+            log.warning("order %s: %s (trying again)", self._context.fingerprint[:12], error.message)
+            self._context.show_trouble(error)
             await asyncio.sleep(
                 max(1.0, self._account.retry.delay(failures + 2, error.retry_after_s, random))
             )
@@ -162,7 +159,7 @@ class Following:
             task_id=task.id,
             request_id=task.request_id,
             charged=charged,
-            credits=cost if self._run.progress.source == "new" else None,
+            credits=cost if self._context.progress.source == "new" else None,
         )
         try:
             await self._account.disk(
@@ -174,7 +171,7 @@ class Following:
             )
         except LedgerError as trouble:
             # The next run reads the task again and notes it then.
-            log.warning("order %s: %s", self._run.fingerprint[:12], trouble.message)
+            log.warning("order %s: %s", self._context.fingerprint[:12], trouble.message)
         return error
 
     async def _succeeded(self, task: Task) -> Finished:
@@ -197,8 +194,8 @@ class Following:
 
     async def _fetch(self, urls: tuple[str, ...], final: int | None, seconds: float | None) -> Finished:
         """Download every picture, put them into the store, note that in the ledger."""
-        run, account, row = self._run, self._account, self._row
-        run.show(state="downloading", task_id=self._task_id, credits=final or self._reserved)
+        context, account, row = self._context, self._account, self._row
+        context.show(state="downloading", task_id=self._task_id, credits=final or self._reserved)
         pictures = await self._download_all(urls, seconds)
         about = {
             **row.details,
@@ -210,9 +207,9 @@ class Following:
         }
         result = await account.disk(account.store.put, row.scope, row.fingerprint, pictures, about)
         await account.disk(account.ledger.stored, row.id)
-        run.show(state="done", credits=about["credits"])
+        context.show(state="done", credits=about["credits"])
         return Finished(
-            account.state, row.scope, row.fingerprint, row.id, result, run.progress.source or "resumed"
+            account.state, row.scope, row.fingerprint, row.id, result, context.progress.source or "resumed"
         )
 
     async def _download_all(self, urls: tuple[str, ...], seconds: float | None) -> list[tuple[bytes, str]]:
@@ -238,7 +235,9 @@ class Following:
                     error.hint = "Look at your history at rivya.ai, or take another seed for a new picture."
                     raise self._accepted(error) from None
                 elif isinstance(error, ImageError) and unusable < _IMAGE_TRIES:
-                    log.warning("order %s: %s (fetching it again)", self._run.fingerprint[:12], error.message)
+                    log.warning(
+                        "order %s: %s (fetching it again)", self._context.fingerprint[:12], error.message
+                    )
                 elif isinstance(error, UnusableAnswerError) and readings < _URL_READINGS:
                     readings += 1
                     urls = await self._named_anew(urls, seconds, error)

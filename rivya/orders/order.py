@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..api.polling import PollSchedule
@@ -10,7 +10,6 @@ from ..kontext import Identity
 from ..ledger.holders import Holder
 from ..ledger.ledger import Ledger
 from ..storage.results import ResultStore, StoredResult
-from .uploads import Reference
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,45 @@ class Workspace:
     holder: Holder
     ledger: Ledger
     store: ResultStore
+
+    def check_writable(self) -> None:
+        """Make sure that orders and pictures can be kept, before anything is sent. Blocks; raises `LedgerError`."""
+        self.store.check_writable()
+        self.ledger.check_writable()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One picture that can be edited: what RIVYA_REFERENCE carries.
+
+    It keeps the encoded bytes, so that an order can upload them again when the service no longer has the file.
+
+    Attributes:
+        identity: hash of its pixels, plus the change of geometry where one was needed: what an order is made of.
+        width, height: of the picture in the graph, in pixels; decides the ratio for ``auto``.
+        data: the encoded bytes, as uploaded.
+        content_hash: SHA-256 (hex) of ``data``.
+        name, mime: file name and MIME type, as uploaded.
+        encoding: "png", "webp" or "jpeg".
+        notes: what happened to the picture on its way (quality, size, alpha), for a person to read.
+        url: where the service keeps it, at the time of the upload.
+    """
+
+    identity: str
+    width: int
+    height: int
+    data: bytes = field(repr=False)
+    content_hash: str
+    name: str
+    mime: str
+    encoding: str
+    notes: tuple[str, ...] = ()
+    url: str = field(default="", repr=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture in the graph."""
+        return self.width, self.height
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
 
 from .. import kontext
 from ..api.endpoints import Task
@@ -24,11 +23,9 @@ from ..errors import (
     ValidationError,
 )
 from ..ledger.ledger import OrderRow, OrderState
+from .context import OrderContext
 from .messages import accepted, failure_of, ordered_with_another_key, unknown_outcome
 from .order import Order
-
-if TYPE_CHECKING:
-    from .run import OrderRun
 
 log = logging.getLogger("rivya")
 
@@ -39,10 +36,10 @@ _CONFLICT_PAUSE_S = 2.0
 class Buying:
     """From an order to its task id."""
 
-    def __init__(self, run: OrderRun) -> None:
-        self._run = run
-        self._account = run.account
-        self._window_s = run.account.config.repeat_window_s
+    def __init__(self, context: OrderContext) -> None:
+        self._context = context
+        self._account = context.account
+        self._window_s = context.account.config.repeat_window_s
 
     async def attempt(self, previous: OrderRow | None) -> tuple[OrderRow, Task] | None:
         """Slot a first attempt, or the next one after a failure that cost nothing. None: another process does.
@@ -50,7 +47,7 @@ class Buying:
         Raises:
             RivyaError: no task; ``charged`` tells whether it may cost all the same.
         """
-        order = self._run.order
+        order = self._context.order
         if order is None and previous is not None and previous.state is OrderState.FORGOTTEN:
             raise NotFoundError(
                 "This order was forgotten here, so it is not followed any more.",
@@ -63,10 +60,10 @@ class Buying:
         if order is None:
             raise NotFoundError("The ledger has no such order.")
         await self._refuse_if_open_elsewhere()
-        await self._run.take_slot()
+        await self._context.take_slot()
         row = await self._prepare(order, previous.attempt + 1 if previous is not None else 1)
         if row is None:
-            self._run.release_slot()
+            self._context.release_slot()
             return None
         return await self._buy(order, row)
 
@@ -77,24 +74,25 @@ class Buying:
             account.ledger.open_elsewhere,
             account.config.base_url,
             await account.scope(),
-            self._run.fingerprint,
+            self._context.fingerprint,
         )
         if other is not None:
             raise ordered_with_another_key(other)
 
     async def repeat(self, row: OrderRow) -> Task:
         """Send an order of unknown outcome again, as it was, for its task id."""
-        if self._run.order is None:
+        if self._context.order is None:
             raise unknown_outcome(
                 row, NotFoundError("Rivya never told the task id of this order."), self._window_s
             )
-        await self._run.take_slot()
+        await self._context.take_slot()
         return await self._submit(row, uncertain=True)
 
     async def _prepare(self, order: Order, attempt: int, *, upload_again: bool = False) -> OrderRow | None:
         """Freeze the body and commit the row, before anything that could cost is sent. None: somebody was first."""
         account = self._account
         item = None
+        await account.disk(account.store.check_writable)
         if order.reference is not None:
             upload = await (account.references.again if upload_again else account.references.fresh)(
                 order.reference
@@ -103,25 +101,25 @@ class Buying:
                 url=upload.url, name=upload.name, mime=upload.mime, duration_token=upload.duration_token
             )
         scope = await account.scope()
-        self._run.committed = True
+        self._context.committed = True
         row, ours = await account.disk(
             account.ledger.prepare,
             scope=scope,
-            fingerprint=self._run.fingerprint,
+            fingerprint=self._context.fingerprint,
             attempt=attempt,
-            key=kontext.idempotency_key(scope, self._run.fingerprint, attempt),
+            key=kontext.idempotency_key(scope, self._context.fingerprint, attempt),
             body=kontext.order_body(order.identity, item, order.client_request_id),
             model=order.identity.params.model,
             mode=order.mode,
             details=order.details(),
         )
-        self._run.committed = ours
-        self._run.row = row if ours else None
-        return self._run.row
+        self._context.committed = ours
+        self._context.row = row if ours else None
+        return self._context.row
 
     async def _buy(self, order: Order, row: OrderRow) -> tuple[OrderRow, Task]:
         """Submit a row that this run has just prepared."""
-        self._run.show(source="new")
+        self._context.show(source="new")
         try:
             return row, await self._submit(row, uncertain=False)
         except RivyaError as error:
@@ -140,15 +138,15 @@ class Buying:
         try:
             await self._account.disk(self._account.ledger.discard, row.id)
         except LedgerError as error:
-            log.warning("order %s: %s", self._run.fingerprint[:12], error.message)
+            log.warning("order %s: %s", self._context.fingerprint[:12], error.message)
         else:
-            self._run.row = None
+            self._context.row = None
 
     async def _with_fresh_upload(
         self, order: Order, row: OrderRow, error: RivyaError
     ) -> tuple[OrderRow, Task]:
         """Close an attempt whose reference the service does not have any more, and make one more with it uploaded."""
-        log.info("order %s: the reference was rejected, uploading it again", self._run.fingerprint[:12])
+        log.info("order %s: the reference was rejected, uploading it again", self._context.fingerprint[:12])
         await self._account.disk(
             self._account.ledger.failed,
             row.id,
@@ -156,7 +154,7 @@ class Buying:
             charged=Charged.NO.value,
             final_credits=0,
         )
-        self._run.row = None
+        self._context.row = None
         again = await self._prepare(order, row.attempt + 1, upload_again=True)
         if again is None:
             raise error
@@ -193,15 +191,18 @@ class Buying:
             )
         if row.body is None:
             raise LedgerError("The ledger has lost the body of this order.", charged=_charged(uncertain))
-        self._run.committed = True
-        self._run.show(state="sending")
+        self._context.committed = True
+        self._context.show(state="sending")
         patience = _Patience(0.0 if _waited_before(row) else account.config.conflict_wait_s)
         while True:
-            if not self._run.wanted:
+            if not self._context.wanted:
                 raise GivenUpError("The run was cancelled.", charged=_charged(uncertain))
             try:
                 task = await account.api.create_generation(
-                    row.body, row.key, wanted=lambda: self._run.wanted, on_trouble=self._run.show_trouble
+                    row.body,
+                    row.key,
+                    wanted=lambda: self._context.wanted,
+                    on_trouble=self._context.show_trouble,
                 )
                 break
             except RivyaError as error:
@@ -228,7 +229,7 @@ class Buying:
                 request_id=task.request_id,
             )
         except LedgerError as error:
-            log.error("order %s: task %s could not be noted", self._run.fingerprint[:12], task.id)
+            log.error("order %s: task %s could not be noted", self._context.fingerprint[:12], task.id)
             raise accepted(error, task.id) from None
 
     async def _note_as_unknown(self, row: OrderRow, error: RivyaError) -> RivyaError:
@@ -242,7 +243,7 @@ class Buying:
                 request_id=unknown.request_id,
             )
         except LedgerError as trouble:
-            log.warning("order %s: %s", self._run.fingerprint[:12], trouble.message)
+            log.warning("order %s: %s", self._context.fingerprint[:12], trouble.message)
         return unknown
 
 

@@ -1,8 +1,4 @@
-"""References: pictures to be edited, uploaded once per account for as long as the upload lives.
-
-A `Reference` carries the encoded bytes beside the URL, so that an order can upload them again when the service no
-longer has the file, just before it freezes a new body.
-"""
+"""Encode the pictures to be edited, and upload each once per account, for as long as the upload lives."""
 
 from __future__ import annotations
 
@@ -12,59 +8,28 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from .. import kontext
+from ..api.endpoints import Api
 from ..errors import Charged, NotFoundError, PermissionDeniedError, RivyaError, Sent
 from ..ledger.ledger import UploadRow
+from .order import Reference, Workspace
 
 if TYPE_CHECKING:
     from ..images.encode import Encoded
-    from .account import Account
 
 log = logging.getLogger("rivya")
+
+T = TypeVar("T")
 
 MAX_UPLOADS = 4
 """Uploads under way at once; they share one uplink, so that more would only make each of them slower."""
 
-
 PACKED_BYTES = 64 * 1024**2
 """Most bytes of packed pictures that are kept in memory for the next run."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """One picture that can be edited: what RIVYA_REFERENCE carries.
-
-    Attributes:
-        identity: hash of its pixels, plus the change of geometry where one was needed: what an order is made of.
-        width, height: of the picture in the graph, in pixels; decides the ratio for ``auto``.
-        data: the encoded bytes, as uploaded.
-        content_hash: SHA-256 (hex) of ``data``.
-        name, mime: file name and MIME type, as uploaded.
-        encoding: "png", "webp" or "jpeg".
-        notes: what happened to the picture on its way (quality, size, alpha), for a person to read.
-        url: where the service keeps it, at the time of the upload.
-    """
-
-    identity: str
-    width: int
-    height: int
-    data: bytes = field(repr=False)
-    content_hash: str
-    name: str
-    mime: str
-    encoding: str
-    notes: tuple[str, ...] = ()
-    url: str = field(default="", repr=False)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the picture in the graph."""
-        return self.width, self.height
 
 
 def reference_from(encoded: Encoded, pixel_hash: str, width: int, height: int) -> Reference:
@@ -109,11 +74,38 @@ class PackedReferences:
         return known
 
 
-class Uploader:
-    """The uploads of one account: known ones from the ledger, new ones through the Files API."""
+class Disk(Protocol):
+    """Runs a call that blocks on the disk in a thread."""
 
-    def __init__(self, account: Account) -> None:
-        self._account = account
+    async def __call__(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Return what ``work`` returns."""
+        ...
+
+
+class Uploader:
+    """The uploads of one account: known ones from the ledger, new ones through the Files API.
+
+    Args:
+        state: its ledger knows the uploads.
+        scope: gives the account's scope in the ledger.
+        disk: runs a ledger call in a thread.
+        confirm_age_s: an upload that was last seen longer ago is confirmed before an order relies on it, seconds.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        state: Workspace,
+        scope: Callable[[], Awaitable[str]],
+        disk: Disk,
+        *,
+        confirm_age_s: float,
+    ) -> None:
+        self._api = api
+        self._state, self._ledger = state, state.ledger
+        self._scope = scope
+        self._disk = disk
+        self._confirm_age_s = confirm_age_s
         self._slots = asyncio.Semaphore(MAX_UPLOADS)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -130,7 +122,7 @@ class Uploader:
         """An upload that an order may rely on: one of some age is confirmed first, and made again if it is gone."""
         async with self._lock(reference):
             row = await self._find(reference)
-            if row is None or await self._is_gone(row, self._account.config.upload_confirm_age_s):
+            if row is None or await self._is_gone(row, self._confirm_age_s):
                 return await self._upload(reference)
             return row
 
@@ -145,32 +137,30 @@ class Uploader:
         return row is None or await self._is_gone(row, 0.0)
 
     async def _find(self, reference: Reference) -> UploadRow | None:
-        account = self._account
-        return await account.disk(account.ledger.find_upload, await account.scope(), reference.content_hash)
+        return await self._disk(self._ledger.find_upload, await self._scope(), reference.content_hash)
 
     async def _is_gone(self, row: UploadRow, max_age_s: float) -> bool:
         """Ask the service about an upload that was last seen longer ago than ``max_age_s``."""
-        account = self._account
         if row.file_id is None or 0 <= time.time() - row.confirmed_at < max_age_s:
             return False
-        scope = await account.scope()
+        scope = await self._scope()
         try:
-            await account.api.retrieve_file(row.file_id)
+            await self._api.retrieve_file(row.file_id)
         except NotFoundError:
-            await account.disk(account.ledger.drop_upload, scope, row.content_hash)
+            await self._disk(self._ledger.drop_upload, scope, row.content_hash)
             return True
         except PermissionDeniedError:
             # A key may order without the right to look at files; should this one be gone, the order is told so.
             return False
-        await account.disk(account.ledger.confirm_upload, scope, row.content_hash)
+        await self._disk(self._ledger.confirm_upload, scope, row.content_hash)
         return False
 
     async def _upload(self, reference: Reference) -> UploadRow:
-        account = self._account
-        scope = await account.scope()
+        scope = await self._scope()
+        await self._disk(self._state.check_writable)
         async with self._slots:
             try:
-                file = await account.api.upload_file(
+                file = await self._api.upload_file(
                     reference.data, name=reference.name, mime=reference.mime, model=kontext.DEFAULT_MODEL
                 )
             except RivyaError as error:
@@ -179,8 +169,8 @@ class Uploader:
                 error.charged = Charged.NO
                 raise
         log.info("uploaded %s (%.1f MB)", reference.name, len(reference.data) / 1e6)
-        return await account.disk(
-            account.ledger.save_upload,
+        return await self._disk(
+            self._ledger.save_upload,
             scope,
             reference.content_hash,
             file_id=file.id,

@@ -11,6 +11,7 @@ All methods block, may be called from any thread and by several processes at onc
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -26,6 +27,7 @@ from typing import Any
 
 from ..errors import LedgerError
 from ..files import guard, open_private, private_folder, read_private, short, sweep, write_atomic
+from ..refusals import advice, refuses
 
 logger = logging.getLogger("rivya")
 
@@ -172,7 +174,7 @@ class ResultStore:
     def _evict(self) -> int:
         kept, leftovers = self._survey()
         for path in leftovers:
-            path.unlink(missing_ok=True)
+            _let_go(path)
         used = sum(result.size for result in kept)
         removed = 0
         for result in sorted(kept, key=lambda result: result.delivered_at):
@@ -180,7 +182,7 @@ class ResultStore:
                 break
             # The manifest first: without it there is no result, whatever else is still there.
             for path in sorted(result.files, key=lambda path: path.suffix != _MANIFEST):
-                path.unlink(missing_ok=True)
+                _let_go(path)
             used -= result.size
             removed += 1
         if used > self._cap and not self._warned:
@@ -219,6 +221,23 @@ class ResultStore:
                 self._used += size
             if self._used is None or self._used > self._cap:
                 self.evict()
+
+    def check_writable(self) -> None:
+        """Make sure that pictures can be stored, before anything is bought.
+
+        Raises:
+            LedgerError: the folder refuses; nothing was charged.
+        """
+        try:
+            self._ready()
+            if refuses(self._folder):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self._folder))
+        except OSError as error:
+            raise LedgerError(
+                f"The result store {short(self._folder)} cannot be written: {error.strerror or error}.",
+                hint=advice(self._state_folder, error, self._folder),
+                code="store_unusable",
+            ) from error
 
     def _ready(self) -> None:
         if self._is_ready and self._folder.is_dir():
@@ -271,6 +290,14 @@ def _digest(data: bytes) -> str:
 
 def _extension(extension: str) -> str:
     return extension if re.fullmatch(_EXTENSION, extension) else "bin"
+
+
+def _let_go(path: Path) -> None:
+    """Remove a file of the store; one that another program holds is left to a later eviction."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError as error:
+        logger.debug("Rivya: %s stays for now: %s", short(path), error.strerror)
 
 
 def _plain(name: object) -> str:

@@ -75,6 +75,20 @@ def everywhere(
     edition, renderer = request.param
     if edition == "pinned":
         return open_editor(renderer)
+    return _open_newest(request, open_editor, service, renderer)
+
+
+@pytest.fixture
+def newest(
+    request: pytest.FixtureRequest, open_editor: Callable[..., Frontend], service: Watched
+) -> Frontend:
+    """The editor of a newcomer with the newest frontend, in Nodes 2.0: for what older ones do not have."""
+    return _open_newest(request, open_editor, service, "nodes2")
+
+
+def _open_newest(
+    request: pytest.FixtureRequest, open_editor: Callable[..., Frontend], service: Watched, renderer: str
+) -> Frontend:
     comfy = request.getfixturevalue("_newest")
     comfy.forget_cached()
     return open_editor(renderer, server=_first_day(comfy, service))

@@ -176,6 +176,11 @@ class Frontend:
         row.wait_for()
         return row
 
+    def toggle_app_mode(self) -> None:
+        """Show the form of the workflow in place of its graph, or the graph again."""
+        self.page.evaluate("() => app.extensionManager.command.execute('Comfy.ToggleLinear')")
+        self.settle()
+
     def click_run(self) -> None:
         self.page.locator(_RUN).first.click()
 
@@ -235,6 +240,12 @@ class Frontend:
     def toast(self, text: str) -> Locator:
         """Wait for a toast that says this."""
         found = self.page.get_by_role("alert").filter(has_text=text).first
+        found.wait_for(timeout=10_000)
+        return found
+
+    def form_field(self, label: str) -> Locator:
+        """Wait for the field of App mode whose label says this."""
+        found = self.page.get_by_test_id("app-mode-widget-item").filter(has_text=label).first
         found.wait_for(timeout=10_000)
         return found
 

@@ -63,21 +63,53 @@ def test_a_running_node_says_so_once(everywhere: Frontend, service: Watched) -> 
     everywhere.note("4 credits charged")
 
 
-def test_what_a_node_says_at_its_end_is_still_there_a_minute_later(everywhere: Frontend) -> None:
-    everywhere.add("RivyaCredits")
-    everywhere.run()
-    everywhere.note("1000 credits")
-    everywhere.start_over()
-    everywhere.add("RivyaCollectTasks")
-    everywhere.run()
+def test_the_form_of_app_mode_tells_the_price_and_leaves_the_workflow_as_it_is(newest: Frontend) -> None:
+    newest.load(fresh("Edit a photo"))
+    graph = "() => JSON.stringify(app.graph.serialize())"
+    before = newest.page.evaluate(graph)
+    newest.toggle_app_mode()
+    try:
+        newest.form_field("variations · 4 credits")
+        newest.screenshot("app-mode")
+        set_widget(newest, "variations", 3)
+        newest.form_field("variations · 12 credits")
+        set_widget(newest, "variations", 1)
+        newest.form_field("variations · 4 credits")
+    finally:
+        newest.toggle_app_mode()
+    newest.expect_badge("4 credits")
+    newest.page.wait_for_function(f"(before) => ({graph})() === before", arg=before)
+
+
+def test_what_a_node_says_stays_when_the_job_has_ended(everywhere: Frontend) -> None:
+    credits_and_collect(everywhere)
     note = everywhere.note("Nothing to collect")
     everywhere.screenshot("note-collect")
     everywhere.page.evaluate("() => app.canvas.setDirty(true, true)")
-    everywhere.page.wait_for_timeout(3000)
+    everywhere.page.wait_for_timeout(3000)  # the host takes its own text away within that time
     assert note.is_visible()
-    assert "Nothing to collect" in note.inner_text()
-    saved = everywhere.page.evaluate("() => app.graph.serialize().nodes[0].widgets_values")
+    assert everywhere.note("1000 credits").is_visible()
+    saved = everywhere.page.evaluate(
+        "() => app.graph.serialize().nodes.find((node) => node.type === 'RivyaCollectTasks').widgets_values"
+    )
     assert saved == ["", 900]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_what_a_node_says_lasts_a_minute(everywhere: Frontend) -> None:
+    credits_and_collect(everywhere)
+    everywhere.page.wait_for_timeout(A_MINUTE_MS)
+    assert everywhere.note("Nothing to collect").is_visible()
+    assert everywhere.note("1000 credits").is_visible()
+
+
+def credits_and_collect(everywhere: Frontend) -> None:
+    """Run both nodes that end with nothing but what they say."""
+    everywhere.add("RivyaCredits")
+    everywhere.page.evaluate("() => { app.graph.nodes[0].pos[1] += 250; }")
+    everywhere.add("RivyaCollectTasks")
+    everywhere.run()
 
 
 @pytest.mark.slow

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from devtools.comfyui import Finished
 from support.comfy import Graph, Pixels, RivyaComfyUI, edit_graph, random_picture, show
 from support.service import Watched
 
@@ -280,3 +282,24 @@ def test_the_balance_is_asked_for_each_time(comfy: RivyaComfyUI, service: Watche
     assert comfy.text(comfy.run(graph), "number") == "1000"
     service.set_credits(17)
     assert comfy.text(comfy.run(graph), "number") == "17"
+
+
+def written(comfy: RivyaComfyUI, finished: Finished) -> int:
+    """How many files Save Image wrote in this run: it writes none when it is served from ComfyUI's memory."""
+    cached = finished.message("execution_cached") or {"nodes": []}
+    return 0 if "save" in cached["nodes"] else len(comfy.pictures(finished))
+
+
+@pytest.mark.parametrize("memory", ["--cache-classic", "--cache-lru=10"])
+def test_with_skip_the_same_graph_runs_again_after_a_failure_and_only_then(
+    start_comfyui: Callable[..., RivyaComfyUI], service: Watched, memory: str
+) -> None:
+    comfy = start_comfyui(arguments=[memory])
+    comfy.configure(api_key=service.key, base_url=service.url)
+    graph = edit_graph(None, variations=2, on_failure="skip")
+    assert [written(comfy, comfy.run(graph)) for _ in range(3)] == [2, 0, 0]
+
+    service.fault("create", "fail_task", error=None, after=1)
+    graph = edit_graph(None, variations=2, on_failure="skip")
+    assert [written(comfy, comfy.run(graph)) for _ in range(4)] == [1, 2, 0, 0]
+    assert service.charges() == [4] * 4

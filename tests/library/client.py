@@ -25,8 +25,7 @@ from rivya.kontext import Identity, KontextParams
 from rivya.ledger.holders import Holder
 from rivya.ledger.ledger import Ledger, OrderRow
 from rivya.orders.account import Account
-from rivya.orders.order import Finished, Order, Workspace
-from rivya.orders.uploads import Reference
+from rivya.orders.order import Finished, Order, Reference, Workspace
 from rivya.secret import Secret
 from rivya.storage.results import ResultStore
 from support.quick import picture

@@ -108,6 +108,130 @@ def test_inside_a_comfyui_the_state_folder_is_in_its_user_folder(
     assert config.state_folder({}) == tmp_path / "user" / "__rivya"
 
 
+# -- what shells, compose files and .env files leave around a value
+
+WRAPPINGS = [
+    '"{}"',
+    "'{}'",
+    " {} ",
+    '"{}" ',
+    "' {} '",
+    '\t"{}"\r\n',
+    "`{}`",
+    "\u201c{}\u201d",
+    "\ufeff{}",
+    "\u3000{}",
+]
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_white_space_and_one_pair_of_quotes_come_off_every_setting(tmp_path: Path, wrapping: str) -> None:
+    home = tmp_path / "my state"
+    environment = {
+        "RIVYA_HOME": str(home),
+        "RIVYA_API_KEY": KEY,
+        "RIVYA_BASE_URL": "https://env.example",
+        "RIVYA_MAX_CONCURRENCY": "5",
+    }
+    found = load({name: wrapping.format(value) for name, value in environment.items()})
+    assert found.home == home
+    assert found.require_key().reveal() == KEY
+    assert (found.base_url, found.max_concurrency) == ("https://env.example", 5)
+
+    def wrapped(value: str) -> str:
+        return wrapping.format(value)
+
+    write(
+        home,
+        {
+            "api_key": wrapped(KEY),
+            "base_url": wrapped("https://file.example"),
+            "max_concurrency": wrapped("3"),
+            "max_credits_per_run": wrapped("40"),
+            "retry_budget_s": wrapped("1.5"),
+            "allowed_result_networks": [wrapped("10.1.0.0/16")],
+        },
+    )
+    found = load({"RIVYA_HOME": str(home)})
+    assert (found.require_key().reveal(), found.base_url, found.max_concurrency) == (
+        KEY,
+        "https://file.example",
+        3,
+    )
+    assert (found.max_credits_per_run, found.retry_budget_s) == (40, 1.5)
+    assert found.allowed_result_networks == ("10.1.0.0/16",)
+
+
+@pytest.mark.parametrize("nothing", ['""', "''", ' "" ', '" "', "\ufeff"])
+def test_quotes_around_nothing_are_nothing(home: Path, tmp_path: Path, nothing: str) -> None:
+    assert config.state_folder({"RIVYA_HOME": nothing}, tmp_path) == tmp_path
+    write(home, {"api_key": KEY, "base_url": "https://file.example", "max_concurrency": 3})
+    found = loaded(home, RIVYA_API_KEY=nothing, RIVYA_BASE_URL=nothing, RIVYA_MAX_CONCURRENCY=nothing)
+    assert (found.key_source, found.base_url, found.max_concurrency) == ("file", "https://file.example", 3)
+
+
+@pytest.mark.parametrize("key", [f'"{KEY}', f"{KEY}'", f"\"'{KEY}'\"", f"''{KEY}''", f"\"{KEY}'"])
+def test_a_key_with_quotes_left_over_is_refused_and_not_sent(home: Path, key: str) -> None:
+    error = refused(home, RIVYA_API_KEY=key)
+    assert error.code == "api_key_malformed"
+    assert "RIVYA_API_KEY" in error.message
+    assert "0123" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("named", "folder"),
+    [
+        ('"~/state"', "{home}/state"),
+        ("'~'", "{home}"),
+        ("$HOME/state", "{home}/state"),
+        ('"${HOME}/state"', "{home}/state"),
+        ("./state", "{cwd}/state"),
+        ("my state", "{cwd}/my state"),
+        ("/srv/$data/state", "/srv/$data/state"),
+        ("/srv/it's here", "/srv/it's here"),
+    ],
+)
+@pytest.mark.skipif(os.name != "posix", reason="paths of POSIX")
+def test_a_relative_home_and_one_in_the_home_folder_are_resolved(
+    named: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.chdir(tmp_path / "here")
+    expected = folder.format(home=tmp_path / "me", cwd=tmp_path / "here")
+    assert str(config.state_folder({"RIVYA_HOME": named})) == expected
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        '"/srv/state',
+        "/srv/state'",
+        "\"'/srv/state'\"",
+        "~nobody-of-this-name/state",
+        "$NOT_SET_ANYWHERE/state",
+        "%APPDATA%/rivya",
+        r"C:\rivya",
+        "d:/rivya",
+        r"\\nas\rivya",
+        "file:///srv/state",
+        "https://rivya.ai",
+        "/srv/sta\nte",
+    ],
+)
+@pytest.mark.skipif(os.name != "posix", reason="paths of POSIX")
+def test_a_home_that_is_no_path_is_refused_by_name_and_makes_no_stray_folder(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for call in (config.load, config.key_status, lambda env: config.save_key(KEY, env)):
+        with pytest.raises(ConfigurationError) as caught:
+            call({"RIVYA_HOME": named})
+        assert "RIVYA_HOME" in caught.value.message
+        assert config.unquoted(named).split("\n")[0] in caught.value.message
+    assert not list(tmp_path.iterdir())
+
+
 # -- the key
 
 

@@ -17,7 +17,7 @@ from library.client import PATIENCE_S, SOON_S, Client
 from rivya.api.policy import AdaptiveLimit
 from rivya.engine.jobs import JobCancelled
 from rivya.ledger.ledger import OrderState
-from rivya.orders.account import Slot, Slots
+from rivya.orders.slots import Slot, Slots
 
 
 def most_at_once(service: Any) -> int:

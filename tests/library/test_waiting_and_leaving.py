@@ -309,7 +309,7 @@ def test_an_error_that_nobody_expected_reaches_all_who_wait(client: Client, serv
     service.wait("status")
     client.loop_call(lambda: client.engine._registry.under_way.copy())
     (walk,) = client.engine._registry.under_way.values()
-    walk.run.account.threads = None  # type: ignore[assignment]
+    walk.context.account.threads = None  # type: ignore[assignment]
     service.finish_tasks()
     for ticket in tickets:
         assert isinstance(ticket.done.exception(PATIENCE_S), AttributeError)

@@ -12,10 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rivya.api.endpoints import Api
 from rivya.api.policy import RetryPolicy
-from rivya.api.retry import RetryingClient
-from rivya.config import Config
 from rivya.http.transport import Timeouts, Transport
 from rivya.kontext import MODELS
 from rivya.ledger.holders import Holder
@@ -47,16 +44,16 @@ class QuickAccount(Account):
     retry_cap_s = 0.1
     poll_s = 0.02
 
-    def __init__(self, config: Config, *rest: Any) -> None:
-        super().__init__(config, *rest)
-        self.transport = Transport(
-            config.base_url,
-            config.require_key(),
-            allowed_networks=config.allowed_result_networks,
+    def _make_transport(self) -> Transport:
+        return Transport(
+            self.config.base_url,
+            self.config.require_key(),
+            allowed_networks=self.config.allowed_result_networks,
             timeouts=Timeouts(connect_s=2.0, read_s=self.read_s, write_s=2.0, total_s=self.total_s),
         )
-        self.retry = RetryPolicy(base_s=0.02, cap_s=self.retry_cap_s, budget_s=config.retry_budget_s)
-        self.api = Api(RetryingClient(self.transport, self.retry, self.bound))
+
+    def _make_retry_policy(self) -> RetryPolicy:
+        return RetryPolicy(base_s=0.02, cap_s=self.retry_cap_s, budget_s=self.config.retry_budget_s)
 
     async def pace(self, model: str, mode: str) -> Any:
         return QuickPace(self.poll_s)

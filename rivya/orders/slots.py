@@ -1,0 +1,68 @@
+"""How many orders of an account run at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from ..api.policy import AdaptiveLimit
+
+
+class Slots:
+    """A fair queue for the orders that may run at once. The limit adapts, so it is read anew each time."""
+
+    def __init__(self, bound: AdaptiveLimit) -> None:
+        self.bound = bound
+        self._taken = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> Slot:
+        """Wait for a slot. A caller that is cancelled while it waits leaves the queue."""
+        if not self._queue and self._taken < self.bound.slots:
+            self._taken += 1
+            return Slot(self)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._release()
+            elif turn in self._queue:  # unless `admit` has removed it meanwhile
+                self._queue.remove(turn)
+            raise
+        return Slot(self)
+
+    def _release(self) -> None:
+        self._taken -= 1
+        self.admit()
+
+    def allow(self, maximum: int) -> None:
+        """Apply a new maximum of the user; what was learned from 429 stays."""
+        if maximum == self.bound.maximum:
+            return
+        at_its_height = self.bound.limit >= self.bound.maximum
+        self.bound.maximum = maximum
+        self.bound.limit = float(maximum) if at_its_height else min(self.bound.limit, float(maximum))
+        self.admit()
+
+    def admit(self) -> None:
+        """Give free slots to the orders that wait: after a release, or when the limit has grown."""
+        while self._queue and self._taken < self.bound.slots:
+            turn = self._queue.popleft()
+            if not turn.done():
+                self._taken += 1
+                turn.set_result(None)
+
+
+class Slot:
+    """One taken slot. Only the first release counts."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots: Slots | None = slots
+
+    def release(self) -> None:
+        """Give the slot back to the queue."""
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots._release()

@@ -1,0 +1,96 @@
+"""What nodes of other packs give, and what the frontend takes away, in a real ComfyUI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devtools.comfyui import Finished, link_folder
+from support.comfy import Graph, RivyaComfyUI, edit_graph, random_picture, start_comfyui
+from support.service import Watched
+
+
+@pytest.fixture(scope="module")
+def _beside_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RivyaComfyUI]:
+    base = tmp_path_factory.mktemp("others")
+    (base / "custom_nodes").mkdir()
+    link_folder(Path(__file__).with_name("other_nodes"), base / "custom_nodes" / "other_nodes")
+    server = start_comfyui(base)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def others(_beside_others: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
+    _beside_others.configure(api_key=service.key, base_url=service.url)
+    return _beside_others
+
+
+def run_as_drawn(comfy: RivyaComfyUI, graph: Graph, *nodes: dict[str, Any], **more: Any) -> Finished:
+    """Run a graph with the workflow that the frontend sends beside it; node 9 of it is the one that submits."""
+    workflow = {"nodes": [*nodes], "links": [[1, 7, 0, 9, 1, "RIVYA_REFERENCE"]], **more}
+    graph["9"] = graph.pop("edit")
+    graph["save"]["inputs"]["images"] = ["9", 0]
+    return comfy.wait(comfy.queue(graph, {"extra_pnginfo": {"workflow": workflow}}))
+
+
+def drawn(node_id: int, kind: str, mode: int = 0, link: int | None = None, **more: Any) -> dict[str, Any]:
+    inputs = [
+        {"name": "params", "link": None},
+        {"name": "reference", "type": "RIVYA_REFERENCE", "link": link},
+    ]
+    return {"id": node_id, "type": kind, "mode": mode, "inputs": inputs, **more}
+
+
+def refusal(finished: Finished, service: Watched) -> str:
+    """The text of the error of a run that must have sent nothing but uploads."""
+    assert finished.error is not None, finished.explain()
+    assert finished.error["exception_type"] == "rivya.ValidationError", finished.explain()
+    assert not service.requests("create")
+    return str(finished.error["exception_message"])
+
+
+@pytest.mark.parametrize("mode, word", [(2, "muted"), (4, "bypassed")])
+def test_a_reference_that_is_switched_off_buys_nothing(
+    comfy: RivyaComfyUI, service: Watched, mode: int, word: str
+) -> None:
+    upload = drawn(7, "RivyaUploadReference", mode, title="My photo")
+    finished = run_as_drawn(comfy, edit_graph(None), upload, drawn(9, "RivyaSubmitAndWait", link=1))
+    text = refusal(finished, service)
+    assert f"reference is connected, but nothing comes over the link from My photo, which is {word}." in text
+    assert "No credits were charged." in text
+    assert not service.requests()
+
+
+@pytest.mark.parametrize(
+    "workflow", [None, {}, [], {"nodes": 5}, {"nodes": [{"id": 9}], "links": []}, {"nodes": [], "links": []}]
+)
+def test_what_was_never_connected_is_made_from_text(
+    comfy: RivyaComfyUI, service: Watched, workflow: object
+) -> None:
+    graph = edit_graph(None)
+    graph["9"] = graph.pop("edit")
+    graph["save"]["inputs"]["images"] = ["9", 0]
+    finished = comfy.wait(comfy.queue(graph, {"extra_pnginfo": {"workflow": workflow}}))
+    assert finished.succeeded, finished.explain()
+    assert service.charges() == [4]
+
+
+@pytest.mark.parametrize("name", ["reference", "params"])
+def test_a_switch_that_gives_nothing_buys_nothing(others: RivyaComfyUI, service: Watched, name: str) -> None:
+    graph = edit_graph(None)
+    graph["switch"] = {"class_type": "NothingOr", "inputs": {}}
+    graph["edit"]["inputs"][name] = ["switch", 0]
+    assert f"{name} is connected" in refusal(others.run(graph), service)
+
+
+def test_nothing_in_a_list_of_references_stops_them_all_before_the_first_order(
+    others: RivyaComfyUI, service: Watched
+) -> None:
+    graph = edit_graph(others.put_image(random_picture()))
+    graph["switch"] = {"class_type": "NothingOr", "inputs": {"value": ["reference", 0]}}
+    graph["edit"]["inputs"]["reference"] = ["switch", 0]
+    assert "reference is connected" in refusal(others.run(graph), service)
