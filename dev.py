@@ -13,6 +13,10 @@ if sys.version_info < (3, 10):  # noqa: UP036 - said here in a sentence, instead
     sys.exit("This needs Python 3.10 or newer; you have " + sys.version.split()[0] + ".")
 
 import traceback
+from pathlib import Path
+
+# An embedded Python, as ComfyUI's portable version has, looks for no modules beside a script.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from devtools import bench, checks, demo
 from devtools.environment import LOGS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ..rivya import scalars
 from . import host, waiting
 from .submit_and_wait import outputs
 from .v3 import advanced, io, schema
@@ -59,6 +60,7 @@ class RivyaCollectTasks(io.ComfyNode):
         from .progress import Watch
 
         named = parse_task_ids(task_ids)
+        timeout_s = scalars.whole("timeout_s", timeout_s, 30, 86400)
         config = await waiting.result(engine.shared().codec(host.load_config))
         config.require_key()
         rows = await waiting.result(engine.shared().collectable(config, named))

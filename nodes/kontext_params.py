@@ -85,5 +85,4 @@ class RivyaKontextParams(io.ComfyNode):
             safety_tolerance=safety_tolerance,
             watermark=watermark,
         )
-        params.validate()
-        return io.NodeOutput(params)
+        return io.NodeOutput(params.validate())

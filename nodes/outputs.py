@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..rivya import commands, config
 from ..rivya.engine import engine
-from ..rivya.errors import Charged, RivyaError, UnusableAnswerError
+from ..rivya.errors import Charged, ImageError, RivyaError, UnusableAnswerError
 from ..rivya.orders.order import Finished
 from ..rivya.storage.results import ResultGone
 from . import host, tensors, waiting
@@ -108,7 +109,13 @@ def _read(finished: dict[str, Finished]) -> dict[str, list[bytes]]:
 async def _decoded(files: list[bytes]) -> tensors.Batches:
     """All pictures in their batches, decoded in the engine's codec threads, as many at once as these are."""
     running = engine.shared()
-    plan = await waiting.result(running.codec(tensors.Plan, files))
+    try:
+        plan = await waiting.result(running.codec(tensors.Plan, files))
+    except ImageError as error:
+        if error.code == "images_too_large":
+            listed = commands.own("orders", home=config.state_folder(default=host.default_home()))
+            error.hint += f" {listed} lists them."
+        raise
     jobs = [running.codec(plan.decode, number) for number in range(len(files))]
     try:
         await waiting.until_done(jobs)

@@ -64,8 +64,7 @@ class RivyaStitchEdit(io.ComfyNode):
         from ..rivya.stitching import Options
         from . import host, stitching, waiting
 
-        options = Options(keep[0], align[0], match_color[0], feather[0])
-        options.validate()
+        options = Options(keep[0], align[0], match_color[0], feather[0]).validate()
         work = await waiting.result(
             engine.shared().codec(stitching.Work, original, edited, placement, mask, report, options)
         )

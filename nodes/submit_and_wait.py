@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..rivya import kontext
+from ..rivya import kontext, scalars
 from . import failures, host, limits, links, waiting
 from .v3 import ParamsType, ReferenceType, advanced, io, schema
 
@@ -57,6 +57,7 @@ class RivyaSubmitAndWait(io.ComfyNode):
         client_request_id: str = "",
     ) -> io.NodeOutput:
         links.refuse_missing(cls.hidden, {"reference": reference, "params": params})
+        seed, variations, timeout_s = _numbers(seed, variations, timeout_s)
         orders = plan(prompt, seed, variations, params, reference, on_failure, timeout_s, client_request_id)
         unique = {order.fingerprint: order for order in orders}
         credits = sum(order.identity.params.credits for order in unique.values())
@@ -91,12 +92,9 @@ def plan(
         raise ValidationError("params does not come from Rivya Kontext Params.")
     if reference is not None and not _are_references(reference):
         raise ValidationError("reference does not come from Rivya Upload Reference.")
-    chosen.validate()
-    _whole_number("seed", seed, 0, kontext.MAX_SEED)
-    _whole_number("variations", variations, 1, kontext.MAX_VARIATIONS)
-    _whole_number("timeout_s", timeout_s, 30, 86400)
-    if on_failure not in ON_FAILURE:
-        raise ValidationError(f"on_failure is {ascii(on_failure)[:60]}; it must be raise or skip.")
+    chosen = chosen.validate()
+    seed, variations, _ = _numbers(seed, variations, timeout_s)
+    scalars.choice("on_failure", on_failure, ON_FAILURE)
     references = [None] if reference is None else list(reference)
     return [
         Order(
@@ -241,10 +239,10 @@ def _are_references(value: object) -> bool:
     return isinstance(value, tuple) and bool(value) and all(isinstance(each, Reference) for each in value)
 
 
-def _whole_number(name: str, value: object, low: int, high: int) -> None:
-    from ..rivya.errors import ValidationError
-
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValidationError(
-            f"{name} is {ascii(value)[:60]}; it must be a whole number from {low} to {high}."
-        )
+def _numbers(seed: object, variations: object, timeout_s: object) -> tuple[int, int, int]:
+    """The numbers of a run in Python's own types: other nodes give them as they have them."""
+    return (
+        scalars.whole("seed", seed, 0, kontext.MAX_SEED),
+        scalars.whole("variations", variations, 1, kontext.MAX_VARIATIONS),
+        scalars.whole("timeout_s", timeout_s, 30, 86400),
+    )

@@ -131,8 +131,7 @@ def _check_together(headers: Sequence[Header]) -> None:
 def _too_much(message: str) -> ImageError:
     return ImageError(
         message,
-        hint="They are stored: bring them a few at a time with Rivya Collect Tasks or python -m rivya collect, by the "
-        "task ids that python -m rivya orders lists.",
+        hint="They are stored: bring them a few at a time with Rivya Collect Tasks, by their task ids.",
         code="images_too_large",
         charged=Charged.YES,
     )

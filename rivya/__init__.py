@@ -6,6 +6,7 @@ Importing it costs next to nothing; what is heavy (httpx, Pillow, numpy) is load
 Where things are, from the outside in:
 
 - ``client``: `edit`, `collect` and friends for programs; ``cli``: the command line
+- ``saving``: where pictures are saved, settled before anything is sent
 - ``engine``: one event loop in a thread of its own; runs orders, bounds what runs at once
 - ``orders``: the life of one order, from prepared to delivered; resumes from any state
 - ``ledger``, ``storage``: what was ordered, and the pictures that were paid for, on disk

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import commands, kontext, scalars
 from . import config as configuration
-from . import kontext
 from .errors import RivyaError
+from .saving import places, settle
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-_ENDINGS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest:
         # argparse takes what stands before the first option for all the words there are.
         arguments.words += rest
+    if arguments.home is not None:
+        os.environ[configuration.ENV_HOME] = str(arguments.home)
     try:
         status = int(arguments.run(arguments))
         sys.stdout.flush()
@@ -48,22 +50,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m rivya",
+        prog=commands.program_name(),
         description="FLUX.1 Kontext through Rivya, with the ledger of the ComfyUI nodes.",
     )
-    commands = parser.add_subparsers(required=True, metavar="command")
-    _add_edit(commands.add_parser("edit", help="edit a picture, or make one from a prompt"))
-    listed = commands.add_parser("orders", help="what was ordered, newest first")
+    parser.add_argument(
+        "--home", type=Path, metavar="FOLDER", help="the state folder, as RIVYA_HOME names it"
+    )
+    known = parser.add_subparsers(required=True, metavar="command")
+    _add_edit(known.add_parser("edit", help="edit a picture, or make one from a prompt"))
+    listed = known.add_parser("orders", help="what was ordered, newest first")
     listed.add_argument("--limit", type=int, default=20)
     listed.set_defaults(run=_orders)
-    collect = commands.add_parser(
+    collect = known.add_parser(
         "collect", help="save the pictures that were paid for and never delivered; never spends"
     )
     collect.add_argument("task_ids", nargs="*", help="only these tasks")
-    collect.add_argument("-o", "--output", type=Path, default=Path(), help="folder (default: this one)")
+    collect.add_argument(
+        "-o", "--output", default=".", help="folder (default: this one); or file, for one task"
+    )
     collect.set_defaults(run=_collect)
-    commands.add_parser("credits", help="what the account has now").set_defaults(run=_credits)
-    forget = commands.add_parser("forget", help="give up an order, so that the next run may buy it anew")
+    known.add_parser("credits", help="what the account has now").set_defaults(run=_credits)
+    forget = known.add_parser("forget", help="give up an order, so that the next run may buy it anew")
     forget.add_argument("order", help="the beginning of its order key, or its task id")
     forget.add_argument("--give-up", action="store_true", help="also one that Rivya has accepted")
     forget.set_defaults(run=_forget)
@@ -77,15 +84,25 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
         metavar="image prompt",
         help="the picture to edit (left out with --batch or --text), and what to change in it",
     )
-    parser.add_argument("-o", "--output", type=Path, help="file, or folder for several pictures")
+    parser.add_argument("-o", "--output", help="file, or folder for several pictures")
     parser.add_argument("--batch", type=Path, metavar="FOLDER", help="edit every picture of this folder")
     parser.add_argument("--text", action="store_true", help="make a picture from the prompt alone")
     parser.add_argument(
         "--keep-size", action="store_true", help="give the photo back at its size, with only the edit in it"
     )
     parser.add_argument("--mask", type=Path, help="white where the edit may show; means --keep-size")
-    parser.add_argument("--seed", type=int, default=0, help="another seed buys another picture (default: 0)")
-    parser.add_argument("--variations", type=int, default=1)
+    parser.add_argument(
+        "--seed",
+        type=_number,
+        default=0,
+        help="0 to 2^64-1; another seed buys another picture (default: 0)",
+    )
+    parser.add_argument(
+        "--variations",
+        type=_number,
+        default=1,
+        help=f"pictures for each, 1 to {kontext.MAX_VARIATIONS} (default: 1)",
+    )
     parser.add_argument("--model", choices=list(kontext.MODELS), default=kontext.DEFAULT_MODEL)
     parser.add_argument(
         "--aspect-ratio", choices=[kontext.AUTO, *kontext.ASPECT_RATIOS], default=kontext.AUTO
@@ -96,38 +113,107 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_edit)
 
 
+def _number(text: str) -> int | float:
+    """A type of argparse; programs that write scripts may put a whole number as 7.0."""
+    return int(text) if text.strip().isdecimal() else float(text)
+
+
+_number.__name__ = "number"  # argparse names the type in its error
+
+
 def _edit(arguments: argparse.Namespace) -> int:
     from . import client
 
+    arguments.seed = scalars.whole("seed", arguments.seed, 0, kontext.MAX_SEED)
+    arguments.variations = scalars.whole("variations", arguments.variations, 1, kontext.MAX_VARIATIONS)
     sources, prompt = _sources(arguments)
+    kontext.validate_prompt(prompt)
+    settled = settle.Settled()
     images = [None] if arguments.text else sources
-    with _Bar(len(images) * arguments.variations) as moved:
-        results = client.edit_all(
-            prompt,
-            images,
-            seed=arguments.seed,
-            variations=arguments.variations,
-            model=arguments.model,
-            aspect_ratio=arguments.aspect_ratio,
-            output_format=arguments.output_format or _format_of(arguments),
-            keep_size=arguments.keep_size,
-            mask=arguments.mask,
-            save_as=_ENDINGS.get(arguments.output.suffix.lower(), "") if arguments.output else "",
-            on_progress=moved,
-        )
-    stems = [source.stem for source in sources] or ["picture"]
-    several = len(results) > 1 or arguments.batch is not None
+    lines: dict[int, list[str]] = {}
+
+    def save(number: int, result: Any) -> None:
+        lines[number] = _saved(result, targets[number])
+
+    try:
+        targets = _places(arguments, sources, settled)
+        with _Bar(len(targets)) as moved:
+            results = client.edit_all(
+                prompt,
+                images,
+                seed=arguments.seed,
+                variations=arguments.variations,
+                model=arguments.model,
+                aspect_ratio=arguments.aspect_ratio,
+                output_format=_format_of(arguments),
+                keep_size=arguments.keep_size,
+                mask=arguments.mask,
+                save_as=places.extension_asked(arguments.output or "") if _keeps_size(arguments) else "",
+                save=save,
+                on_progress=moved,
+            )
+    finally:
+        settled.undo()
+    names = [places.shown(source) for source in sources] or ["picture"]
     failed = 0
     for number, result in enumerate(results):
-        stem = f"{stems[number // arguments.variations]}-{arguments.seed}-{number % arguments.variations}"
+        for line in lines.get(number, []):
+            print(line)
         if isinstance(result, RivyaError):
             failed += 1
-            print(f"{stem}: {result}", file=sys.stderr)
-        else:
-            print(f"{_save(result, arguments.output, stem, several)}  {_cost(result)}")
-            for line in _stitch_lines(result):
-                print(line)
+            print(f"{names[number // arguments.variations]}: {result}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _places(
+    arguments: argparse.Namespace, sources: list[Path], settled: settle.Settled
+) -> list[places.Place]:
+    """Where each picture goes, picture-major; the folders are there."""
+    output, variations = arguments.output, arguments.variations
+    extensions = _extensions(arguments)
+    room = settle.room(extensions, sources if _keeps_size(arguments) else ())
+    stems = [source.stem for source in sources] or ["picture"]
+    if _is_one_file(output, len(stems) * variations, arguments.batch is not None):
+        given = [*sources, *([arguments.mask] if arguments.mask else [])]
+        return [settled.file(output, extensions, given, room)]
+    folder = settled.folder(Path(output or "."), room * len(stems) * variations)
+    return [
+        places.derived(folder, stem, f"-{arguments.seed}-{number}")
+        for stem in stems
+        for number in range(variations)
+    ]
+
+
+def _is_one_file(output: str | None, pictures: int, batch: bool) -> bool:
+    """Whether ``-o`` names a file, not a folder."""
+    if not output or os.path.isdir(output) or output.endswith(("/", os.sep)):
+        return False
+    if pictures == 1 and not batch:
+        return True
+    if places.named(output).ending:
+        raise places.refused(f"There will be several pictures, and {places.shown(output)} names one file.")
+    return False
+
+
+def _extensions(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """What the pictures will be, as far as that is known before: ``png``, ``jpg`` or ``webp``."""
+    if _keeps_size(arguments):
+        named = places.extension_asked(arguments.output or "")
+        return (named,) if named else ()
+    return ("png",) if _format_of(arguments) == "png" else ("jpg",)
+
+
+def _keeps_size(arguments: argparse.Namespace) -> bool:
+    return arguments.keep_size or arguments.mask is not None
+
+
+def _saved(result: Any, place: places.Place) -> list[str]:
+    """Save a picture; the lines that say where, what it cost and what was done."""
+    first, *more = result.save_at(place)
+    lines = [f"{places.shown(first)}  {_cost(result)}", *(places.shown(path) for path in more)]
+    if note := places.corrected(place, first):
+        lines.append(f"  {note}")
+    return lines + _stitch_lines(result)
 
 
 def _stitch_lines(result: Any) -> list[str]:
@@ -172,20 +258,11 @@ def _format_of(arguments: argparse.Namespace) -> str:
 
     What goes back into a photo is asked for without losses.
     """
-    output = arguments.output
-    if arguments.keep_size or arguments.mask is not None:
+    if arguments.output_format:
+        return str(arguments.output_format)
+    if _keeps_size(arguments):
         return "png"
-    return "png" if output is not None and output.suffix.lower() == ".png" else "jpeg"
-
-
-def _save(result: Any, output: Path | None, stem: str, several: bool) -> Path:
-    from . import client
-
-    if output is not None and not several and not output.is_dir():
-        return Path(result.save(output))
-    folder = output or Path()
-    folder.mkdir(parents=True, exist_ok=True)
-    return Path(result.save(client.free_path(folder / f"{stem}.{result.extension}", result.data)))
+    return "png" if places.extension_asked(arguments.output or "") == "png" else "jpeg"
 
 
 def _cost(result: Any) -> str:
@@ -212,10 +289,24 @@ def _orders(arguments: argparse.Namespace) -> int:
 def _collect(arguments: argparse.Namespace) -> int:
     from . import client
 
-    def save(result: client.Edited) -> None:
-        print(f"{_save(result, arguments.output, result.task_id or 'picture', True)}  {_cost(result)}")
+    settled = settle.Settled()
+    one: places.Place | None = None
+    lines: list[str] = []
 
-    results = client.collect(arguments.task_ids, save=save)
+    def save(result: client.Edited) -> None:
+        name = result.task_id or "picture"
+        lines.extend(_saved(result, one or places.derived(Path(arguments.output), name)))
+
+    try:
+        if _is_one_file(arguments.output, 1 if len(arguments.task_ids) == 1 else 2, batch=False):
+            one = settled.file(arguments.output, (), (), settle.room(()))
+        else:
+            settled.folder(Path(arguments.output), settle.room(()))
+        results = client.collect(arguments.task_ids, save=save)
+    finally:
+        settled.undo()
+    for line in lines:
+        print(line)
     failures = [result for result in results if isinstance(result, RivyaError)]
     for failure in failures:
         print(failure, file=sys.stderr)
@@ -235,7 +326,8 @@ def _forget(arguments: argparse.Namespace) -> int:
     from .engine import engine
     from .ledger.ledger import OrderState
 
-    ledger = engine.shared().ledger(configuration.load())
+    settings = configuration.load()
+    ledger = engine.shared().ledger(settings)
     named = arguments.order
     found = [
         r
@@ -251,9 +343,11 @@ def _forget(arguments: argparse.Namespace) -> int:
         )
         return 0
     if found[0].task_id and found[0].state is not OrderState.FAILED and not arguments.give_up:
+        collect = commands.own("collect", found[0].task_id, home=settings.home)
+        give_up = commands.own("forget", "--give-up", named, home=settings.home)
         print(
-            f"Rivya has accepted this order: python -m rivya collect {found[0].task_id} brings its picture for no more "
-            "credits. forget --give-up gives it up all the same.",
+            f"Rivya has accepted this order: {collect} brings its picture for no more credits. "
+            f"{give_up} gives it up all the same.",
             file=sys.stderr,
         )
         return 1

@@ -2,8 +2,7 @@
 
     import rivya
 
-    night = rivya.edit("make it night", "photo.jpg")
-    night.save("night.jpg")
+    night = rivya.edit("make it night", "photo.jpg", save_to="night.jpg")
     print(night.task_id, night.credits, night.source)
 
 Ledger and result store are those of the nodes, and so are the rules: the same inputs and the same seed give the same
@@ -12,9 +11,11 @@ picture again for no credits, and whatever is interrupted is resumed by the next
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import config as configuration
-from . import kontext
+from . import kontext, scalars
 from .config import Config
+from .edited import Edited as Edited
 from .engine import engine
 from .engine.jobs import Ticket
 from .errors import (
@@ -38,6 +40,7 @@ from .errors import (
 from .images import decode
 from .kontext import Identity, KontextParams
 from .orders.order import Finished, Order, Reference
+from .saving import places, settle
 from .storage.results import ResultGone
 
 if TYPE_CHECKING:
@@ -47,61 +50,39 @@ if TYPE_CHECKING:
 Image = "str | Path | bytes | np.ndarray[Any, Any]"
 
 
-@dataclass(frozen=True)
-class Edited:
-    """One finished picture.
-
-    Attributes:
-        data: the service's original bytes; with ``keep_size`` the photo with the edit in it.
-        extension: "jpg", "png" or "webp", without a dot, by what the bytes are.
-        task_id, credits, source: its task, what it cost, and whether it is "new", "resumed" or "stored".
-        about: the same and more (seconds, model, aspect_ratio, encoding, notes, request_id).
-        more: further pictures, where the task made several.
-    """
-
-    data: bytes = field(repr=False)
-    extension: str
-    task_id: str | None
-    credits: int | None
-    source: str
-    about: dict[str, Any] = field(repr=False)
-    more: tuple[bytes, ...] = field(default=(), repr=False)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the original bytes; a path without an ending gets the right one. Further pictures go beside it."""
-        target = Path(path)
-        if not target.suffix:
-            target = target.with_suffix(f".{self.extension}")
-        target.write_bytes(self.data)
-        for number, data in enumerate(self.more, 2):
-            free_path(target.with_stem(f"{target.stem}-{number}"), data).write_bytes(data)
-        return target
-
-
-def free_path(path: Path, data: bytes) -> Path:
-    """The path, or the next one beside it that does not hold something else: nothing is overwritten."""
-    number, free = 1, path
-    while free.exists() and free.read_bytes() != data:
-        number += 1
-        free = path.with_stem(f"{path.stem}_{number}")
-    return free
-
-
-def edit(prompt: str, image: Any = None, *, seed: int = 0, **options: Any) -> Edited:
+def edit(
+    prompt: str, image: Any = None, *, seed: int = 0, save_to: str | Path | None = None, **options: Any
+) -> Edited:
     """Edit one picture as ``prompt`` says; without ``image``, make one from the prompt alone.
 
     Args:
         image: a path, the bytes of a file, or a uint8 array of shape (height, width, 1, 3 or 4).
-        seed: names the picture; another seed buys another.
+        seed: names the picture, 0 to 2^64-1; another seed buys another.
+        save_to: a file to save it in. It is refused before anything is sent if it cannot be written, and the picture
+            counts as delivered only once it is there.
         options: as for `edit_all`.
 
     Raises:
         RivyaError: see `errors`; it says whether credits were charged and what to do.
     """
+    if save_to is not None:
+        options = {**options, **_into(save_to, image, options)}
     result = edit_all(prompt, [image], seed=seed, **options)[0]
     if isinstance(result, RivyaError):
         raise result
     return result
+
+
+def _into(path: str | Path, image: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Settle the file for one picture; the options that save it there."""
+    full_size = bool(options.get("keep_size")) or options.get("mask") is not None
+    given = [Path(each) for each in (image, options.get("mask")) if isinstance(each, (str, Path))]
+    asked = "png" if options.get("output_format") == "png" else "jpg"
+    if full_size:
+        asked = options.get("save_as") or places.extension_asked(path)
+    extensions = (asked,) if asked else ()
+    settle.Settled().file(path, extensions, given, settle.room(extensions, given if full_size else ()))
+    return {"save": lambda number, edited: edited.save(path), **({"save_as": asked} if full_size else {})}
 
 
 def edit_all(
@@ -118,6 +99,7 @@ def edit_all(
     keep_size: bool = False,
     mask: Any = None,
     save_as: str = "",
+    save: Callable[[int, Edited], object] | None = None,
     **params: Any,
 ) -> list[Edited | RivyaError]:
     """Edit several pictures at once; one result for each picture and variation, picture-major, failures as values.
@@ -132,6 +114,7 @@ def edit_all(
         mask: where the edit may show: a path, the bytes of a file (white: there) or an array. That part alone is sent.
             Means ``keep_size``; for one picture.
         save_as: with ``keep_size``: ``png``, ``jpg`` or ``webp``; empty: the format of the photo.
+        save: called with the place in the list and each picture, before it counts as delivered; see `collect`.
         params: fields of `kontext.KontextParams`: model, aspect_ratio, output_format ...
     """
     kontext.validate_prompt(prompt)
@@ -139,26 +122,40 @@ def edit_all(
     chosen = _params(params)
     used = config or configuration.load()
     used.require_key()
-    _within_limits(seed, variations, len(images))
+    seed = scalars.whole("seed", seed, 0, kontext.MAX_SEED)
+    variations = scalars.whole("variations", variations, 1, kontext.MAX_VARIATIONS)
+    timeout_s = scalars.number("timeout_s", timeout_s, 0, math.inf)
+    if len(images) == 0:
+        raise ValidationError("There is no picture to edit.")
     running = engine.shared()
     photos = _photos(images, mask, chosen.aspect_ratio, save_as) if keep_size or mask is not None else None
     references = _references(used, photos.sent if photos else images, encoding)
-    orders = [
-        Order(_identity(prompt, chosen, seed, variation, reference), reference, client_request_id)
-        for reference in references
+    wanted = [
+        (number * variations + variation, reference)
+        for number, reference in enumerate(references)
         if not isinstance(reference, RivyaError)
         for variation in range(variations)
     ]
+    orders = [
+        Order(_identity(prompt, chosen, seed, place % variations, reference), reference, client_request_id)
+        for place, reference in wanted
+    ]
     _stay_under_the_cap(used, orders)
-    waited = iter(_wait(running.order(used, orders), timeout_s, on_progress))
-    results = [
+
+    def deliver(number: int, edited: Edited) -> Edited:
+        place = wanted[number][0]
+        if photos is not None:
+            edited = _at_full_size(photos, place // variations, edited)
+        if save is not None:
+            save(place, edited)
+        return edited
+
+    waited = iter(_wait(running.order(used, orders), timeout_s, on_progress, deliver))
+    return [
         reference if isinstance(reference, RivyaError) else next(waited)
         for reference in references
         for _ in range(variations)
     ]
-    if photos is None:
-        return results
-    return [_at_full_size(photos, number // variations, each) for number, each in enumerate(results)]
 
 
 def _photos(images: Sequence[Any], mask: Any, shape: str, save_as: str) -> FullSize:
@@ -167,12 +164,14 @@ def _photos(images: Sequence[Any], mask: Any, shape: str, save_as: str) -> FullS
     return FullSize(list(images), mask, shape, save_as)
 
 
-def _at_full_size(photos: FullSize, number: int, result: Edited | RivyaError) -> Edited | RivyaError:
+def _at_full_size(photos: FullSize, number: int, result: Edited) -> Edited:
     """The photo with the result in it; a picture from text alone has no photo and stays as it is."""
-    if isinstance(result, RivyaError) or photos.sent[number] is None:
+    if photos.sent[number] is None:
         return result
     data, extension, report = photos.finished(number, result.data)
-    return replace(result, data=data, extension=extension, more=(), about={**result.about, "stitch": report})
+    more = tuple(photos.finished(number, each)[0] for each in result.more)
+    about = {**result.about, "stitch": report}
+    return replace(result, data=data, extension=extension, more=more, about=about)
 
 
 def stitch(
@@ -223,15 +222,23 @@ def collect(
     """The pictures of these tasks; without any, all that were paid for and never delivered. Never spends.
 
     Args:
-        save: called with each picture before it counts as delivered. What it raises ends the call; that picture and
-            those after it stay collectable.
+        save: called with each picture before it counts as delivered. A `RivyaError` that it raises, as `Edited.save`
+            does, stands for that picture in the list, and the picture stays collectable. Anything else ends the call;
+            that picture and those after it stay collectable.
     """
+    timeout_s = scalars.number("timeout_s", timeout_s, 0, math.inf)
     used = config or configuration.load()
     used.require_key()
     named = (task_ids,) if isinstance(task_ids, str) else task_ids
     rows = engine.shared().collectable(used, named).result()
     fingerprints = dict.fromkeys(row.fingerprint for row in rows)
-    return _wait([engine.shared().collect(used, each) for each in fingerprints], timeout_s, save=save)
+
+    def deliver(number: int, edited: Edited) -> Edited:
+        if save is not None:
+            save(edited)
+        return edited
+
+    return _wait([engine.shared().collect(used, each) for each in fingerprints], timeout_s, deliver=deliver)
 
 
 def credits(config: Config | None = None) -> int:
@@ -245,9 +252,13 @@ def _wait(
     tickets: Sequence[Ticket],
     timeout_s: float,
     on_progress: Callable[[int, int], None] | None = None,
-    save: Callable[[Edited], object] | None = None,
+    deliver: Callable[[int, Edited], Edited] = lambda number, edited: edited,
 ) -> list[Edited | RivyaError]:
-    """Wait for all, mark them delivered; orders out of time go on at the service and are left to a later call."""
+    """Wait for all and deliver them; orders out of time go on at the service and are left to a later call.
+
+    Args:
+        deliver: called with the number of its ticket and each picture; gives the picture of the list.
+    """
     began, late = monotonic(), dict[int, RivyaError]()
     pending = {ticket.done for ticket in tickets}
     try:
@@ -269,16 +280,29 @@ def _wait(
         for ticket in tickets:
             ticket.leave()
     outcomes = [late.get(number) or _outcome(ticket) for number, ticket in enumerate(tickets)]
-    results = [_edited(each) if isinstance(each, Finished) else each for each in outcomes]
-    delivered: list[Finished] = []
+    return _delivered(outcomes, deliver)
+
+
+def _delivered(
+    outcomes: Sequence[Finished | RivyaError], deliver: Callable[[int, Edited], Edited]
+) -> list[Edited | RivyaError]:
+    """Deliver each picture and note that; one that is not delivered at all of its places stays collectable."""
+    results: list[Edited | RivyaError] = []
+    finished = {each.fingerprint: each for each in outcomes if isinstance(each, Finished)}
+    missing = Counter(each.fingerprint for each in outcomes if isinstance(each, Finished))
     try:
-        for outcome, result in zip(outcomes, results, strict=True):
+        for number, outcome in enumerate(outcomes):
+            result = _edited(outcome) if isinstance(outcome, Finished) else outcome
             if isinstance(outcome, Finished) and isinstance(result, Edited):
-                if save is not None:
-                    save(result)
-                delivered.append(outcome)
+                try:
+                    result = deliver(number, result)
+                    missing[outcome.fingerprint] -= 1
+                except RivyaError as error:
+                    result = error
+            results.append(result)
     finally:
-        engine.shared().delivered(delivered).result()
+        done = [each for name, each in finished.items() if not missing[name]]
+        engine.shared().delivered(done).result()
     return results
 
 
@@ -310,6 +334,7 @@ def _edited(finished: Finished) -> Edited | RivyaError:
         credits=about.get("credits"),
         source=finished.source,
         about=about,
+        kept=finished.result.paths[0],
     )
 
 
@@ -332,21 +357,7 @@ def _params(values: dict[str, Any]) -> KontextParams:
     except TypeError:
         known = ", ".join(KontextParams.__dataclass_fields__)
         raise ValidationError(f"There is no such parameter; the parameters are {known}.") from None
-    chosen.validate()
-    return chosen
-
-
-def _within_limits(seed: int, variations: int, images: int) -> None:
-    for name, value, low, high in (
-        ("seed", seed, 0, kontext.MAX_SEED),
-        ("variations", variations, 1, kontext.MAX_VARIATIONS),
-    ):
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValidationError(
-                f"{name} is {ascii(value)[:60]}; it must be a whole number, {low} to {high}."
-            )
-    if images == 0:
-        raise ValidationError("There is no picture to edit.")
+    return chosen.validate()
 
 
 def _stay_under_the_cap(config: Config, orders: Sequence[Order]) -> None:

@@ -141,6 +141,12 @@ class LedgerError(RivyaError):
     default_code = "ledger_unusable"
 
 
+class SavingError(RivyaError):
+    """A picture cannot be saved where the user wants it: refused before an order, or kept in the result store."""
+
+    default_code = "not_saved"
+
+
 class RivyaConnectionError(RivyaError):
     """The service could not be reached, or the connection broke."""
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from . import scalars
 from .errors import ValidationError
 
 MAX_REFERENCE_BYTES = 10_000_000
 """Most bytes of one reference picture. The page says "10 MB"; the smaller reading is safe under both."""
 
-MAX_SEED = 2**31 - 1
+MAX_SEED = 2**64 - 1
+"""As of every seed in ComfyUI. It is not sent, so that the service sets no limit."""
+
 MAX_VARIATIONS = 16
 MAX_ORDERS = 64
 """Most orders that one node may place in one prompt, so that a graph cannot spend more than it shows."""
@@ -82,21 +85,18 @@ class KontextParams:
         """The base price of one order, in credits."""
         return MODELS[self.model].credits
 
-    def validate(self) -> None:
-        """Raise `ValidationError` naming the first value that is outside the table."""
-        _one_of("model", self.model, tuple(MODELS))
-        _one_of("aspect_ratio", self.aspect_ratio, (AUTO, *ASPECT_RATIOS))
-        _one_of("output_format", self.output_format, OUTPUT_FORMATS)
-        _true_or_false("enable_translation", self.enable_translation)
-        _true_or_false("prompt_upsampling", self.prompt_upsampling)
-        tolerance = self.safety_tolerance
-        if not isinstance(tolerance, int) or isinstance(tolerance, bool):
-            raise ValidationError(f"safety_tolerance is {_shown(tolerance)}; it must be a whole number.")
-        if not SAFETY_MIN <= tolerance <= SAFETY_MAX:
-            raise ValidationError(
-                f"safety_tolerance is {tolerance}; it must be {SAFETY_MIN} to {SAFETY_MAX}."
-            )
+    def validate(self) -> KontextParams:
+        """The same in Python's own types; raises `ValidationError` that names the first value outside the table."""
         validate_text("watermark", self.watermark)
+        return replace(
+            self,
+            model=scalars.choice("model", self.model, MODELS),
+            aspect_ratio=scalars.choice("aspect_ratio", self.aspect_ratio, (AUTO, *ASPECT_RATIOS)),
+            output_format=scalars.choice("output_format", self.output_format, OUTPUT_FORMATS),
+            enable_translation=scalars.truth("enable_translation", self.enable_translation),
+            prompt_upsampling=scalars.truth("prompt_upsampling", self.prompt_upsampling),
+            safety_tolerance=scalars.whole("safety_tolerance", self.safety_tolerance, SAFETY_MIN, SAFETY_MAX),
+        )
 
     def resolved_ratio(self, size: tuple[int, int] | None) -> str:
         """The ratio to ask for: ``auto`` becomes the nearest to ``size`` (width, height), or the service's default."""
@@ -140,7 +140,7 @@ def validate_prompt(prompt: object) -> None:
 def validate_text(name: str, text: object) -> None:
     """Raise `ValidationError` unless ``text`` is a string that JSON in UTF-8 can carry."""
     if not isinstance(text, str):
-        raise ValidationError(f"{name} is {_shown(text)}; it must be text.")
+        raise ValidationError(f"{name} is {scalars.shown(text)}; it must be text.")
     if len(text) > MAX_TEXT:
         raise ValidationError(f"{name} has {len(text):,} characters; at most {MAX_TEXT:,} are sent.")
     if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
@@ -225,18 +225,3 @@ def reference_item(*, url: str, name: str, mime: str, duration_token: str | None
 
 def _wire_bool(value: bool) -> str:
     return "true" if value else "false"
-
-
-def _true_or_false(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise ValidationError(f"{name} is {_shown(value)}; it must be true or false.")
-
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValidationError(f"{name} is {_shown(value)}; it must be one of {', '.join(allowed)}.")
-
-
-def _shown(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""``python -m sandbox``: serve until Ctrl-C."""
+"""``python sandbox`` or ``python -m sandbox``: serve until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import argparse
 import json
 import logging
 import sys
+from pathlib import Path
 from typing import Any
+
+if not __package__:
+    # Run as a folder, which an embedded Python finds where it does not find the module.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    __package__ = "sandbox"
 
 from .server import Sandbox
 from .settings import DEFAULT_KEY, NOTICE, Settings
@@ -38,7 +44,7 @@ _OPTIONS: dict[str, tuple[Any, Any, str]] = {
 
 def _arguments() -> dict[str, Any]:
     parser = argparse.ArgumentParser(
-        prog="python -m sandbox",
+        prog="python sandbox",
         description="A local stand-in for the Rivya service. No real service is involved.",
     )
     for name, (kind, default, text) in _OPTIONS.items():

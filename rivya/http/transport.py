@@ -34,9 +34,9 @@ from ..errors import (
 from ..secret import Secret
 from . import download
 from .body import Body
+from .connections import Connections
 from .guard import DEFAULT_ALLOWED, Guard, check_loopback, is_loopback
-from .network import Attempt, Backend, Resolver, current, httpcore, httpx, silence
-from .proxies import Routes
+from .network import Attempt, Backend, Resolver, current, httpx, silence
 from .values import MAX_ANSWER_BYTES, clean_text
 
 __all__ = ["Form", "Reply", "Timeouts", "Transport"]
@@ -55,11 +55,11 @@ _PATH = r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+"
 _MIME = r"[a-z]{1,32}/[a-z0-9.+-]{1,64}"
 
 _BEFORE_SENDING = (
-    httpcore.ConnectError,
-    httpcore.ConnectTimeout,
-    httpcore.PoolTimeout,
-    httpcore.ProxyError,
-    httpcore.UnsupportedProtocol,
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
 )
 """Failures that come before a request leaves."""
 
@@ -131,7 +131,7 @@ class Transport:
         self._key = key
         self._timeouts = timeouts or Timeouts()
         self._guard = Guard(allowed_networks, local=self._local)
-        self._routes = Routes(
+        self._connections = Connections(
             api=Backend(resolver, check_loopback if plain else None),
             results=Backend(resolver, self._guard.check_address),
             make_context=httpx.create_ssl_context,
@@ -168,7 +168,7 @@ class Transport:
             read_s = self._timeouts.read_s + min(size, _SYSTEM_BUFFER_BYTES) / _SLOWEST_LINE
             fields = {"Accept": "application/json", **headers, **own}
             request = self._request(attempt, method, self._url(path), fields, read_s, body, form)
-            async with self._routes.send(request, result=False) as response:
+            async with self._connections.send(request, result=False) as response:
                 return await _reply(response, max_bytes, key)
 
         return await _attempt(talk, self._timeouts.total_s + 2.5 * size / _SLOWEST_LINE, "Rivya")
@@ -191,7 +191,7 @@ class Transport:
                 target = _parsed(hop)
                 self._guard.check_url_host(target.raw_host.decode("ascii"))
                 request = self._request(attempt, "GET", target, {"Accept": "image/*"}, times.read_s)
-                return self._routes.send(request, result=True)
+                return self._connections.send(request, result=True)
 
             return await download.fetch(
                 ask,
@@ -208,7 +208,7 @@ class Transport:
         """Close all connections."""
         token = current.set(Attempt())
         try:
-            await self._routes.aclose()
+            await self._connections.aclose()
         finally:
             current.reset(token)
 
@@ -304,20 +304,20 @@ async def _outcome(
 
 
 def _translated(error: Exception, attempt: Attempt, whom: str) -> RivyaError:
-    """Our error for one of httpcore. Says nothing that the other side sent, and names the host at most."""
+    """Our error for one of httpx. Says nothing that the other side sent, and names the host at most."""
     # Only where it is proved: nothing of the request left, and the failure is one that comes before that.
     before = isinstance(error, _BEFORE_SENDING) or attempt.tunnelling
     sent = Sent.NO if before and not attempt.left else Sent.MAYBE
-    if isinstance(error, httpcore.TimeoutException):
+    if isinstance(error, httpx.TimeoutException):
         what = "could not be reached in time" if sent is Sent.NO else "did not answer in time"
         return RivyaTimeoutError(f"{whom} {what}.", charged=None, sent=sent)
-    if isinstance(error, httpcore.ProxyError):
+    if isinstance(error, httpx.ProxyError):
         what = f"could not be reached: the proxy answered {clean_text(str(error), 80)}"
     elif sent is Sent.NO:
         what = f"could not be reached: {_reason(error)}"
-    elif isinstance(error, httpcore.ProtocolError):
+    elif isinstance(error, httpx.ProtocolError):
         what = "broke the connection off, or sent something that is not HTTP"
-    elif isinstance(error, httpcore.NetworkError):
+    elif isinstance(error, httpx.NetworkError):
         what = "broke the connection off"
     else:
         what = f"could not be talked to ({type(error).__name__})"

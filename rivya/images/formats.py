@@ -14,6 +14,8 @@ from ..errors import ImageError
 
 Format = Literal["PNG", "JPEG", "WEBP"]
 
+EXTENSIONS: dict[Format, str] = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 65_535
@@ -66,6 +68,21 @@ def damaged(what: str) -> ImageError:
     return unusable(f"The picture is damaged: {what}.", "image_damaged")
 
 
+def signature(data: bytes) -> Format | None:
+    """The format that the first bytes of a file name, if it is one of the three."""
+    if data.startswith(PNG_SIGNATURE):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    return "WEBP" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+def extension_of(data: bytes) -> str:
+    """``png``, ``jpg`` or ``webp``, by the first bytes of a file; empty where they name none of these."""
+    found = signature(data)
+    return EXTENSIONS[found] if found else ""
+
+
 def picture_format(data: bytes) -> Format:
     """The format of ``data`` by its signature.
 
@@ -76,12 +93,9 @@ def picture_format(data: bytes) -> Format:
         raise unusable("The picture is empty: 0 bytes.", "image_empty")
     if len(data) > MAX_BYTES:
         raise unusable(f"The picture has {len(data):,} bytes; {MAX_BYTES:,} are taken.", "image_too_large")
-    if data.startswith(PNG_SIGNATURE):
-        return "PNG"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
+    found = signature(data)
+    if found is not None:
+        return found
     raise unusable(f"This is {_name_of(data)}, not a PNG, JPEG or WebP picture.", "not_a_picture")
 
 

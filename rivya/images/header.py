@@ -10,11 +10,10 @@ import re
 import struct
 from dataclasses import dataclass, field
 
-from .formats import Format
+from .formats import EXTENSIONS, Format
 
 MAX_PROFILE_BYTES = 4 * 1024 * 1024
 MAX_PARTS = 100_000
-_EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 NO_END = "The end marker of the file is missing."
 ANIMATED = "The file is animated; its first frame was taken."
@@ -79,7 +78,7 @@ class Header:
     @property
     def extension(self) -> str:
         """Without a dot: ``png``, ``jpg`` or ``webp``."""
-        return _EXTENSIONS[self.format]
+        return EXTENSIONS[self.format]
 
     @property
     def mime(self) -> str:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+from .. import commands
 from ..errors import (
     Charged,
     ConflictError,
@@ -19,8 +21,8 @@ from ..errors import (
 from ..ledger.ledger import OrderRow
 
 
-def unknown_outcome(row: OrderRow, error: RivyaError, window_s: float) -> RivyaError:
-    """The error of an order that may have been accepted: it never says "not charged"."""
+def unknown_outcome(row: OrderRow, error: RivyaError, window_s: float, home: Path) -> RivyaError:
+    """The error of an order that may have been accepted: it never says "not charged". ``home``: the state folder."""
     hours = window_s / 3600
     over = time.time() - row.created_at > window_s
     again = (
@@ -34,8 +36,7 @@ def unknown_outcome(row: OrderRow, error: RivyaError, window_s: float) -> RivyaE
         message = "Rivya already has an order with this key and does not tell its task id."
     return kind(
         message,
-        hint=f"{again} Otherwise look at your history at rivya.ai, and take another seed or forget the order "
-        f"(python -m rivya forget {row.key[:12]}) to buy the picture anew.",
+        hint=f"{again} Otherwise {_look_and_forget(row, home)}",
         code=error.code,
         status=error.status,
         request_id=error.request_id or row.request_id,
@@ -45,17 +46,23 @@ def unknown_outcome(row: OrderRow, error: RivyaError, window_s: float) -> RivyaE
     )
 
 
-def ordered_with_another_key(row: OrderRow) -> RivyaError:
+def ordered_with_another_key(row: OrderRow, home: Path) -> RivyaError:
     """The error of an order that was sent with another key, perhaps of the same account, and never answered."""
     return UnknownOutcomeError(
         "This order was sent before with another API key, and whether Rivya took it is not known.",
         hint="Set the earlier key and run again: that repeats the same request, which Rivya does not charge twice. "
-        "Otherwise look at your history at rivya.ai, and take another seed or forget the order "
-        f"(python -m rivya forget {row.key[:12]}) to buy the picture anew.",
+        f"Otherwise {_look_and_forget(row, home)}",
         request_id=row.request_id,
         order_key=row.key,
         charged=Charged.UNKNOWN,
         sent=Sent.MAYBE,
+    )
+
+
+def _look_and_forget(row: OrderRow, home: Path) -> str:
+    return (
+        "look at your history at rivya.ai, and take another seed or forget the order "
+        f"({commands.own('forget', row.key[:12], home=home)}) to buy the picture anew."
     )
 
 

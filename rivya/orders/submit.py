@@ -39,7 +39,6 @@ class Buying:
     def __init__(self, context: OrderContext) -> None:
         self._context = context
         self._account = context.account
-        self._window_s = context.account.config.repeat_window_s
 
     async def attempt(self, previous: OrderRow | None) -> tuple[OrderRow, Task] | None:
         """Slot a first attempt, or the next one after a failure that cost nothing. None: another process does.
@@ -77,16 +76,18 @@ class Buying:
             self._context.fingerprint,
         )
         if other is not None:
-            raise ordered_with_another_key(other)
+            raise ordered_with_another_key(other, account.config.home)
 
     async def repeat(self, row: OrderRow) -> Task:
         """Send an order of unknown outcome again, as it was, for its task id."""
         if self._context.order is None:
-            raise unknown_outcome(
-                row, NotFoundError("Rivya never told the task id of this order."), self._window_s
-            )
+            raise self._unknown_outcome(row, NotFoundError("Rivya never told the task id of this order."))
         await self._context.take_slot()
         return await self._submit(row, uncertain=True)
+
+    def _unknown_outcome(self, row: OrderRow, error: RivyaError) -> RivyaError:
+        settings = self._account.config
+        return unknown_outcome(row, error, settings.repeat_window_s, settings.home)
 
     async def _prepare(self, order: Order, attempt: int, *, upload_again: bool = False) -> OrderRow | None:
         """Freeze the body and commit the row, before anything that could cost is sent. None: somebody was first."""
@@ -184,10 +185,8 @@ class Buying:
         """
         account = self._account
         if uncertain and time.time() - row.created_at > account.config.repeat_window_s:
-            raise unknown_outcome(
-                row,
-                ConflictError("The outcome of this order is not known, and it is too old to repeat."),
-                self._window_s,
+            raise self._unknown_outcome(
+                row, ConflictError("The outcome of this order is not known, and it is too old to repeat.")
             )
         if row.body is None:
             raise LedgerError("The ledger has lost the body of this order.", charged=_charged(uncertain))
@@ -234,7 +233,7 @@ class Buying:
 
     async def _note_as_unknown(self, row: OrderRow, error: RivyaError) -> RivyaError:
         """The error to raise. Where it cannot be noted the row stays *prepared*, which counts as sent as well."""
-        unknown = unknown_outcome(row, error, self._window_s)
+        unknown = self._unknown_outcome(row, error)
         try:
             await self._account.disk(
                 self._account.ledger.unknown,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .. import scalars
 from ..errors import ValidationError
 from . import thresholds
 from .boxes import Box
@@ -86,12 +87,9 @@ def choose(
     Raises:
         ValidationError: a value outside its range.
     """
-    if isinstance(context, bool) or not isinstance(context, int | float) or not 1 <= context <= 8:
-        raise ValidationError(f"context is {ascii(context)[:40]}; it must be 1 to 8.")
-    if shape != AUTO and shape not in SIZES:
-        raise ValidationError(f"shape is {ascii(shape)[:40]}; it must be auto or one of {', '.join(SIZES)}.")
-    if fit not in FITS:
-        raise ValidationError(f"fit is {ascii(fit)[:40]}; it must be pad or crop.")
+    context = scalars.number("context", context, 1, 8)
+    scalars.choice("shape", shape, (AUTO, *SIZES))
+    scalars.choice("fit", fit, FITS)
     found = {}
     for name in SIZES if shape == AUTO else (shape,):
         boxes = [box_of(size, region, context, name, fit) for region in regions]

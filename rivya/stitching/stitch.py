@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import scalars
 from ..errors import ValidationError
 from . import blobs, change, masks, thresholds
 from .boxes import Box
@@ -45,16 +46,14 @@ class Options:
     match_color: bool = True
     feather: float = 1.0
 
-    def validate(self) -> None:
-        """Raise `ValidationError` naming the first value that is out of range."""
-        if self.keep not in KEEPS:
-            raise ValidationError(f"keep is {ascii(self.keep)[:40]}; it must be one of {', '.join(KEEPS)}.")
-        for name, value in (("align", self.align), ("match_color", self.match_color)):
-            if not isinstance(value, bool):
-                raise ValidationError(f"{name} is {ascii(value)[:40]}; it must be true or false.")
-        feather = self.feather
-        if isinstance(feather, bool) or not isinstance(feather, int | float) or not 0 <= feather <= 10:
-            raise ValidationError(f"feather is {ascii(feather)[:40]}; it must be 0 to 10 (percent).")
+    def validate(self) -> Options:
+        """The same in Python's own types; raises `ValidationError` that names the first value out of range."""
+        return Options(
+            keep=scalars.choice("keep", self.keep, KEEPS),
+            align=scalars.truth("align", self.align),
+            match_color=scalars.truth("match_color", self.match_color),
+            feather=scalars.number("feather", self.feather, 0, 10),
+        )
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,7 @@ def stitch_into(
     check: Callable[[], None] = _nothing,
 ) -> dict[str, Any]:
     """As `stitch`, into arrays of the caller's; returns the report."""
-    options = options or Options()
-    options.validate()
+    options = (options or Options()).validate()
     _check_pixels("original", original)
     _check_pixels("edited", edited)
     height, width = original.shape[:2]

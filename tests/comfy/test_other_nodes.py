@@ -94,3 +94,70 @@ def test_nothing_in_a_list_of_references_stops_them_all_before_the_first_order(
     graph["switch"] = {"class_type": "NothingOr", "inputs": {"value": ["reference", 0]}}
     graph["edit"]["inputs"]["reference"] = ["switch", 0]
     assert "reference is connected" in refusal(others.run(graph), service)
+
+
+def given(graph: Graph, **names: str) -> Graph:
+    """The graph with values of `other_nodes.VALUES`, by their names, at inputs of the submitting node."""
+    for at, name in names.items():
+        graph[f"give {at}"] = {"class_type": "GiveValue", "inputs": {"name": name}}
+        graph["edit"]["inputs"][at] = [f"give {at}", 0]
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        ("uint64", 2**64 - 1),
+        ("int32", 3),
+        ("float32", 2),
+        ("float", 5),
+        ("tensor of one", 8),
+        ("bfloat16", 6),
+    ],
+)
+def test_a_seed_of_another_node_is_the_seed_of_the_widget(
+    others: RivyaComfyUI, service: Watched, name: str, seed: int
+) -> None:
+    graph = edit_graph(None)
+    prompt = graph["edit"]["inputs"]["prompt"]
+    for each in (
+        given(edit_graph(None, prompt=prompt), seed=name),
+        edit_graph(None, prompt=prompt, seed=seed),
+    ):
+        finished = others.run(each)
+        assert finished.succeeded, finished.explain()
+    assert service.charges() == [4]
+
+
+@pytest.mark.parametrize("name", ["fraction", "nan", "infinity", "two"])
+@pytest.mark.parametrize("at", ["seed", "variations", "timeout_s"])
+def test_what_is_no_whole_number_is_refused_by_the_name_of_its_input(
+    others: RivyaComfyUI, service: Watched, at: str, name: str
+) -> None:
+    assert refusal(others.run(given(edit_graph(None), **{at: name})), service).startswith(f"{at} is ")
+
+
+@pytest.mark.parametrize("name", ["numpy false", "tensor false"])
+def test_booleans_of_another_node_are_taken(others: RivyaComfyUI, service: Watched, name: str) -> None:
+    graph = edit_graph(None)
+    graph["edit"]["inputs"]["params"] = ["params", 0]
+    graph["params"] = {
+        "class_type": "RivyaKontextParams",
+        "inputs": {
+            "model": "flux-kontext-pro",
+            "aspect_ratio": "1:1",
+            "output_format": "png",
+            "enable_translation": ["give", 0],
+            "prompt_upsampling": ["give", 0],
+            "safety_tolerance": ["tolerance", 0],
+            "watermark": "",
+        },
+    }
+    graph["give"] = {"class_type": "GiveValue", "inputs": {"name": name}}
+    graph["tolerance"] = {"class_type": "GiveValue", "inputs": {"name": "tensor"}}
+    finished = others.run(graph)
+    assert finished.succeeded, finished.explain()
+    (task,) = service.tasks()
+    params = task["params"]
+    assert (params["enableTranslation"], params["promptUpsampling"]) == ("false", "false")
+    assert params["safetyTolerance"] == 4

@@ -6,8 +6,10 @@ Its waits are those of `support.quick`.
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -29,6 +31,7 @@ from rivya.orders.order import Finished, Order, Reference, Workspace
 from rivya.secret import Secret
 from rivya.storage.results import ResultStore
 from support.quick import picture
+from support.sources import ROOT
 
 PATIENCE_S = 20.0
 SOON_S = 3.0
@@ -96,6 +99,21 @@ class Client:
     @property
     def account(self) -> Account:
         return self.engine._accounts[self.config]
+
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+"""Runs the command line with these arguments; named ones change the environment."""
+
+
+def environment(client: Client) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    return {
+        **kept,
+        "PYTHONPATH": str(ROOT),
+        "RIVYA_HOME": str(client.config.home),
+        "RIVYA_API_KEY": client.config.require_key().reveal(),
+        "RIVYA_BASE_URL": client.config.base_url,
+    }
 
 
 @contextmanager

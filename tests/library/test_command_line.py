@@ -3,89 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from library.client import Client, png
-from rivya import cli
-from rivya.engine import engine
-from support.sources import ROOT
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def environment(client: Client) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-    return {
-        **kept,
-        "PYTHONPATH": str(ROOT),
-        "RIVYA_HOME": str(client.config.home),
-        "RIVYA_API_KEY": client.config.require_key().reveal(),
-        "RIVYA_BASE_URL": client.config.base_url,
-    }
-
-
-@pytest.fixture
-def work(client: Client, tmp_path: Path) -> Path:
-    """An empty folder to work in, for an account whose orders are known to be quick."""
-    client.run(*[client.order("what is learned from", seed=seed) for seed in range(6)])
-    client.engine.delivered([ticket.result() for ticket in _all(client)]).result(10)
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def shell(
-    client: Client, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """Runs the command line as a process would: with an engine of its own, which ends with it."""
-
-    def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        with monkeypatch.context() as changed:
-            for name, value in {**environment(client), **changes}.items():
-                changed.setenv(name, value)
-            changed.chdir(work)
-            changed.setattr(engine, "_shared", None)
-            capsys.readouterr()
-            try:
-                status = cli.main(arguments)
-            except SystemExit as end:
-                status = int(end.code or 0)
-            for state in engine._shared._states.values() if engine._shared else ():
-                state.ledger.close()
-                state.holder.close()
-            told = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, status, told.out, told.err)
-
-    return run
-
-
-@pytest.fixture
-def process(client: Client, work: Path) -> Run:
-    """Runs ``python -m rivya``."""
-
-    def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "rivya", *arguments],
-            env={**environment(client), **changes},
-            cwd=work,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    return run
-
-
-def _all(client: Client) -> list[Any]:
-    return client.tickets(*[client.order("what is learned from", seed=seed) for seed in range(6)])
+from library.client import Client, Run, environment, png
 
 
 def test_a_picture_is_edited_and_its_cost_told(process: Run, service: Any, tmp_path: Path) -> None:
@@ -127,6 +54,23 @@ def test_a_picture_is_made_from_a_prompt(shell: Run, service: Any, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "work" / "picture-0-0.png").exists()
     assert service.tasks()[-1]["params"]["aspectRatio"] == "1:1"
+
+
+def test_the_largest_seed_of_comfyui_is_a_seed_here_too(shell: Run, service: Any, tmp_path: Path) -> None:
+    done = shell("edit", "--text", "a quiet harbour", "--seed", str(2**64 - 1), "--variations", "2.0")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "work" / "picture-18446744073709551615-1.jpg").exists()
+
+
+@pytest.mark.parametrize("seed", ["7.5", "nan", "-1", str(2**64), "seven", "1e99", ""])
+def test_a_seed_that_is_none_is_refused_by_name(shell: Run, service: Any, seed: str) -> None:
+    requests = len(service.requests())
+    done = shell("edit", "--text", "a quiet harbour", f"--seed={seed}")
+    assert done.returncode != 0
+    assert re.search(
+        r"argument --seed: invalid number|^seed is .*; it must be a whole number from", done.stderr, re.M
+    )
+    assert len(service.requests()) == requests
 
 
 def test_options_may_stand_between_picture_and_prompt(shell: Run, tmp_path: Path) -> None:

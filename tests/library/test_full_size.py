@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 import rivya
-from library.client import Client
-from library.test_command_line import environment
+from library.client import Client, environment
 from pixels.making import png, wide_profile
 from rivya import fullsize
 from rivya.errors import ValidationError

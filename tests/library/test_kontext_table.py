@@ -99,7 +99,7 @@ BAD: list[tuple[str, Any]] = [
     *(("output_format", value) for value in ("webp", "jpg", "PNG", "", None)),
     *(("enable_translation", value) for value in ("true", 1, 0, None)),
     *(("prompt_upsampling", value) for value in ("false", 1, 0, None)),
-    *(("safety_tolerance", value) for value in (-1, 7, 2.0, "2", True, None, 10**30)),
+    *(("safety_tolerance", value) for value in (-1, 7, 2.5, "2", True, None, 10**30)),
     *(("watermark", value) for value in (None, 7, "a\x00b", "\ud800", "x" * 100_001)),
 ]
 

@@ -53,5 +53,4 @@ def everything_about(error: BaseException) -> str:
 
 def connections(client: Transport) -> tuple[int, int]:
     """All connections of a transport, and those that wait for a request."""
-    routes = client._routes
-    return len(routes.open), sum(len(idle) for idle in routes._idle.values())
+    return client._connections.count()

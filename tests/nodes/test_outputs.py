@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from rivya.engine import engine
 from rivya.errors import Charged, RivyaError, TaskFailedError
 from rivya.orders.order import Finished
 from support.quick import QuickAccount
+from support.sources import ROOT
 
 
 @pytest.fixture
@@ -177,3 +180,19 @@ def test_a_picture_that_vanishes_before_it_is_given_out_is_an_error_in_words_and
     assert "nothing more" in caught.value.hint
     assert client.rows()[0].delivered_at is None
     assert client.run(client.order())[0].source == "resumed"
+
+
+def test_pictures_that_are_too_many_for_memory_come_with_the_command_that_lists_their_tasks(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (finished,) = client.run(client.order())
+    monkeypatch.setattr(outputs.tensors, "MAX_PIXELS_TOGETHER", 1)
+    monkeypatch.setattr(outputs.host, "default_home", lambda: client.config.home)
+    monkeypatch.delenv("RIVYA_HOME", raising=False)
+    with pytest.raises(RivyaError) as caught:
+        deliver(place(finished))
+    assert caught.value.code == "images_too_large"
+    command = shlex.split(caught.value.hint)
+    assert command[command.index(sys.executable) :] == [
+        *(sys.executable, str(ROOT), "--home", str(client.config.home), "orders", "lists", "them."),
+    ]

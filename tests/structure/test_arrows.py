@@ -25,12 +25,14 @@ HTTP = {"httpx", "httpcore"}
 # The parts of the library from the bottom up; a part knows only parts of lines above its own, in its line only itself.
 FLOORS = (
     ("errors", "secret", "threads", "refusals"),
+    ("scalars",),
     ("files", "kontext"),
     ("config",),
+    ("commands",),
     ("http",),
     ("api", "ledger", "storage", "images", "stitching"),
-    ("fullsize",),
-    ("orders",),
+    ("fullsize", "saving"),
+    ("orders", "edited"),
     ("engine",),
     ("client",),
     ("cli",),

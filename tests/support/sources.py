@@ -18,7 +18,7 @@ def python_files(folder: str) -> list[Path]:
 
 def shipped_files() -> list[Path]:
     """What lies in a user's ComfyUI after an install, texts only."""
-    found = [ROOT / "__init__.py", ROOT / "pyproject.toml", ROOT / "requirements.txt"]
+    found = [ROOT / "__init__.py", ROOT / "__main__.py", ROOT / "pyproject.toml", ROOT / "requirements.txt"]
     for folder in SHIPPED_FOLDERS:
         found += [path for path in (ROOT / folder).rglob("*") if path.suffix in _TEXTS]
     return sorted(path for path in found if path.is_file())

@@ -40,7 +40,7 @@ VALUES = {
     "float32": np.float32(2.0),
     "float": 5.0,
     "tensor": torch.tensor(4),
-    "tensor of one": torch.tensor([2]),
+    "tensor of one": torch.tensor([8]),
     "bfloat16": torch.tensor(6.0, dtype=torch.bfloat16),
     "numpy false": np.bool_(False),
     "tensor false": torch.tensor(False),

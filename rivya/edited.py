@@ -1,0 +1,80 @@
+"""One finished picture, as programs and the command line get it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import Charged, SavingError
+from .saving import places, write
+
+logger = logging.getLogger("rivya")
+
+
+@dataclass(frozen=True)
+class Edited:
+    """One finished picture.
+
+    Attributes:
+        data: the service's original bytes; with ``keep_size`` the photo with the edit in it.
+        extension: "jpg", "png" or "webp", without a dot, by what the bytes are.
+        task_id, credits, source: its task, what it cost, and whether it is "new", "resumed" or "stored".
+        about: the same and more (seconds, model, aspect_ratio, encoding, notes, request_id).
+        more: further pictures, where the task made several.
+        kept: where the result store keeps its original file.
+    """
+
+    data: bytes = field(repr=False)
+    extension: str
+    task_id: str | None
+    credits: int | None
+    source: str
+    about: dict[str, Any] = field(repr=False)
+    more: tuple[bytes, ...] = field(default=(), repr=False)
+    kept: Path | None = field(default=None, repr=False)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture into this file, and further pictures beside it; the path that it has.
+
+        Folders are made. A path without an ending, or with that of another format, gets the right one; only a file of
+        exactly this name is replaced.
+
+        Raises:
+            SavingError: it cannot be written; the error says where the picture is kept.
+        """
+        place = places.named(path)
+        saved, *_ = self.save_at(place)
+        if note := places.corrected(place, saved):
+            logger.warning("%s", note)
+        return saved
+
+    def save_at(
+        self, place: places.Place, before: Callable[[Path], object] = lambda path: None
+    ) -> tuple[Path, ...]:
+        """The same for a place; ``before`` is called with each path just before a file may appear there."""
+        try:
+            return tuple(
+                write.write(place, data, number, otherwise=self.extension, before=before)
+                for number, data in enumerate((self.data, *self.more), 1)
+            )
+        except (OSError, ValueError) as error:
+            raise self._not_saved(place, error) from None
+
+    def _not_saved(self, place: places.Place, error: Exception) -> SavingError:
+        """What a picture that cannot be written has cost, where it is, and how to get it."""
+        new = self.source == "new"
+        cost = f" ({self.credits} credits)" if self.credits is not None else ""
+        kept = f" is kept in {places.shown(self.kept)}" if self.kept else " is kept in the result store"
+        collected = f", or run python -m rivya collect {self.task_id} -o FOLDER" if self.task_id else ""
+        return SavingError(
+            f"{places.shown(place.folder / place.name)} cannot be written: {places.reason(error)}."
+            + ("" if new else " The picture was paid for before; this run has cost nothing."),
+            hint=f"The picture{cost}{kept}. Save it elsewhere, or make room, by the same command again{collected}: "
+            "neither costs anything more.",
+            task_id=self.task_id,
+            charged=Charged.YES if new else None,
+            credits=self.credits if new else 0,
+        )

@@ -1,0 +1,1 @@
+"""Saving pictures where a user wants them; see `places`, `settle`, `write`."""

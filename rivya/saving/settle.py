@@ -1,0 +1,184 @@
+"""Where to save is settled before anything is sent: folders are made, and what cannot be written is refused."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+from shutil import disk_usage
+
+from .places import ENDINGS, FORMATS, RESERVED, Place, named, reason, refused, shown
+from .write import TEMPORARY, create, sync
+
+_PROBE_BYTES = 4096
+_ROOM = {"jpg": 250_000}
+_MOST_ROOM = 1_000_000
+_LARGER = 4
+"""How many times larger than its photo a picture of the same size may be, about: saved with less loss, or none."""
+
+
+@dataclass
+class Settled:
+    """What was made and tried before anything is sent."""
+
+    made: list[Path] = field(default_factory=list)
+
+    def folder(self, folder: Path, room: int) -> Path:
+        """Make a folder and try whether files can be written there.
+
+        Args:
+            room: bytes that will be needed.
+
+        Raises:
+            SavingError: they cannot.
+        """
+        for each in (folder, *folder.parents):
+            if os.path.exists(each) and not os.path.isdir(each):
+                raise refused(f"{shown(each)} is a file; nothing can be saved in it.")
+        try:
+            self._make(folder)
+            _try_writing(folder)
+        except (OSError, ValueError) as error:
+            raise refused(f"Nothing can be saved in {shown(folder)}: {reason(error)}.") from None
+        free = _free(folder)
+        if free is not None and free < room:
+            raise refused(
+                f"The disk of {shown(folder)} has {_size(free)} left, and about {_size(room)} are needed.",
+                "Make room there, or save elsewhere with -o.",
+            )
+        return folder
+
+    def file(self, path: str | Path, extensions: Iterable[str], sources: Iterable[Path], room: int) -> Place:
+        """Settle a file that the user names.
+
+        Args:
+            extensions: what may be in it, as far as that is known; empty: anything.
+            sources: files that must not be replaced.
+            room: bytes that will be needed.
+
+        Raises:
+            SavingError: its ending names another format, it is one of the sources, or it cannot be written.
+        """
+        place, allowed = named(path), tuple(extensions)
+        _check_ending(place, allowed)
+        name = place.name if place.ending else f"{place.stem}.{(allowed or ('jpg',))[0]}"
+        target = place.folder / name
+        if os.name == "nt" and RESERVED.match(name):
+            raise refused(f"{shown(target)} is a name that Windows keeps for a device.")
+        self.folder(Path(os.path.realpath(target)).parent if os.path.islink(target) else place.folder, room)
+        if os.path.lexists(target) and place.ending:
+            _check_replacing(target, sources)
+        else:
+            _try_name(target)
+        return place
+
+    def undo(self) -> None:
+        """Remove the folders that were made, as far as they are empty: nothing was saved in them."""
+        for folder in reversed(self.made):
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
+    def _make(self, folder: Path) -> None:
+        missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+        folder.mkdir(parents=True, exist_ok=True)
+        self.made += reversed(missing)
+
+
+def room(extensions: tuple[str, ...], photos: Iterable[Path] = ()) -> int:
+    """Bytes that one picture will need, about.
+
+    Args:
+        extensions: what it may be.
+        photos: the photo that it goes back into, if it does.
+    """
+    sizes = [_LARGER * found.st_size for each in photos if (found := _found(each)) is not None]
+    return max([_ROOM.get(each, _MOST_ROOM) for each in extensions or ("",)] + sizes)
+
+
+def _found(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (OSError, ValueError):
+        return None
+
+
+def _check_ending(place: Place, allowed: tuple[str, ...]) -> None:
+    ending = place.ending.lower()
+    wanted = ENDINGS.get(ending)
+    if not ending or (wanted and (not allowed or wanted in allowed)):
+        return
+    names = " or ".join(FORMATS[each] for each in allowed or FORMATS)
+    raise refused(
+        f"{shown(place.name)}: the picture will be {names}, and the name says otherwise.",
+        f"End the name in .{(allowed or ('jpg',))[0]}, or leave the ending out.",
+    )
+
+
+def _check_replacing(target: Path, sources: Iterable[Path]) -> None:
+    """Refuse to replace what is no ordinary file, what is to be edited, and what cannot be written."""
+    if any(_is_same(target, source) for source in sources):
+        raise refused(
+            f"{shown(target)} is what is to be edited; it would be replaced by its edit.",
+            "Give another name with -o.",
+        )
+    try:
+        found = target.stat()
+    except FileNotFoundError:
+        return  # a link that leads to no file yet
+    except OSError as error:
+        raise refused(f"{shown(target)} cannot be written: {reason(error)}.") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise refused(f"{shown(target)} is no ordinary file.")
+    try:
+        with target.open("r+b"):
+            pass
+    except OSError as error:
+        raise refused(f"{shown(target)} cannot be written: {reason(error)}.") from None
+
+
+def _try_writing(folder: Path) -> None:
+    """Write a small file and remove it: rights, quotas and read-only disks show themselves in no other way."""
+    probe = folder / TEMPORARY.format(token_hex(6))
+    descriptor = create(probe)
+    try:
+        os.write(descriptor, bytes(_PROBE_BYTES))
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+        probe.unlink(missing_ok=True)
+
+
+def _try_name(target: Path) -> None:
+    """Make an empty file of this name and remove it: some names are too long or odd for their disk."""
+    try:
+        os.close(create(target))
+        target.unlink()
+    except FileExistsError:
+        return
+    except (OSError, ValueError) as error:
+        raise refused(f"{shown(target)} cannot be written: {reason(error)}.") from None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _free(folder: Path) -> int | None:
+    """Bytes left on the disk; None where it does not tell."""
+    try:
+        usage = disk_usage(folder)
+    except OSError:
+        return None
+    return usage.free if usage.total else None
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.0f} kB"
