@@ -1,8 +1,8 @@
 """Connections: one for each request under way, kept for the next request to the same origin.
 
-A connection whose request failed or was cancelled is closed, whatever state it is in: httpcore 1.0 leaves some open when
-it is cancelled between two of its steps. Its pool also looks at every connection for every request, which with hundreds
-of requests at once costs more than everything else. How many there may be is the engine's decision.
+A connection whose request failed or was cancelled is closed, whatever state it is in: httpcore 1.0 leaves some open
+when it is cancelled between two of its steps. Its pool also looks at every connection for every request, which with
+hundreds of requests at once costs more than everything else. How many there may be is the engine's decision.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Connections:
             await self._close(transport)
 
     async def _kept(self, idle: deque[_Transport]) -> _Transport | None:
-        """The one used last of those whose other side has not closed them; the oldest are closed when their time is over."""
+        """The one used last that can take a request; those that cannot any more are closed."""
         while idle and not idle[0].idle:
             await self._close(idle.popleft())
         while idle:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from itertools import zip_longest
 from typing import Any
 
 import anyio
@@ -73,31 +73,26 @@ current: ContextVar[Attempt | None] = ContextVar("rivya_attempt", default=None)
 
 
 class Stream(httpcore.AsyncNetworkStream):
-    """A connection that counts what arrives. The signatures are httpcore's."""
+    """A connection that counts what arrives."""
 
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
         self._inner = inner
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        data = await self._inner.read(max_bytes, timeout)
+    async def read(self, *args: Any, **options: Any) -> bytes:
+        data = await self._inner.read(*args, **options)
         attempt = current.get()
         if attempt is not None:
             attempt.arrived(len(data))
         return data
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        await self._inner.write(buffer, timeout)
+    async def write(self, *args: Any, **options: Any) -> None:
+        await self._inner.write(*args, **options)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> httpcore.AsyncNetworkStream:
-        return Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+    async def start_tls(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        return Stream(await self._inner.start_tls(*args, **options))
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
@@ -121,8 +116,8 @@ class Backend(httpcore.AsyncNetworkBackend):
         host: str,
         port: int,
         timeout: float | None = None,  # noqa: ASYNC109
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
+        *args: Any,
+        **options: Any,
     ) -> httpcore.AsyncNetworkStream:
         try:
             with anyio.fail_after(timeout):
@@ -204,10 +199,7 @@ def _families_in_turn(addresses: Sequence[str]) -> list[str]:
     """IPv6 and IPv4 alternating, beginning with the system's first choice."""
     first = [a for a in addresses if (":" in a) == (":" in addresses[0])]
     second = [a for a in addresses if a not in first]
-    mixed: list[str] = []
-    for place in range(max(len(first), len(second))):
-        mixed += first[place : place + 1] + second[place : place + 1]
-    return mixed
+    return [address for pair in zip_longest(first, second) for address in pair if address]
 
 
 async def _closed(stream: httpcore.AsyncNetworkStream) -> None:

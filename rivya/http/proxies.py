@@ -37,9 +37,7 @@ def usable(url: str, context: ssl.SSLContext) -> httpx.Proxy:
         if not proxy.url.host:
             raise ValueError("no host")
     except (ValueError, httpx.InvalidURL):
-        raise _no_proxy(
-            "cannot be used", "Correct HTTPS_PROXY or ALL_PROXY in the environment."
-        ) from None
+        raise _no_proxy("cannot be used", "Correct HTTPS_PROXY or ALL_PROXY in the environment.") from None
     if proxy.url.scheme == "https":
         proxy.ssl_context = context
     elif proxy.url.scheme == "socks5":

@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from io import BytesIO
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
@@ -72,6 +72,12 @@ class Form:
     filename: str
     mime: str
     fields: tuple[tuple[str, str], ...]
+
+    def content(self) -> dict[str, Any]:
+        """What `httpx.Request` takes for it: a file object, since bytes would be sent in one piece."""
+        if not re.fullmatch(_MIME, self.mime):
+            raise ValidationError("The type of an upload cannot be sent.", sent=Sent.NO)
+        return {"data": dict(self.fields), "files": {"file": (self.filename, BytesIO(self.file), self.mime)}}
 
 
 @dataclass(frozen=True)
@@ -165,9 +171,9 @@ class Transport:
             own = {"Authorization": f"Bearer {key}"} if key is not None else {}
             if body is not None:
                 own["Content-Type"] = "application/json"
-            read_s = self._timeouts.read_s + min(size, _SYSTEM_BUFFER_BYTES) / _SLOWEST_LINE
             fields = {"Accept": "application/json", **headers, **own}
-            request = self._request(attempt, method, self._url(path), fields, read_s, body, form)
+            content = {"content": body} if form is None else form.content()
+            request = self._request(attempt, method, self._url(path), fields, size, **content)
             async with self._connections.send(request, result=False) as response:
                 return await _reply(response, max_bytes, key)
 
@@ -190,7 +196,7 @@ class Transport:
             def ask(hop: str) -> AbstractAsyncContextManager[httpx.Response]:
                 target = _parsed(hop)
                 self._guard.check_url_host(target.raw_host.decode("ascii"))
-                request = self._request(attempt, "GET", target, {"Accept": "image/*"}, times.read_s)
+                request = self._request(attempt, "GET", target, {"Accept": "image/*"})
                 return self._connections.send(request, result=True)
 
             return await download.fetch(
@@ -227,41 +233,21 @@ class Transport:
         method: str,
         url: httpx.URL,
         headers: Mapping[str, str],
-        read_s: float,
-        body: bytes | None = None,
-        form: Form | None = None,
+        size: int = 0,
+        **content: Any,
     ) -> httpx.Request:
-        """The request; the file of a form goes in pieces of 64 KiB, each with the time limit of a write."""
-        times = self._timeouts
-        texts = (*headers.values(), form.mime if form is not None else "")
-        if not all(text.isascii() and text.isprintable() for text in texts):
+        """The request; a file of ``size`` bytes goes in pieces of 64 KiB, each with the time limit of a write."""
+        if not all(text.isascii() and text.isprintable() for text in headers.values()):
             raise ValidationError("A header has a value that cannot be sent.", sent=Sent.NO)
+        always = {"User-Agent": f"rivya-nodes/{__version__}", "Accept-Encoding": "identity"}
+        times = self._timeouts
+        read_s = times.read_s + min(size, _SYSTEM_BUFFER_BYTES) / _SLOWEST_LINE
+        limits = {"connect": times.connect_s, "read": read_s, "write": times.write_s}
+        extensions = {"timeout": limits, "trace": attempt.trace}
         try:
-            return httpx.Request(
-                method,
-                url,
-                headers={
-                    "User-Agent": f"rivya-nodes/{__version__}",
-                    "Accept-Encoding": "identity",
-                    **headers,
-                },
-                content=body,
-                data=dict(form.fields) if form is not None else None,
-                files={"file": (form.filename, BytesIO(form.file), form.mime)} if form is not None else None,
-                extensions={
-                    "timeout": {
-                        "connect": times.connect_s,
-                        "read": read_s,
-                        "write": times.write_s,
-                        "pool": None,
-                    },
-                    "trace": attempt.trace,
-                },
-            )
+            return httpx.Request(method, url, headers={**always, **headers}, extensions=extensions, **content)
         except UnicodeError:
-            raise ValidationError(
-                "A text of the upload has characters that cannot be sent.", sent=Sent.NO
-            ) from None
+            raise ValidationError("An upload has a text that cannot be sent.", sent=Sent.NO) from None
 
 
 async def _attempt(talk: Callable[[Attempt], Awaitable[T]], total_s: float, whom: str) -> T:
