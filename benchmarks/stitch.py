@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -62,16 +62,16 @@ def main(argv: Sequence[str]) -> int:
     if options.peak:
         print(json.dumps(_peak()))
         return 0
-    scenes, few = _scenes(), 5 if options.quick else 1
+    photos, few = photographs(), 5 if options.quick else 1
     parts: list[Callable[[], list[Row]]] = [
-        lambda: _exact(scenes),
-        lambda: _there_and_back(scenes),
-        lambda: _cost(scenes),
+        lambda: _exact(photos),
+        lambda: _there_and_back(photos),
+        lambda: _cost(photos),
         lambda: [_memory()],
-        lambda: _seam(scenes, 12 // min(few, 3)),
-        lambda: _changes(scenes, 40 // few),
-        lambda: [_unrelated(scenes, 50 // few)],
-        lambda: _geometry(scenes, 200 // few),
+        lambda: _seam(photos, 12 // min(few, 3)),
+        lambda: _changes(photos, 40 // few),
+        lambda: [_unrelated(photos, 50 // few)],
+        lambda: _geometry(photos, 200 // few),
     ]
     rows: list[Row] = []
     for part in parts:
@@ -94,46 +94,42 @@ def _row(what: str, value: float, target: str = "", met: bool | None = None) -> 
     }
 
 
-def _scenes() -> list[Image.Image]:
+def photographs() -> list[Image.Image]:
     """The photographs, 1024 x 1024."""
     found = {}
     for package in ("comfyui_workflow_templates_media_image", "comfyui_workflow_templates_media_other"):
         spec = find_spec(package)
         for folder in spec.submodule_search_locations or [] if spec else []:
             found.update({path.stem: path for path in Path(folder).rglob("*.webp")})
-    scenes = [Image.open(found[name]).convert("RGB") for name in PHOTOS if name in found]
-    if len(scenes) < 8:
+    photos = [Image.open(found[name]).convert("RGB") for name in PHOTOS if name in found]
+    if len(photos) < 8:
         raise SystemExit("The pictures of ComfyUI's templates are not installed here.")
-    return scenes
+    return photos
 
 
-def _pairs(scenes: list[Image.Image], count: int) -> Iterator[tuple[tuple[str, str, float], drift.Pair]]:
-    sizes = list(SIZES.values())
-    for number in range(count):
-        case = CASES[number % len(CASES)]
-        scene, other = scenes[number % len(scenes)], scenes[(number * 7 + 3) % len(scenes)]
-        if other is scene:
-            other = scenes[(number + 1) % len(scenes)]
-        amount, tone, share = case
-        size = sizes[number // 3 % len(sizes)]
-        yield (
-            case,
-            drift.make(scene, other, size, seed=number, amount=amount, tone=tone, share=share),
-        )
+def pair(photos: list[Image.Image], number: int) -> drift.Pair:
+    """One of the pairs whose corners are measured, by its number from 0 on."""
+    amount, tone, share = CASES[number % len(CASES)]
+    scene, other = photos[number % len(photos)], photos[(number * 7 + 3) % len(photos)]
+    if other is scene:
+        other = photos[(number + 1) % len(photos)]
+    size = list(SIZES.values())[number // 3 % len(SIZES)]
+    return drift.make(scene, other, size, seed=number, amount=amount, tone=tone, share=share)
 
 
-def _geometry(scenes: list[Image.Image], count: int) -> list[Row]:
+def _geometry(photos: list[Image.Image], count: int) -> list[Row]:
     ours, theirs, worse, times, their_times, agreements = [], [], [], [], [], []
-    for _, pair in _pairs(scenes, count):
-        original, edited = _floats(pair.original), _floats(pair.edited)
+    for number in range(count):
+        case = pair(photos, number)
+        original, edited = _floats(case.original), _floats(case.edited)
         began = time.process_time()
-        found = register(original, pair.place, edited, pair.place)
+        found = register(original, case.place, edited, case.place)
         times.append(time.process_time() - began)
-        ours.append(drift.corner_error(found.frame, pair.frame, pair.place))
-        worse.append(ours[-1] - drift.corner_error(pair.place, pair.frame, pair.place))
+        ours.append(drift.corner_error(found.frame, case.frame, case.place))
+        worse.append(ours[-1] - drift.corner_error(case.place, case.frame, case.place))
         agreements.append(found.agreement if found.aligned else 0.0)
         began = time.process_time()
-        theirs.append(_sift(pair))
+        theirs.append(_sift(case))
         their_times.append(time.process_time() - began)
     rows = [
         _row(
@@ -163,7 +159,7 @@ def _geometry(scenes: list[Image.Image], count: int) -> list[Row]:
     return rows
 
 
-def _sift(pair: drift.Pair) -> float | None:
+def _sift(case: drift.Pair) -> float | None:
     """The corner error of a homography from SIFT features; None where OpenCV is not there or finds none."""
     try:
         import cv2
@@ -171,10 +167,10 @@ def _sift(pair: drift.Pair) -> float | None:
         return None
     cv2.setNumThreads(1)
     sift = cv2.SIFT_create(5000)
-    height, width = pair.edited.shape[:2]
+    height, width = case.edited.shape[:2]
     points = [
         sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
-        for image in (pair.edited, pair.original)
+        for image in (case.edited, case.original)
     ]
     if any(found[1] is None for found in points):
         return None
@@ -191,19 +187,19 @@ def _sift(pair: drift.Pair) -> float | None:
         [[[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5], [-0.5, height - 0.5]]]
     )
     (moved,) = cv2.perspectiveTransform(corners, found) + 0.5
-    left, top, right, bottom = pair.frame.edges()
+    left, top, right, bottom = case.frame.edges()
     true = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-    return float(np.abs(moved - true).max() * 1024 / max(pair.place.width, pair.place.height))
+    return float(np.abs(moved - true).max() * 1024 / max(case.place.width, case.place.height))
 
 
-def _unrelated(scenes: list[Image.Image], count: int) -> Row:
+def _unrelated(photos: list[Image.Image], count: int) -> Row:
     refused, sizes, highest = 0, list(SIZES.values()), 0.0
     for number in range(count):
-        one = number % len(scenes)
-        other = (one + 1 + number // len(scenes) * 3) % len(scenes)
-        pair = drift.make(scenes[one], scenes[one], sizes[number % 6], seed=number, share=0)
-        stranger = drift.make(scenes[other], scenes[other], sizes[number % 6], seed=number, share=0)
-        found = register(_floats(pair.original), pair.place, _floats(stranger.edited), pair.place)
+        one = number % len(photos)
+        other = (one + 1 + number // len(photos) * 3) % len(photos)
+        case = drift.make(photos[one], photos[one], sizes[number % 6], seed=number, share=0)
+        stranger = drift.make(photos[other], photos[other], sizes[number % 6], seed=number, share=0)
+        found = register(_floats(case.original), case.place, _floats(stranger.edited), case.place)
         refused += not found.aligned
         highest = max(highest, found.agreement)
     return _row(
@@ -214,13 +210,13 @@ def _unrelated(scenes: list[Image.Image], count: int) -> Row:
     )
 
 
-def _seam(scenes: list[Image.Image], count: int) -> list[Row]:
+def _seam(photos: list[Image.Image], count: int) -> list[Row]:
     """A patch of another photo, then a drift of colours over the picture: what does the ring inside the mask get?"""
     ours, means = [], []
     for number in range(count):
         rng = np.random.default_rng(number)
-        original = _floats(np.asarray(scenes[number % len(scenes)]))
-        content = _floats(np.asarray(scenes[(number + 5) % len(scenes)]))
+        original = _floats(np.asarray(photos[number % len(photos)]))
+        content = _floats(np.asarray(photos[(number + 5) % len(photos)]))
         y, x = np.mgrid[0:1024, 0:1024]
         away = np.hypot(x - rng.uniform(350, 670), y - rng.uniform(350, 670))
         mask, edit = (away < 224).astype(np.float32), (away < 250).astype(np.float32)
@@ -256,19 +252,19 @@ def _smooth_error(error: Array, mask: Array, ring: Array) -> float:
     return float(np.abs(smooth)[ring].mean() * 255)
 
 
-def _changes(scenes: list[Image.Image], count: int) -> list[Row]:
+def _changes(photos: list[Image.Image], count: int) -> list[Row]:
     """Recall over the pixels of all replaced parts; false marks over the pixels that are no part and not beside one."""
     hit = whole = false = free = 0
     for number in range(count):
-        scene, other = scenes[number % len(scenes)], scenes[(number * 7 + 4) % len(scenes)]
+        scene, other = photos[number % len(photos)], photos[(number * 7 + 4) % len(photos)]
         share = (0.2, 0.05, 0.4, 0.0, 0.02)[number % 5]
         size = list(SIZES.values())[number // 3 % 6]
-        pair = drift.make(scene, other, size, seed=number, share=share)
-        done = stitch(pair.original, pair.edited, options=Options(feather=0), layer=False)
-        height, width = pair.original.shape[:2]
-        window = pair.place.seen_from(pair.frame, *size)
-        true = resampled(_plane(pair.changed), window, (width, height), TRIANGLE)[..., 0] > 0.5
-        left, top, right, bottom = (round(edge) for edge in pair.frame.edges())
+        case = drift.make(scene, other, size, seed=number, share=share)
+        done = stitch(case.original, case.edited, options=Options(feather=0), layer=False)
+        height, width = case.original.shape[:2]
+        window = case.place.seen_from(case.frame, *size)
+        true = resampled(_plane(case.changed), window, (width, height), TRIANGLE)[..., 0] > 0.5
+        left, top, right, bottom = (round(edge) for edge in case.frame.edges())
         has = np.zeros_like(true)
         has[max(0, top + 2) : max(0, bottom - 2), max(0, left + 2) : max(0, right - 2)] = True
         shown = done.mask > 0.5
@@ -281,15 +277,15 @@ def _changes(scenes: list[Image.Image], count: int) -> list[Row]:
     ]
 
 
-def _exact(scenes: list[Image.Image]) -> list[Row]:
+def _exact(photos: list[Image.Image]) -> list[Row]:
     """Values outside the mask; a resized copy; three edits in a row."""
     wrong = drifted = 0
-    scene = scenes[2]
-    pair = drift.make(scene, scenes[5], (1184, 880), seed=2)
+    scene = photos[2]
+    case = drift.make(scene, photos[5], (1184, 880), seed=2)
     for kind in (np.uint8, np.uint16, np.float32):
-        original = pair.original.astype(kind) * (257 if kind is np.uint16 else 1)
+        original = case.original.astype(kind) * (257 if kind is np.uint16 else 1)
         original = original / np.float32(255) if kind is np.float32 else original
-        done = stitch(original, pair.edited, layer=False)
+        done = stitch(original, case.edited, layer=False)
         wrong += int((done.image[done.mask == 0] != original[done.mask == 0]).sum())
     large = scene.resize((4000, 4000), Image.Resampling.BICUBIC)
     copy = np.asarray(large.resize((1024, 1024), Image.Resampling.LANCZOS))
@@ -315,10 +311,10 @@ def _exact(scenes: list[Image.Image]) -> list[Row]:
     ]
 
 
-def _there_and_back(scenes: list[Image.Image]) -> list[Row]:
+def _there_and_back(photos: list[Image.Image]) -> list[Row]:
     """A crop that is enlarged, and put back without an edit."""
     quality, errors = [], []
-    for number, scene in enumerate(scenes[:8]):
+    for number, scene in enumerate(photos[:8]):
         original = np.asarray(scene)
         mask = np.zeros((1024, 1024), np.float32)
         mask[300 + 20 * number : 600, 250 : 600 + 30 * number] = 1
@@ -338,14 +334,14 @@ def _there_and_back(scenes: list[Image.Image]) -> list[Row]:
     ]
 
 
-def _cost(scenes: list[Image.Image]) -> list[Row]:
+def _cost(photos: list[Image.Image]) -> list[Row]:
     rows = []
-    pair = drift.make(scenes[5], scenes[3], (1184, 880), seed=2, share=0.1)
+    case = drift.make(photos[5], photos[3], (1184, 880), seed=2, share=0.1)
     for width, height in ((4000, 3000), (5656, 4242)):
-        large = _floats(np.asarray(Image.fromarray(pair.original).resize((width, height))))
-        whole = min(_seconds(lambda large=large: stitch(large, pair.edited)) for _ in range(2))
+        large = _floats(np.asarray(Image.fromarray(case.original).resize((width, height))))
+        whole = min(_seconds(lambda large=large: stitch(large, case.edited)) for _ in range(2))
         part = _seconds(
-            lambda: register(_floats(pair.original), pair.place, _floats(pair.edited), pair.place)
+            lambda: register(_floats(case.original), case.place, _floats(case.edited), case.place)
         )
         each = (whole - part) / (width * height / 1e6)
         rows.append(
@@ -376,14 +372,14 @@ def _memory() -> Row:
 
 def _peak() -> dict[str, float]:
     """Peak of this process beyond inputs and results, and the size of the result image, in MB (Linux)."""
-    pair = drift.make(_scenes()[5], _scenes()[3], (1184, 880), seed=2, share=0.1)
-    large = _floats(np.asarray(Image.fromarray(pair.original).resize((5656, 4242))))
-    stitch(_floats(pair.original), pair.edited)
+    case = drift.make(photographs()[5], photographs()[3], (1184, 880), seed=2, share=0.1)
+    large = _floats(np.asarray(Image.fromarray(case.original).resize((5656, 4242))))
+    stitch(_floats(case.original), case.edited)
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
-    done = stitch(large, pair.edited)
+    done = stitch(large, case.edited)
     assert done.layer is not None
     lines = Path("/proc/self/status").read_text().splitlines()
     peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..rivya import scalars
+from ..rivya.errors import costs_nothing
 from . import host, waiting
 from .submit_and_wait import outputs
 from .v3 import advanced, io, schema
@@ -85,6 +86,7 @@ class RivyaCollectTasks(io.ComfyNode):
         return await conclude(delivered, skip_failed=not named, notes=notes)
 
 
+@costs_nothing()
 def parse_task_ids(text: str) -> list[str]:
     """The task ids in a text, by white space or commas.
 

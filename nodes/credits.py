@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..rivya.errors import costs_nothing
 from . import host, waiting
 from .v3 import io, schema
 
@@ -29,6 +30,7 @@ class RivyaCredits(io.ComfyNode):
         return float("nan")
 
     @classmethod
+    @costs_nothing()
     async def execute(cls) -> io.NodeOutput:
         from ..rivya.engine import engine
 

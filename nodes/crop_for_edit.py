@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..rivya import kontext
+from ..rivya.errors import costs_nothing
 from .v3 import PlacementType, io, schema
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class RivyaCropForEdit(io.ComfyNode):
         )
 
     @classmethod
+    @costs_nothing()
     async def execute(
         cls,
         image: torch.Tensor,

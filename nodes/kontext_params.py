@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..rivya import kontext
+from ..rivya.errors import costs_nothing
 from .v3 import ParamsType, advanced, io, schema
 
 
@@ -66,6 +67,7 @@ class RivyaKontextParams(io.ComfyNode):
         )
 
     @classmethod
+    @costs_nothing()
     def execute(
         cls,
         model: str,

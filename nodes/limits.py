@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from weakref import WeakValueDictionary
 
-from ..rivya.errors import ConfigurationError, ValidationError
+from ..rivya.errors import ConfigurationError, ValidationError, costs_nothing
 from ..rivya.kontext import MAX_ORDERS
 
 
@@ -37,6 +37,7 @@ def _counts(prompt_id: str) -> _Counts:
     return counts
 
 
+@costs_nothing()
 async def count_orders(prompt_id: str, node_id: str, orders: int, credits: int) -> None:
     """Count what one call of a node is about to order, together with the other calls for its list input.
 
@@ -63,6 +64,7 @@ async def count_orders(prompt_id: str, node_id: str, orders: int, credits: int) 
         )
 
 
+@costs_nothing()
 def reserve_credits(prompt_id: str, cap: int | None, prices: dict[str, int]) -> None:
     """Count the credits of new orders (price by fingerprint) against ``max_credits_per_run``; all of them, or none.
 

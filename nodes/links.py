@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..rivya.errors import costs_nothing
 from . import host
 
 _OUTSIDE = "-10"
@@ -17,6 +18,7 @@ _OUTSIDE = "-10"
 _MODES = {2: "muted", 4: "bypassed"}
 
 
+@costs_nothing()
 def refuse_missing(hidden: Any, values: Mapping[str, object]) -> None:
     """Refuse a run in which an input is connected and got nothing.
 

@@ -114,7 +114,7 @@ async def _decoded(files: list[bytes]) -> tensors.Batches:
     except ImageError as error:
         if error.code == "images_too_large":
             listed = commands.own("orders", home=config.state_folder(default=host.default_home()))
-            error.hint += f" {listed} lists them."
+            raise error.about(hint=f"{error.hint} {listed} lists them.") from None
         raise
     jobs = [running.codec(plan.decode, number) for number in range(len(files))]
     try:

@@ -155,7 +155,12 @@ def _outcome(done: Future[Finished]) -> Finished | RivyaError:
     if isinstance(error, RivyaError):
         return error
     if isinstance(error, JobCancelled):
-        return RivyaError("The order was dropped before it was sent.", code="cancelled", hint="Run again.")
+        return RivyaError(
+            "The order was dropped before it was sent.",
+            code="cancelled",
+            hint="Run again.",
+            charged=Charged.NO,
+        )
     raise error
 
 
@@ -165,7 +170,7 @@ def summary(failures: Mapping[str, RivyaError], total: int, kept: int) -> RivyaE
     if total == 1:
         return errors[0]
     charges = {error.charged for error in errors}
-    worst = next((c for c in (Charged.UNKNOWN, Charged.YES) if c in charges), Charged.NO)
+    worst = next(each for each in (Charged.UNKNOWN, Charged.YES, None, Charged.NO) if each in charges)
     # The error that says most about money speaks for all.
     first = next((error for error in errors if error.charged is worst), errors[0])
     others = f" {kept} others are stored, and running again delivers them for no credits." if kept else ""

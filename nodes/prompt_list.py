@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 from ..rivya import kontext
-from ..rivya.errors import ValidationError
+from ..rivya.errors import ValidationError, costs_nothing
 from . import host
 from .v3 import io, schema
 
@@ -49,6 +49,7 @@ class RivyaPromptList(io.ComfyNode):
         )
 
     @classmethod
+    @costs_nothing()
     def execute(cls, prompts: str, always: str = "") -> io.NodeOutput:
         kontext.validate_text("prompts", prompts)
         kontext.validate_text("always", always)

@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from ..rivya import config
+from ..rivya import config, needed
 from ..rivya.errors import RivyaError, RivyaTimeoutError
 from . import host
 
@@ -186,7 +186,8 @@ def _answer(status: int, content: dict[str, Any]) -> Response:
 
 
 async def _status(_: dict[str, Any]) -> dict[str, Any]:
-    return await _in_thread(lambda: config.key_status(default_home=host.default_home()))
+    status = await _in_thread(lambda: config.key_status(default_home=host.default_home()))
+    return {**status, "problem": await _in_thread(needed.problem)}
 
 
 async def _save(content: dict[str, Any]) -> dict[str, Any]:
@@ -202,6 +203,7 @@ async def _remove(_: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _check(_: dict[str, Any]) -> dict[str, Any]:
+    await _in_thread(needed.check_http)
     settings = await _in_thread(host.load_config)
     settings.require_key()
     engine = await _in_thread(_shared_engine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..rivya.errors import costs_nothing
 from .v3 import PlacementType, io, schema
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class RivyaStitchEdit(io.ComfyNode):
         )
 
     @classmethod
+    @costs_nothing()
     async def execute(
         cls,
         original: list[torch.Tensor],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..rivya import kontext, scalars
+from ..rivya.errors import costs_nothing
 from . import failures, host, limits, links, waiting
 from .v3 import ParamsType, ReferenceType, advanced, io, schema
 
@@ -66,6 +67,7 @@ class RivyaSubmitAndWait(io.ComfyNode):
         return await _run(orders, unique, run if on_failure == "skip" else None, timeout_s, seed, variations)
 
 
+@costs_nothing()
 def plan(
     prompt: str,
     seed: int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..rivya.errors import costs_nothing
 from . import host, waiting
 from .v3 import ReferenceType, io, schema
 
@@ -43,6 +44,7 @@ class RivyaUploadReference(io.ComfyNode):
         )
 
     @classmethod
+    @costs_nothing()
     async def execute(cls, image: torch.Tensor, encoding: str = "auto") -> io.NodeOutput:
         from ..rivya import kontext
         from ..rivya.engine import engine

@@ -7,6 +7,7 @@ Where things are, from the outside in:
 
 - ``client``: `edit`, `collect` and friends for programs; ``cli``: the command line
 - ``saving``: where pictures are saved, settled before anything is sent
+- ``bulk``: any number of pictures: rows come in, outcomes go out as they end
 - ``engine``: one event loop in a thread of its own; runs orders, bounds what runs at once
 - ``orders``: the life of one order, from prepared to delivered; resumes from any state
 - ``ledger``, ``storage``: what was ordered, and the pictures that were paid for, on disk
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from .client import collect as collect
     from .client import credits as credits
     from .client import edit as edit
+    from .client import edit_each as edit_each
     from .client import stitch as stitch
 
 __version__ = "0.1.0"
 
-__all__ = ["Edited", "__version__", "collect", "credits", "edit", "stitch"]
+__all__ = ["Edited", "__version__", "collect", "credits", "edit", "edit_each", "stitch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import commands, kontext, scalars
 from . import config as configuration
-from .errors import RivyaError
+from .errors import RivyaError, costs_nothing
 from .saving import places, settle
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -165,6 +165,7 @@ def _edit(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+@costs_nothing()
 def _places(
     arguments: argparse.Namespace, sources: list[Path], settled: settle.Settled
 ) -> list[places.Place]:
@@ -184,6 +185,7 @@ def _places(
     ]
 
 
+@costs_nothing()
 def _is_one_file(output: str | None, pictures: int, batch: bool) -> bool:
     """Whether ``-o`` names a file, not a folder."""
     if not output or os.path.isdir(output) or output.endswith(("/", os.sep)):
@@ -253,6 +255,7 @@ def _sources(arguments: argparse.Namespace) -> tuple[list[Path], str]:
     return found, prompt
 
 
+@costs_nothing()
 def _format_of(arguments: argparse.Namespace) -> str:
     """The format to ask for: what the ending of the output file says, else the service's default.
 
@@ -270,6 +273,7 @@ def _cost(result: Any) -> str:
     return f"({result.source}, {credits} credits, task {result.task_id})"
 
 
+@costs_nothing()
 def _orders(arguments: argparse.Namespace) -> int:
     from .engine import engine
 
@@ -322,6 +326,7 @@ def _credits(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@costs_nothing()
 def _forget(arguments: argparse.Namespace) -> int:
     from .engine import engine
     from .ledger.ledger import OrderState

@@ -12,36 +12,24 @@ picture again for no credits, and whatever is interrupted is resumed by the next
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from . import config as configuration
 from . import kontext, scalars
+from .bulk import rows as bulk_rows
+from .bulk.job import BulkJob
+from .bulk.row_run import Priced
+from .bulk.rows import Wanted
 from .config import Config
 from .edited import Edited as Edited
+from .edited import Row
 from .engine import engine
-from .engine.jobs import Ticket
-from .errors import (
-    Charged,
-    ConfigurationError,
-    ImageError,
-    RivyaError,
-    RivyaTimeoutError,
-    UnusableAnswerError,
-    ValidationError,
-)
-from .images import decode
-from .kontext import Identity, KontextParams
-from .orders.order import Finished, Order, Reference
+from .errors import Charged, ConfigurationError, RivyaError, ValidationError, costs_nothing
+from .kontext import KontextParams
 from .saving import places, settle
-from .storage.results import ResultGone
 
 if TYPE_CHECKING:
     from .fullsize import FullSize
@@ -73,6 +61,7 @@ def edit(
     return result
 
 
+@costs_nothing()
 def _into(path: str | Path, image: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Settle the file for one picture; the options that save it there."""
     full_size = bool(options.get("keep_size")) or options.get("mask") is not None
@@ -89,91 +78,150 @@ def edit_all(
     prompt: str,
     images: Sequence[Any],
     *,
-    seed: int = 0,
     variations: int = 1,
-    timeout_s: float = 900.0,
-    encoding: str = "auto",
-    client_request_id: str = "",
-    config: Config | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-    keep_size: bool = False,
     mask: Any = None,
-    save_as: str = "",
+    on_progress: Callable[[int, int], None] | None = None,
     save: Callable[[int, Edited], object] | None = None,
-    **params: Any,
+    config: Config | None = None,
+    **options: Any,
 ) -> list[Edited | RivyaError]:
     """Edit several pictures at once; one result for each picture and variation, picture-major, failures as values.
 
     Args:
         images: see `edit`; None in it stands for text to image.
         variations: pictures for each image, 1 to 16.
-        timeout_s: how long to wait for each picture once the service has accepted it.
-        on_progress: called with (ended, all) whenever an order ends.
-        keep_size: give the photo back at its own size, with only the edit in it: ``data`` is then a file of the photo's
-            format with its metadata, and ``about["stitch"]`` says what was done.
         mask: where the edit may show: a path, the bytes of a file (white: there) or an array. That part alone is sent.
             Means ``keep_size``; for one picture.
-        save_as: with ``keep_size``: ``png``, ``jpg`` or ``webp``; empty: the format of the photo.
-        save: called with the place in the list and each picture, before it counts as delivered; see `collect`.
-        params: fields of `kontext.KontextParams`: model, aspect_ratio, output_format ...
+        on_progress: called with (ended, all) whenever an order ends.
+        save: called with the place in the list and each picture as it ends, before it counts as delivered; see
+            `collect`.
+        options: as for `edit_each`, but for ``max_credits``, for which the configuration has ``max_credits_per_run``.
     """
     kontext.validate_prompt(prompt)
-    kontext.validate_client_request_id(client_request_id)
-    chosen = _params(params)
-    used = config or configuration.load()
-    used.require_key()
-    seed = scalars.whole("seed", seed, 0, kontext.MAX_SEED)
-    variations = scalars.whole("variations", variations, 1, kontext.MAX_VARIATIONS)
-    timeout_s = scalars.number("timeout_s", timeout_s, 0, math.inf)
     if len(images) == 0:
-        raise ValidationError("There is no picture to edit.")
-    running = engine.shared()
-    photos = _photos(images, mask, chosen.aspect_ratio, save_as) if keep_size or mask is not None else None
-    references = _references(used, photos.sent if photos else images, encoding)
-    wanted = [
-        (number * variations + variation, reference)
-        for number, reference in enumerate(references)
-        if not isinstance(reference, RivyaError)
-        for variation in range(variations)
-    ]
-    orders = [
-        Order(_identity(prompt, chosen, seed, place % variations, reference), reference, client_request_id)
-        for place, reference in wanted
-    ]
-    _stay_under_the_cap(used, orders)
+        raise ValidationError("There is no picture to edit.", charged=Charged.NO)
+    used = config or configuration.load()
+    job = _job(used, prompt, variations=variations, mask=mask, photos=images, **options)
+    variations = job.default.variations
+    _stay_under_the_cap(job, images)
+    results: dict[int, Edited | RivyaError] = {}
 
-    def deliver(number: int, edited: Edited) -> Edited:
-        place = wanted[number][0]
-        if photos is not None:
-            edited = _at_full_size(photos, place // variations, edited)
+    def place_of(row: Row) -> int:
+        return row.number * variations + row.variation
+
+    def save_row(row: Row, edited: Edited) -> None:
         if save is not None:
-            save(place, edited)
-        return edited
+            save(place_of(row), edited)
 
-    waited = iter(_wait(running.order(used, orders), timeout_s, on_progress, deliver))
-    return [
-        reference if isinstance(reference, RivyaError) else next(waited)
-        for reference in references
-        for _ in range(variations)
-    ]
+    wanted = len(images) * variations
+    for ended, (row, result) in enumerate(job.run(images, save_row), 1):
+        results[place_of(row)] = result
+        if on_progress is not None:
+            on_progress(ended, wanted)
+    return [results[place] for place in range(wanted)]
 
 
-def _photos(images: Sequence[Any], mask: Any, shape: str, save_as: str) -> FullSize:
+def edit_each(
+    rows: Iterable[Any],
+    prompt: str = "",
+    *,
+    max_credits: int | None = None,
+    config: Config | None = None,
+    **options: Any,
+) -> Iterator[Edited | RivyaError]:
+    """Edit any number of pictures; each result as it ends, with its ``row``. Failures are values.
+
+    A bounded number of rows is in memory, so that the iterable may be endless, or slow. Ending the iteration ends the
+    buying; the same rows again cost nothing for what was bought before. A picture counts as delivered once the next one
+    is asked for.
+
+    Args:
+        rows: paths, bytes of files, arrays (see `edit`), None for text to image, or dicts of ``image``, ``prompt``,
+            ``seed``, ``variations`` and fields of `kontext.KontextParams`. It is read in a thread of its own.
+        prompt: for rows that have none.
+        max_credits: most that may be spent; rows beyond it fail with the code ``over_credit_cap``, at no cost.
+        options: for rows that say nothing else: ``seed``, ``variations`` (1 to 16) and the fields of
+            `kontext.KontextParams`: model, aspect_ratio, output_format ... For all rows: ``timeout_s``, how long to
+            wait for each picture once the service has accepted it; ``encoding``, ``client_request_id``; ``keep_size``,
+            to get the photo back at its own size with only the edit in it (``data`` is then a file of the photo's
+            format with its metadata, and ``about["stitch"]`` says what was done); ``save_as``, with ``keep_size``:
+            ``png``, ``jpg`` or ``webp``; empty: the format of the photo.
+
+    Raises:
+        ValidationError: an option cannot be ordered, by name. Rows raise nothing.
+        ConfigurationError: there is no key.
+    """
+    used = config or configuration.load()
+    job = _job(used, prompt, max_credits=max_credits, **options)
+    return _with_rows(job.run(rows))
+
+
+def _with_rows(results: Iterator[tuple[Row, Edited | RivyaError]]) -> Iterator[Edited | RivyaError]:
+    for row, result in results:
+        if isinstance(result, RivyaError):
+            result.row = row
+            yield result
+        else:
+            yield replace(result, row=row)
+
+
+@costs_nothing()
+def _job(
+    config: Config,
+    prompt: str,
+    *,
+    seed: int = 0,
+    variations: int = 1,
+    client_request_id: str = "",
+    keep_size: bool = False,
+    mask: Any = None,
+    photos: Sequence[Any] | None = None,
+    save_as: str = "",
+    timeout_s: float = 900.0,
+    encoding: str = "auto",
+    max_credits: int | None = None,
+    **params: Any,
+) -> BulkJob:
+    """What `edit_all` and `edit_each` are asked to do; raises `ValidationError` for an option that cannot be ordered.
+
+    Args:
+        photos: the pictures, where they are known: then they are no rows with values of their own.
+    """
+    try:
+        chosen = KontextParams(**params)
+    except TypeError:
+        known = ", ".join(KontextParams.__dataclass_fields__)
+        raise ValidationError(f"There is no such parameter; the parameters are {known}.") from None
+    if max_credits is not None:
+        max_credits = scalars.whole("max_credits", max_credits, 0, 2**53)
+    limits = [each for each in (max_credits, config.max_credits_per_run) if each is not None]
+    return BulkJob.checked(
+        config,
+        Wanted(None, prompt, chosen, seed, variations, client_request_id),
+        timeout_s=scalars.number("timeout_s", timeout_s, 0, math.inf),
+        encoding=encoding,
+        max_credits=min(limits, default=None),
+        full_size=_full_size(photos, mask, chosen.aspect_ratio, save_as)
+        if keep_size or mask is not None
+        else None,
+        read=bulk_rows.read if photos is None else bulk_rows.picture_alone,
+    )
+
+
+def _full_size(
+    photos: Sequence[Any] | None, mask: Any, shape: str, save_as: str
+) -> Callable[[Any], FullSize]:
+    """What gives a photo back at its own size."""
     from .fullsize import FullSize
 
-    return FullSize(list(images), mask, shape, save_as)
+    if mask is not None:
+        masked = FullSize(list(photos or ()), mask, shape, save_as)
+        return lambda image: masked
+    FullSize([None], None, shape, save_as)
+    return lambda image: FullSize([image], None, shape, save_as)
 
 
-def _at_full_size(photos: FullSize, number: int, result: Edited) -> Edited:
-    """The photo with the result in it; a picture from text alone has no photo and stays as it is."""
-    if photos.sent[number] is None:
-        return result
-    data, extension, report = photos.finished(number, result.data)
-    more = tuple(photos.finished(number, each)[0] for each in result.more)
-    about = {**result.about, "stitch": report}
-    return replace(result, data=data, extension=extension, more=more, about=about)
-
-
+@costs_nothing()
 def stitch(
     original: Any,
     edited: Any,
@@ -230,15 +278,13 @@ def collect(
     used = config or configuration.load()
     used.require_key()
     named = (task_ids,) if isinstance(task_ids, str) else task_ids
-    rows = engine.shared().collectable(used, named).result()
-    fingerprints = dict.fromkeys(row.fingerprint for row in rows)
-
-    def deliver(number: int, edited: Edited) -> Edited:
-        if save is not None:
-            save(edited)
-        return edited
-
-    return _wait([engine.shared().collect(used, each) for each in fingerprints], timeout_s, deliver=deliver)
+    found = engine.shared().collectable(used, named).result()
+    fingerprints = list(dict.fromkeys(each.fingerprint for each in found))
+    job = BulkJob(used, Wanted(None, "", KontextParams()), timeout_s=timeout_s)
+    results = dict[int, "Edited | RivyaError"]()
+    for row, result in job.collect(fingerprints, lambda row, edited: save(edited) if save else None):
+        results[row.number] = result
+    return [results[number] for number in range(len(fingerprints))]
 
 
 def credits(config: Config | None = None) -> int:
@@ -248,162 +294,18 @@ def credits(config: Config | None = None) -> int:
     return engine.shared().credits(used).result()
 
 
-def _wait(
-    tickets: Sequence[Ticket],
-    timeout_s: float,
-    on_progress: Callable[[int, int], None] | None = None,
-    deliver: Callable[[int, Edited], Edited] = lambda number, edited: edited,
-) -> list[Edited | RivyaError]:
-    """Wait for all and deliver them; orders out of time go on at the service and are left to a later call.
-
-    Args:
-        deliver: called with the number of its ticket and each picture; gives the picture of the list.
-    """
-    began, late = monotonic(), dict[int, RivyaError]()
-    pending = {ticket.done for ticket in tickets}
-    try:
-        while pending:
-            ended, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            if ended and on_progress is not None:
-                on_progress(len(tickets) - len(pending), len(tickets))
-            for number, ticket in enumerate(tickets):
-                since = ticket.progress.since
-                late_now = since is not None and monotonic() - max(since, began) > timeout_s
-                if late_now and ticket.done in pending:
-                    late[number] = RivyaTimeoutError(
-                        f"The picture was not ready within {timeout_s:g} s.",
-                        task_id=ticket.progress.task_id,
-                        charged=Charged.YES,
-                    )
-                    pending.discard(ticket.done)
-    finally:
-        for ticket in tickets:
-            ticket.leave()
-    outcomes = [late.get(number) or _outcome(ticket) for number, ticket in enumerate(tickets)]
-    return _delivered(outcomes, deliver)
-
-
-def _delivered(
-    outcomes: Sequence[Finished | RivyaError], deliver: Callable[[int, Edited], Edited]
-) -> list[Edited | RivyaError]:
-    """Deliver each picture and note that; one that is not delivered at all of its places stays collectable."""
-    results: list[Edited | RivyaError] = []
-    finished = {each.fingerprint: each for each in outcomes if isinstance(each, Finished)}
-    missing = Counter(each.fingerprint for each in outcomes if isinstance(each, Finished))
-    try:
-        for number, outcome in enumerate(outcomes):
-            result = _edited(outcome) if isinstance(outcome, Finished) else outcome
-            if isinstance(outcome, Finished) and isinstance(result, Edited):
-                try:
-                    result = deliver(number, result)
-                    missing[outcome.fingerprint] -= 1
-                except RivyaError as error:
-                    result = error
-            results.append(result)
-    finally:
-        done = [each for name, each in finished.items() if not missing[name]]
-        engine.shared().delivered(done).result()
-    return results
-
-
-def _outcome(ticket: Ticket) -> Finished | RivyaError:
-    error = ticket.done.exception()
-    if error is None:
-        return ticket.done.result()
-    if isinstance(error, RivyaError):
-        return error
-    raise error
-
-
-def _edited(finished: Finished) -> Edited | RivyaError:
-    about = finished.about
-    try:
-        data, *more = finished.result.read()
-    except ResultGone:
-        return UnusableAnswerError(
-            "The stored picture has vanished in this moment.",
-            hint="Run again: it is fetched anew and costs nothing more.",
-            task_id=about.get("task_id"),
-            charged=Charged.YES,
-        )
-    return Edited(
-        data=data,
-        more=tuple(more),
-        extension=finished.result.paths[0].suffix.lstrip("."),
-        task_id=about.get("task_id"),
-        credits=about.get("credits"),
-        source=finished.source,
-        about=about,
-        kept=finished.result.paths[0],
-    )
-
-
-def _identity(
-    prompt: str, params: KontextParams, seed: int, variation: int, reference: Reference | None
-) -> Identity:
-    return Identity(
-        prompt=prompt,
-        params=params,
-        seed=seed,
-        variation=variation,
-        reference=reference.identity if reference else None,
-        size=reference.size if reference else None,
-    )
-
-
-def _params(values: dict[str, Any]) -> KontextParams:
-    try:
-        chosen = KontextParams(**values)
-    except TypeError:
-        known = ", ".join(KontextParams.__dataclass_fields__)
-        raise ValidationError(f"There is no such parameter; the parameters are {known}.") from None
-    return chosen.validate()
-
-
-def _stay_under_the_cap(config: Config, orders: Sequence[Order]) -> None:
-    if config.max_credits_per_run is None:
+@costs_nothing()
+def _stay_under_the_cap(job: BulkJob, images: Sequence[Any]) -> None:
+    """Refuse a run that would spend more than the configuration allows, before anything is sent."""
+    cap, wanted = job.max_credits, job.default
+    if cap is None or len(images) * wanted.variations * wanted.params.credits <= cap:
         return
-    price = sum(o.identity.params.credits for o in engine.shared().would_buy(config, orders).result())
-    if price > config.max_credits_per_run:
+    told = [outcome for _, outcome in job.prices(images)]
+    price = sum({each.fingerprint: each.credits for each in told if isinstance(each, Priced)}.values())
+    if price > cap:
         raise ConfigurationError(
-            f"This run would spend {price} credits; max_credits_per_run allows {config.max_credits_per_run}.",
+            f"This run would spend {price} credits; max_credits_per_run allows {cap}.",
             hint="Order less at once, or raise the cap in config.json.",
             code="over_credit_cap",
+            charged=Charged.NO,
         )
-
-
-def _references(config: Config, images: Sequence[Any], encoding: str) -> list[Reference | RivyaError | None]:
-    """Each picture uploaded, or why it could not be; None stands for text to image."""
-    running = engine.shared()
-    jobs = [running.reference(config, _loader(i), encoding) if i is not None else None for i in images]
-    references: list[Reference | RivyaError | None] = []
-    try:
-        for job in jobs:
-            try:
-                references.append(job.result() if job is not None else None)
-            except RivyaError as error:
-                error.charged = Charged.NO  # an upload costs nothing
-                references.append(error)
-    finally:
-        for job in jobs:
-            if job is not None:
-                job.cancel()
-    return references
-
-
-def _loader(image: Any) -> Callable[[], Any]:
-    """What gives the pixels of ``image`` in a codec thread: uint8, (height, width, channels)."""
-
-    def load() -> Any:
-        if isinstance(image, np.ndarray):
-            return image[:, :, None] if image.ndim == 2 else image
-        try:
-            data = image if isinstance(image, bytes) else Path(image).read_bytes()
-        except OSError as error:
-            raise ImageError(f"{Path(image).name} cannot be read: {error.strerror}.", hint="") from None
-        pixels = decode.decode(data).pixels
-        return (
-            pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        )
-
-    return load

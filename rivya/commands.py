@@ -40,7 +40,12 @@ def own(*words: str, home: Path | None = None) -> str:
 
 def pip_install(*packages: str) -> str:
     """A command line that installs packages into this Python."""
-    return _joined([*_installer(), *packages])
+    if importlib.util.find_spec("pip") is not None:
+        return _joined([_python(), "-m", "pip", "install", *_own_risk(), *packages])
+    if shutil.which("uv"):
+        return _joined(["uv", "pip", "install", "--python", _python(), *packages])
+    before = _joined([_python(), "-m", "ensurepip"])
+    return f"{before} && {_joined([_python(), '-m', 'pip', 'install', *packages])}"
 
 
 def install_requirements(*packages: str) -> str:
@@ -77,14 +82,10 @@ def _python() -> str:
     return re.sub(r"(?i)pythonw\.exe$", "python.exe", path)
 
 
-def _installer() -> list[str]:
-    """pip of this Python, or uv where pip was left out of it, as uv itself does."""
-    if importlib.util.find_spec("pip") is None and shutil.which("uv"):
-        return ["uv", "pip", "install", "--python", _python()]
-    # Debian and others keep pip out of the system's Python. Nobody runs ComfyUI in it who has not said this before.
+def _own_risk() -> list[str]:
+    """What pip wants to hear where the system's Python is kept for the system (Debian and others)."""
     marker = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
-    alone = sys.prefix == sys.base_prefix and marker.is_file()
-    return [_python(), "-m", "pip", "install", *(["--break-system-packages"] if alone else [])]
+    return ["--break-system-packages"] if sys.prefix == sys.base_prefix and marker.is_file() else []
 
 
 def _joined(words: Sequence[str]) -> str:

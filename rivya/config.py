@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import files
-from .errors import ConfigurationError
+from .errors import ConfigurationError, costs_nothing
 from .refusals import advice
 from .secret import Secret
 
@@ -76,6 +76,7 @@ class Config:
         """SHA-256 (hex) of the key: what the ledger knows of it."""
         return hashlib.sha256(self.require_key().reveal().encode("ascii")).hexdigest()
 
+    @costs_nothing()
     def require_key(self) -> Secret:
         """The key; raises `ConfigurationError` that names both places where it can be set."""
         if self.key is None:
@@ -88,6 +89,7 @@ class Config:
         return self.key
 
 
+@costs_nothing()
 def load(env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> Config:
     """Read the configuration. ``default_home`` is used where ``RIVYA_HOME`` is not set.
 
@@ -156,6 +158,7 @@ _QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019",
 _TIMES = ("repeat_window_s", "conflict_wait_s", "retry_budget_s", "upload_confirm_age_s")
 
 
+@costs_nothing()
 def state_folder(env: Mapping[str, str] = os.environ, default: Path | None = None) -> Path:
     """``RIVYA_HOME``, else ``default``, else the user folder of the ComfyUI it lies in, else ``~/.rivya``.
 
@@ -276,6 +279,7 @@ def clean_key(text: str, where: str) -> Secret | None:
     return Secret(key)
 
 
+@costs_nothing()
 def key_status(env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> dict[str, Any]:
     """Whether a key is set, its source and its last four characters: all that is ever shown of it."""
     home = state_folder(env, default_home)
@@ -283,6 +287,7 @@ def key_status(env: Mapping[str, str] = os.environ, default_home: Path | None = 
     return {"configured": key is not None, "source": source, "last4": key.reveal()[-4:] if key else None}
 
 
+@costs_nothing()
 def save_key(text: str, env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> None:
     """Write the key to ``config.json`` (0600, atomic), keeping what else stands there."""
     key = clean_key(text, "the settings")
@@ -291,6 +296,7 @@ def save_key(text: str, env: Mapping[str, str] = os.environ, default_home: Path 
     _update({"api_key": key.reveal()}, state_folder(env, default_home))
 
 
+@costs_nothing()
 def remove_key(env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> None:
     """Take the key out of ``config.json``; a key in the environment stays."""
     _update({"api_key": None}, state_folder(env, default_home))

@@ -8,10 +8,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import Charged, SavingError
+from .errors import Charged, SavingError, UnusableAnswerError
+from .orders.order import Finished
 from .saving import places, write
+from .storage.results import ResultGone
 
 logger = logging.getLogger("rivya")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Where a result of a bulk job comes from.
+
+    Attributes:
+        number: of the row, from 0.
+        given: the row, as it was given.
+        variation: from 0.
+    """
+
+    number: int
+    given: Any = field(repr=False)
+    variation: int = 0
 
 
 @dataclass(frozen=True)
@@ -25,6 +42,7 @@ class Edited:
         about: the same and more (seconds, model, aspect_ratio, encoding, notes, request_id).
         more: further pictures, where the task made several.
         kept: where the result store keeps its original file.
+        row: of a bulk job: the row that asked for it.
     """
 
     data: bytes = field(repr=False)
@@ -35,6 +53,7 @@ class Edited:
     about: dict[str, Any] = field(repr=False)
     more: tuple[bytes, ...] = field(default=(), repr=False)
     kept: Path | None = field(default=None, repr=False)
+    row: Row | None = field(default=None, repr=False)
 
     def save(self, path: str | Path) -> Path:
         """Write the picture into this file, and further pictures beside it; the path that it has.
@@ -78,3 +97,31 @@ class Edited:
             charged=Charged.YES if new else None,
             credits=self.credits if new else 0,
         )
+
+
+def read_finished(finished: Finished) -> Edited:
+    """Read a finished order from the result store.
+
+    Raises:
+        UnusableAnswerError: its files are not there any more.
+    """
+    about = finished.about
+    try:
+        data, *more = finished.result.read()
+    except ResultGone:
+        raise UnusableAnswerError(
+            "The stored picture has vanished in this moment.",
+            hint="Run again: it is fetched anew and costs nothing more.",
+            task_id=about.get("task_id"),
+            charged=Charged.YES,
+        ) from None
+    return Edited(
+        data=data,
+        more=tuple(more),
+        extension=finished.result.paths[0].suffix.lstrip("."),
+        task_id=about.get("task_id"),
+        credits=about.get("credits"),
+        source=finished.source,
+        about=about,
+        kept=finished.result.paths[0],
+    )

@@ -8,8 +8,14 @@ because new codes are declared a compatible change.
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar, cast
+
+E = TypeVar("E", bound="RivyaError")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Charged(str, Enum):
@@ -39,7 +45,7 @@ _CHARGE_SENTENCES = {
 
 
 class RivyaError(Exception):
-    """Base of every error of this library.
+    """Base of every error of this library. An error does not change: `about` makes another one.
 
     Attributes:
         message: what happened, one sentence, never holding a key, a prompt or a signed URL.
@@ -50,11 +56,15 @@ class RivyaError(Exception):
         task_id: the Rivya task, where there is one.
         order_key: the idempotency key of an order whose outcome is unknown; it names the order to
             ``python -m rivya forget`` and to support.
-        charged: whether the order that failed cost credits.
+        charged: whether the order that failed cost credits. None: this error does not say, because the code that
+            raised it cannot know. It is set once, where it is proved: by the run of an order, or by `costs_nothing`.
         credits: what it cost in this run, or has reserved, where that is known.
         sent: what the failed attempt proves; see `Sent`.
         retry_after_s: the pace that the service named, in seconds.
+        row: of a bulk job: the row that failed.
     """
+
+    row: Any = None
 
     default_hint = ""
     default_code = "error"
@@ -69,7 +79,7 @@ class RivyaError(Exception):
         request_id: str | None = None,
         task_id: str | None = None,
         order_key: str | None = None,
-        charged: Charged | None = Charged.NO,
+        charged: Charged | None = None,
         credits: int | None = None,
         sent: Sent = Sent.REFUSED,
         retry_after_s: float | None = None,
@@ -86,6 +96,11 @@ class RivyaError(Exception):
         self.credits = credits
         self.sent = sent
         self.retry_after_s = retry_after_s
+
+    def about(self: E, **known: Any) -> E:
+        """The same error with more known about it: ``known`` are arguments of the constructor, and ``message``."""
+        fields = {name: getattr(self, name) for name in _FIELDS} | known
+        return type(self)(fields.pop("message"), **fields).with_traceback(self.__traceback__)
 
     def __str__(self) -> str:
         """The text for a person: sentence, cost, what to do; identifiers on a line below."""
@@ -117,6 +132,51 @@ class RivyaError(Exception):
             "order_key": self.order_key,
             "charged": self.charged.value if self.charged is not None else None,
         }
+
+
+_FIELDS = (
+    "message",
+    "hint",
+    "code",
+    "status",
+    "request_id",
+    "task_id",
+    "order_key",
+    "charged",
+    "credits",
+    "sent",
+    "retry_after_s",
+)
+
+
+class costs_nothing:  # noqa: N801 - used as a block and as a decorator, like those of contextlib
+    """A block or a function, also an asynchronous one, that cannot cost credits: its errors say so.
+
+    For work that sends no order: local checks, uploads, questions about the account. An error that says already what
+    was charged stays as it is.
+    """
+
+    def __call__(self, function: F) -> F:
+        """Run ``function`` in such a block each time."""
+
+        def run(*args: Any, **options: Any) -> Any:
+            with self:
+                return function(*args, **options)
+
+        async def run_async(*args: Any, **options: Any) -> Any:
+            with self:
+                return await function(*args, **options)
+
+        chosen = run_async if inspect.iscoroutinefunction(function) else run
+        return cast(F, functools.wraps(function)(chosen))
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Raise the error as one that says that nothing was charged."""
+        if isinstance(error, RivyaError) and error.charged is None:
+            raise error.about(charged=Charged.NO) from None
 
 
 def detached(error: BaseException) -> BaseException:

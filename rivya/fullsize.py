@@ -151,8 +151,8 @@ class FullSize:
             extension = self._save_as or photo.extension
             return write(done.image, photo, extension), extension, done.report
         except RivyaError as error:
-            error.charged = Charged.YES
-            return answer, decode.inspect(answer).extension, {"error": error.as_dict()}
+            paid = error.about(charged=Charged.YES)
+            return answer, decode.inspect(answer).extension, {"error": paid.as_dict()}
 
     def _stitched(self, photo: Photo, answer: bytes) -> Stitched:
         edited = in_profile(decode.decode(answer).pixels, photo.profile)

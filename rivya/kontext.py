@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from . import scalars
-from .errors import ValidationError
+from .errors import ValidationError, costs_nothing
 
 MAX_REFERENCE_BYTES = 10_000_000
 """Most bytes of one reference picture. The page says "10 MB"; the smaller reading is safe under both."""
@@ -85,6 +85,7 @@ class KontextParams:
         """The base price of one order, in credits."""
         return MODELS[self.model].credits
 
+    @costs_nothing()
     def validate(self) -> KontextParams:
         """The same in Python's own types; raises `ValidationError` that names the first value outside the table."""
         validate_text("watermark", self.watermark)
@@ -128,6 +129,7 @@ def nearest_ratio(width: int, height: int) -> str:
     return min(ASPECT_RATIOS, key=distance)
 
 
+@costs_nothing()
 def validate_prompt(prompt: object) -> None:
     """Raise `ValidationError` unless ``prompt`` is text with something in it."""
     validate_text("prompt", prompt)
@@ -137,6 +139,7 @@ def validate_prompt(prompt: object) -> None:
         )
 
 
+@costs_nothing()
 def validate_text(name: str, text: object) -> None:
     """Raise `ValidationError` unless ``text`` is a string that JSON in UTF-8 can carry."""
     if not isinstance(text, str):
@@ -147,6 +150,7 @@ def validate_text(name: str, text: object) -> None:
         raise ValidationError(f"{name} holds a character that cannot be sent (NUL or half a surrogate pair).")
 
 
+@costs_nothing()
 def validate_client_request_id(value: object) -> None:
     """Raise `ValidationError` unless ``value`` is a string of at most 128 printable characters."""
     validate_text("client_request_id", value)

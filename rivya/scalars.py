@@ -11,12 +11,13 @@ from collections.abc import Collection
 from numbers import Real
 from typing import Any
 
-from .errors import ValidationError
+from .errors import ValidationError, costs_nothing
 
 _NUMBERS: Any = Real
 """Also the numbers of the standard library and numpy's long double, which is no float."""
 
 
+@costs_nothing()
 def whole(name: str, value: object, low: int, high: int) -> int:
     """A whole number from ``low`` to ``high``; a float counts where it is whole, a boolean never does.
 
@@ -29,6 +30,7 @@ def whole(name: str, value: object, low: int, high: int) -> int:
     raise ValidationError(f"{name} is {shown(value)}; it must be a whole number from {low} to {high}.")
 
 
+@costs_nothing()
 def number(name: str, value: object, low: float, high: float) -> float:
     """A number from ``low`` to ``high``; NaN is none, nor is a boolean. Raises as `whole`."""
     number = _number(value)
@@ -38,6 +40,7 @@ def number(name: str, value: object, low: float, high: float) -> float:
     raise ValidationError(f"{name} is {shown(value)}; it must be a number {allowed}.")
 
 
+@costs_nothing()
 def truth(name: str, value: object) -> bool:
     """True or false; a number or a text is neither. Raises `ValidationError` that names the input."""
     plain = _plain(value)
@@ -46,6 +49,7 @@ def truth(name: str, value: object) -> bool:
     raise ValidationError(f"{name} is {shown(value)}; it must be true or false.")
 
 
+@costs_nothing()
 def choice(name: str, value: object, allowed: Collection[str]) -> str:
     """One of a few texts. Raises `ValidationError` that names the input and all of them."""
     if isinstance(value, str) and value in allowed:

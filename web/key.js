@@ -28,6 +28,7 @@ export function keyRow() {
   const show = async () => {
     const key = await ask("POST", "/rivya/key/status");
     status.textContent = text(key.configured ? `key_${key.source}` : "key_none", key);
+    if (key.problem) status.textContent += `\n${key.problem}`; // a package that is not installed
   };
   const works = {
     save: async () => {

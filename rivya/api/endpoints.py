@@ -135,8 +135,7 @@ def _task(response: Response) -> Task:
         task_id = responses.task_id(data["id"])
         urls = _urls(data.get("result"))
     except UnusableAnswerError as error:
-        error.sent = Sent.MAYBE
-        raise
+        raise error.about(sent=Sent.MAYBE) from None
     reason = data.get("error")
     failure: Mapping[str, Any] = reason if isinstance(reason, dict) else {}
     code = failure.get("code")

@@ -108,8 +108,7 @@ class RetryingClient:
                     and wanted()
                 )
                 if not again:
-                    error.sent = Sent.MAYBE if uncertain else error.sent
-                    raise
+                    raise error.about(sent=Sent.MAYBE if uncertain else error.sent) from None
                 on_trouble(error)
             await asyncio.sleep(pause)
 
@@ -128,9 +127,7 @@ class RetryingClient:
             data = responses.parse_object(reply.body, "the answer of the service")
         except UnusableAnswerError as error:
             # It said yes, but not to what: the call may well have been carried out.
-            error.sent = Sent.MAYBE
-            error.request_id = request_id
-            raise
+            raise error.about(sent=Sent.MAYBE, request_id=request_id) from None
         pace = parse_retry_after(reply.headers.get("retry-after"), received_at)
         return Response(reply.status, data, request_id, pace, uncertain)
 

@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 
 from ..api.policy import AdaptiveLimit
 from ..config import Config
-from ..errors import Charged, LedgerError
+from ..errors import LedgerError, costs_nothing
 from ..ledger.holders import Holder
-from ..ledger.ledger import Ledger, OrderRow, OrderState
+from ..ledger.ledger import Ledger, OrderRow
 from ..orders.account import Account
 from ..orders.order import Finished, Order, Reference, Workspace
 from ..orders.slots import Slots
@@ -74,6 +74,7 @@ class Engine:
         ``load`` gives the pixels, an uint8 array of shape (height, width, 1, 3 or 4); it is called in a codec thread.
         """
 
+        @costs_nothing()
         async def work() -> Reference:
             account = await self.account(config)
             reference = await account.threads.codec(self._packed.reference, load, encoding)
@@ -93,6 +94,7 @@ class Engine:
     def credits(self, config: Config) -> Job[int]:
         """Ask the service for the account's credits."""
 
+        @costs_nothing()
         async def work() -> int:
             return await (await self.account(config)).api.credits()
 
@@ -110,12 +112,13 @@ class Engine:
     def would_buy(self, config: Config, orders: Sequence[Order]) -> Job[list[Order]]:
         """Those of the orders that would cost credits if they ran now: neither stored nor accepted before."""
 
+        @costs_nothing()
         async def work() -> list[Order]:
             account = await self.account(config)
             scope = await account.scope()
             unique = {order.fingerprint: order for order in orders}
             return await account.disk(
-                lambda: [o for f, o in unique.items() if _would_cost(account.ledger, account.store, scope, f)]
+                lambda: [order for each, order in unique.items() if account.would_cost(scope, each)]
             )
 
         return self.start(work)
@@ -194,15 +197,6 @@ def _live_on(ready: Future[asyncio.AbstractEventLoop]) -> None:
         await asyncio.get_running_loop().create_future()
 
     asyncio.run(forever())
-
-
-def _would_cost(ledger: Ledger, store: ResultStore, scope: str, fingerprint: str) -> bool:
-    if store.get(scope, fingerprint) is not None:
-        return False
-    row = ledger.newest(scope, fingerprint)
-    if row is None or row.state in (OrderState.FORGOTTEN, OrderState.PREPARED, OrderState.UNKNOWN):
-        return True
-    return row.state is OrderState.FAILED and row.charged == Charged.NO.value
 
 
 def _note_delivered(state: Workspace, finished: Sequence[Finished]) -> None:

@@ -65,6 +65,7 @@ class Ticket:
     """One who waits for one order; usable from any thread.
 
     Attributes:
+        accepted: resolved once the service has a task for the order, or the order has ended.
         buys: whether the order may be sent for this one; else it only collects.
         late: the order had been accepted before this one came.
     """
@@ -73,6 +74,8 @@ class Ticket:
         self.fingerprint = fingerprint
         self.buys = buys
         self.done: Future[Finished] = unstoppable()
+        self.accepted: Future[None] = unstoppable()
+        self.done.add_done_callback(lambda done: self.was_accepted())
         self.watch: Callable[[], Progress] = Progress
         self.late = False
         self._leave = leave
@@ -82,6 +85,11 @@ class Ticket:
         """Where the order stands now."""
         told = self.watch()
         return replace(told, source="resumed") if self.late and told.source == "new" else told
+
+    def was_accepted(self) -> None:
+        """Resolve ``accepted``. In the engine's loop."""
+        if not self.accepted.done():
+            self.accepted.set_result(None)
 
     def leave(self) -> None:
         """Stop waiting. An order that was not submitted is dropped if nobody else waits; one that was goes on."""

@@ -81,6 +81,7 @@ class OrderRegistry:
         ticket.late = walk.context.progress.task_id is not None
         walk.tickets.append(ticket)
         ticket.watch = lambda: walk.context.progress
+        walk.context.when_accepted(ticket.was_accepted)
 
     def leave(self, place: _Key, ticket: Ticket) -> None:
         """Stop waiting. In the engine's loop."""

@@ -105,8 +105,5 @@ class Body:
 
     def _refused(self, why: str, code: str) -> UnusableAnswerError:
         return UnusableAnswerError(
-            f"{self._what[:1].upper()}{self._what[1:]} {why}.",
-            code=code,
-            charged=None,
-            sent=Sent.MAYBE,
+            f"{self._what[:1].upper()}{self._what[1:]} {why}.", code=code, sent=Sent.MAYBE
         )

@@ -19,7 +19,7 @@ from anyio.to_thread import run_sync
 
 from ..errors import ConfigurationError, Sent
 from .network import Backend, httpcore, httpx
-from .proxies import proxy_for, usable
+from .proxy_settings import proxy_for
 
 _KEEPALIVE_S = 60.0
 """Long enough to keep the connection between two polls and between two prompts."""
@@ -55,8 +55,11 @@ class _Single(httpcore.AsyncNetworkBackend):
 class _Transport(httpx.AsyncHTTPTransport):
     """httpx's transport over a single connection."""
 
-    def __init__(self, backend: Backend, context: ssl.SSLContext, proxy: httpx.Proxy | None) -> None:
-        super().__init__(verify=context, proxy=proxy, limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S))
+    def __init__(self, backend: Backend, context: ssl.SSLContext, proxy: str | None) -> None:
+        through = None if proxy is None else httpx.Proxy(proxy)
+        if through is not None and through.url.scheme == "https":
+            through.ssl_context = context
+        super().__init__(verify=context, proxy=through, limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S))
         self._single = _Single(self._pool, backend)
         self._pool = self._single  # type: ignore[assignment]
 
@@ -98,8 +101,8 @@ class Connections:
         idle = self._idle[result, proxy, str(request.url.copy_with(raw_path=b"/"))]
         transport = await self._kept(idle)
         if transport is None:
-            through = None if proxy is None else usable(proxy, context)
-            transport = _Transport(self._backends[result] if through is None else Backend(), context, through)
+            backend = self._backends[result] if proxy is None else Backend()
+            transport = _Transport(backend, context, proxy)
             self._open.add(transport)
         try:
             response = await transport.handle_async_request(request)

@@ -65,7 +65,6 @@ def check_scheme(url: str, plain_http: bool) -> None:
         raise UnusableAnswerError(
             f"The result at {host_of(url)} is not offered over https, so it was not asked for.",
             code="forbidden_address",
-            charged=None,
             sent=Sent.NO,
         )
 
@@ -93,12 +92,12 @@ async def _read(
         arrived += size
         if time.monotonic() - began > window_s:
             if arrived < window_bytes:
-                raise RivyaTimeoutError(f"{host} sends the result too slowly.", charged=None)
+                raise RivyaTimeoutError(f"{host} sends the result too slowly.")
             began, arrived = time.monotonic(), 0
 
     data = await body.take(response, came)
     if not data:
-        raise UnusableAnswerError(f"The result at {host} is empty.", code="empty_result", charged=None)
+        raise UnusableAnswerError(f"The result at {host} is empty.", code="empty_result")
     return data
 
 
@@ -121,9 +120,8 @@ def _check_status(status: int, fields: Mapping[str, str], host: str) -> None:
         )
     else:
         error = UnusableAnswerError(f"{host} answered with HTTP {status} instead of the result.")
-    error.status, error.charged = status, None
-    raise error
+    raise error.about(status=status)
 
 
 def _unusable(url: str, why: str, status: int | None) -> UnusableAnswerError:
-    return UnusableAnswerError(f"The result's host {host_of(url)} {why}.", status=status, charged=None)
+    return UnusableAnswerError(f"The result's host {host_of(url)} {why}.", status=status)

@@ -193,6 +193,5 @@ def _refused(host: str, why: str) -> UnusableAnswerError:
         code="forbidden_address",
         hint="If your network really keeps results there, add it to allowed_result_networks in config.json; "
         "otherwise report it to Rivya support.",
-        charged=None,
         sent=Sent.NO,
     )

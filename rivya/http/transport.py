@@ -286,7 +286,7 @@ async def _outcome(
     finally:
         current.reset(token)
     sent = Sent.MAYBE if attempt.left else Sent.NO
-    return RivyaTimeoutError(f"{whom} took longer than {total_s:.0f} s.", charged=None, sent=sent)
+    return RivyaTimeoutError(f"{whom} took longer than {total_s:.0f} s.", sent=sent)
 
 
 def _translated(error: Exception, attempt: Attempt, whom: str) -> RivyaError:
@@ -296,7 +296,7 @@ def _translated(error: Exception, attempt: Attempt, whom: str) -> RivyaError:
     sent = Sent.NO if before and not attempt.left else Sent.MAYBE
     if isinstance(error, httpx.TimeoutException):
         what = "could not be reached in time" if sent is Sent.NO else "did not answer in time"
-        return RivyaTimeoutError(f"{whom} {what}.", charged=None, sent=sent)
+        return RivyaTimeoutError(f"{whom} {what}.", sent=sent)
     if isinstance(error, httpx.ProxyError):
         what = f"could not be reached: the proxy answered {clean_text(str(error), 80)}"
     elif sent is Sent.NO:
@@ -307,7 +307,7 @@ def _translated(error: Exception, attempt: Attempt, whom: str) -> RivyaError:
         what = "broke the connection off"
     else:
         what = f"could not be talked to ({type(error).__name__})"
-    return RivyaConnectionError(f"{whom} {what}.", charged=None, sent=sent)
+    return RivyaConnectionError(f"{whom} {what}.", sent=sent)
 
 
 def _reason(error: BaseException) -> str:
@@ -334,7 +334,6 @@ async def _reply(response: httpx.Response, max_bytes: int, key: str | None) -> R
         raise UnusableAnswerError(
             f"Rivya answered with a redirect or an upgrade (HTTP {status}), which is not followed.",
             status=status,
-            charged=None,
             sent=Sent.MAYBE,
         )
     body = None
@@ -346,7 +345,7 @@ async def _reply(response: httpx.Response, max_bytes: int, key: str | None) -> R
     except Exception as error:
         if status < 400:
             if isinstance(error, RivyaError):
-                error.status = status
+                raise error.about(status=status) from None
             raise
         data = body.so_far() if body is not None else b""
     if key:
@@ -360,7 +359,5 @@ def _parsed(url: str) -> httpx.URL:
         return httpx.URL(url)
     except (httpx.InvalidURL, ValueError):
         raise UnusableAnswerError(
-            f"The result's address at {download.host_of(url)} cannot be read.",
-            charged=None,
-            sent=Sent.NO,
+            f"The result's address at {download.host_of(url)} cannot be read.", sent=Sent.NO
         ) from None

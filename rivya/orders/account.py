@@ -13,8 +13,9 @@ from ..api.policy import RetryPolicy
 from ..api.polling import PollSchedule
 from ..api.retry import RetryingClient
 from ..config import Config
-from ..errors import LedgerError, NotFoundError
+from ..errors import Charged, LedgerError, NotFoundError
 from ..http.transport import Transport
+from ..ledger.ledger import OrderState
 from ..threads import Threads
 from .order import Workspace
 from .slots import Slots
@@ -105,6 +106,15 @@ class Account:
         except NotFoundError:
             return False
         return True
+
+    def would_cost(self, scope: str, fingerprint: str) -> bool:
+        """Whether this order would cost credits if it ran now: neither stored nor accepted before. Blocks."""
+        if self.store.get(scope, fingerprint) is not None:
+            return False
+        row = self.ledger.newest(scope, fingerprint)
+        if row is None or row.state in (OrderState.FORGOTTEN, OrderState.PREPARED, OrderState.UNKNOWN):
+            return True
+        return row.state is OrderState.FAILED and row.charged == Charged.NO.value
 
     async def pace(self, model: str, mode: str) -> PollSchedule:
         """The schedule of polling for this kind of order, learned anew at most every second."""

@@ -30,7 +30,7 @@ from ..http.transport import MAX_RESULT_BYTES
 from ..images import decode
 from ..ledger.ledger import OrderRow, OrderState
 from .context import OrderContext
-from .messages import CHARGED_FAILURE_HINT, accepted
+from .messages import CHARGED_FAILURE_HINT
 from .order import Finished
 
 log = logging.getLogger("rivya")
@@ -60,6 +60,7 @@ class Following:
         self._task_id = task.id if task is not None else row.task_id or ""
         self._started = time.monotonic()
         self._last_running_s: float | None = None
+        context.accept(self._task_id)
         self._reserved = task.reserved_credits if task is not None else row.reserved_credits
         # A task that has ended by the time it is accepted is an old one, replayed by the service.
         if task is not None and task.status in ("succeeded", "failed"):
@@ -70,21 +71,18 @@ class Following:
 
         Raises:
             TaskFailedError: the task failed at the service; the ledger knows it.
-            RivyaError: this run cannot go on; the order stays collectable.
+            RivyaError: this run cannot go on; the order stays collectable. The context tells what it cost.
         """
         if self._context.progress.since is None:
             self._context.show(since=time.monotonic())
-        try:
-            if self._task is None and self._row.state is OrderState.SUCCEEDED and self._row.result_urls:
-                self._context.release_slot()
-                return await self._fetch(self._row.result_urls, self._row.final_credits, self._row.seconds)
-            task = await self._until_ended()
+        if self._task is None and self._row.state is OrderState.SUCCEEDED and self._row.result_urls:
             self._context.release_slot()
-            if task.status == "failed":
-                raise await self._failed(task)
-            return await self._succeeded(task)
-        except LedgerError as error:
-            raise self._accepted(error) from None
+            return await self._fetch(self._row.result_urls, self._row.final_credits, self._row.seconds)
+        task = await self._until_ended()
+        self._context.release_slot()
+        if task.status == "failed":
+            raise await self._failed(task)
+        return await self._succeeded(task)
 
     async def _until_ended(self) -> Task:
         """Poll at the learned pace until the task has succeeded or failed; an unknown status counts as running."""
@@ -125,26 +123,20 @@ class Following:
             except RivyaError as error:
                 if isinstance(error, NotFoundError):
                     self._account.unknown_tasks.add(self._task_id)
-                    error.message = (
-                        "Rivya does not know this task (any more), or it belongs to another account."
-                    )
-                    error.hint = "The picture cannot be fetched; for a new one take another seed."
+                    raise error.about(
+                        message="Rivya does not know this task (any more), or it belongs to another account.",
+                        hint="The picture cannot be fetched; for a new one take another seed.",
+                    ) from None
                 failures += 1
                 await self._wait_or_raise(error, failures)
 
     async def _wait_or_raise(self, error: RivyaError, failures: int) -> None:
-        """Sleep before another try where that can help; else raise, with what is known of the order."""
-        if isinstance(error, _PASSING):
-            log.warning("order %s: %s (trying again)", self._context.fingerprint[:12], error.message)
-            self._context.show_trouble(error)
-            await asyncio.sleep(
-                max(1.0, self._account.retry.delay(failures + 2, error.retry_after_s, random))
-            )
-            return
-        raise self._accepted(error)
-
-    def _accepted(self, error: RivyaError) -> RivyaError:
-        return accepted(error, self._task_id)
+        """Sleep before another try where that can help; else raise ``error``."""
+        if not isinstance(error, _PASSING):
+            raise error
+        log.warning("order %s: %s (trying again)", self._context.fingerprint[:12], error.message)
+        self._context.show_trouble(error)
+        await asyncio.sleep(max(1.0, self._account.retry.delay(failures + 2, error.retry_after_s, random)))
 
     async def _failed(self, task: Task) -> RivyaError:
         """Note the failure, and tell the reason and what became of the credits."""
@@ -181,8 +173,10 @@ class Following:
 
     async def _note_urls(self, task: Task, seconds: float | None) -> None:
         if not task.urls:
-            raise self._accepted(
-                UnusableAnswerError(f"Rivya says that task {task.id} succeeded, but names no picture.")
+            raise UnusableAnswerError(
+                f"Rivya says that task {task.id} succeeded, but names no picture.",
+                task_id=task.id,
+                charged=Charged.YES,
             )
         await self._account.disk(
             self._account.ledger.succeeded,
@@ -231,9 +225,10 @@ class Following:
                     await self._note_urls(task, seconds)
                     urls = task.urls
                 elif error.status in _GONE:
-                    error.message = "Rivya does not give out the picture of this task any more."
-                    error.hint = "Look at your history at rivya.ai, or take another seed for a new picture."
-                    raise self._accepted(error) from None
+                    raise error.about(
+                        message="Rivya does not give out the picture of this task any more.",
+                        hint="Look at your history at rivya.ai, or take another seed for a new picture.",
+                    ) from None
                 elif isinstance(error, ImageError) and unusable < _IMAGE_TRIES:
                     log.warning(
                         "order %s: %s (fetching it again)", self._context.fingerprint[:12], error.message
@@ -250,7 +245,7 @@ class Following:
         """Other URLs of the same pictures: those in the ledger may have come with a broken answer. Else ``error``."""
         task = await self._poll()
         if not task.urls or task.urls == urls:
-            raise self._accepted(error)
+            raise error
         await self._note_urls(task, seconds)
         return task.urls
 

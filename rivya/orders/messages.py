@@ -66,13 +66,6 @@ def _look_and_forget(row: OrderRow, home: Path) -> str:
     )
 
 
-def accepted(error: RivyaError, task_id: str) -> RivyaError:
-    """The error as that of an order that the service took: credits are reserved or charged."""
-    error.task_id = task_id
-    error.charged = Charged.YES
-    return error
-
-
 CHARGED_FAILURE_HINT = (
     "Running again does not order it again, because the failed task was charged or may have been; "
     "take another seed for a new attempt, and ask Rivya support for the credits."

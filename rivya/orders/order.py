@@ -73,6 +73,12 @@ class Order:
         """What the order is; see `kontext.Identity.fingerprint`."""
         return self.identity.fingerprint()
 
+    def without_bytes(self) -> Order:
+        """The same order without the bytes of its picture, which an accepted order needs no more."""
+        if self.reference is None:
+            return self
+        return replace(self, reference=replace(self.reference, data=b""))
+
     @property
     def mode(self) -> str:
         """ "edit" with a reference, "text" without: they take different times."""

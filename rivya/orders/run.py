@@ -55,13 +55,24 @@ class OrderRun:
         return self._context.account
 
     async def run(self) -> Finished:
-        """Bring the order to its pictures, or raise what ended this run."""
-        self._context.account = await self._find_account()
+        """Bring the order to its pictures, or raise what ended this run.
+
+        Raises:
+            RivyaError: it says what the order cost. Where the code that raised it could not know, this is the place
+                where that is added; nothing above changes it.
+        """
+        context = self._context
         try:
-            return await self._stored() or await self._through_the_ledger()
-        finally:
-            self._context.release_slot()
-            await self._let_go()
+            context.account = await self._find_account()
+            try:
+                return await self._stored() or await self._through_the_ledger()
+            finally:
+                context.release_slot()
+                await self._let_go()
+        except RivyaError as error:
+            if error.charged is not None:
+                raise
+            raise error.about(charged=context.charged, task_id=error.task_id or context.task_id) from None
 
     async def _let_go(self) -> None:
         """Let others have the row. A ledger that refuses this must not take the place of what came of the run."""
@@ -109,6 +120,7 @@ class OrderRun:
         waited = False
         while True:
             row = await self._account.disk(ledger.newest, scope, self._context.fingerprint)
+            self._context.learn(row)
             if (
                 row is None
                 or row.state is OrderState.FORGOTTEN

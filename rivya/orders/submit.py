@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..ledger.ledger import OrderRow, OrderState
 from .context import OrderContext
-from .messages import accepted, failure_of, ordered_with_another_key, unknown_outcome
+from .messages import failure_of, ordered_with_another_key, unknown_outcome
 from .order import Order
 
 log = logging.getLogger("rivya")
@@ -57,14 +57,14 @@ class Buying:
         if previous is not None and (order is None or _has_cost(previous)):
             raise failure_of(previous)
         if order is None:
-            raise NotFoundError("The ledger has no such order.")
+            raise NotFoundError("The ledger has no such order.", charged=None)
         await self._refuse_if_open_elsewhere()
         await self._context.take_slot()
         row = await self._prepare(order, previous.attempt + 1 if previous is not None else 1)
-        if row is None:
+        bought = await self._buy(order, row) if row is not None else None
+        if bought is None:
             self._context.release_slot()
-            return None
-        return await self._buy(order, row)
+        return bought
 
     async def _refuse_if_open_elsewhere(self) -> None:
         """A rotated key must not buy again what the old one may have bought."""
@@ -81,7 +81,9 @@ class Buying:
     async def repeat(self, row: OrderRow) -> Task:
         """Send an order of unknown outcome again, as it was, for its task id."""
         if self._context.order is None:
-            raise self._unknown_outcome(row, NotFoundError("Rivya never told the task id of this order."))
+            raise self._unknown_outcome(
+                row, NotFoundError("Rivya never told the task id of this order.", charged=Charged.UNKNOWN)
+            )
         await self._context.take_slot()
         return await self._submit(row, uncertain=True)
 
@@ -118,8 +120,8 @@ class Buying:
         self._context.row = row if ours else None
         return self._context.row
 
-    async def _buy(self, order: Order, row: OrderRow) -> tuple[OrderRow, Task]:
-        """Submit a row that this run has just prepared."""
+    async def _buy(self, order: Order, row: OrderRow) -> tuple[OrderRow, Task] | None:
+        """Submit a row that this run has just prepared. None: another process makes the next attempt."""
         self._context.show(source="new")
         try:
             return row, await self._submit(row, uncertain=False)
@@ -145,7 +147,7 @@ class Buying:
 
     async def _with_fresh_upload(
         self, order: Order, row: OrderRow, error: RivyaError
-    ) -> tuple[OrderRow, Task]:
+    ) -> tuple[OrderRow, Task] | None:
         """Close an attempt whose reference the service does not have any more, and make one more with it uploaded."""
         log.info("order %s: the reference was rejected, uploading it again", self._context.fingerprint[:12])
         await self._account.disk(
@@ -158,7 +160,7 @@ class Buying:
         self._context.row = None
         again = await self._prepare(order, row.attempt + 1, upload_again=True)
         if again is None:
-            raise error
+            return None
         try:
             return again, await self._submit(again, uncertain=False)
         except RivyaError as second:
@@ -186,7 +188,11 @@ class Buying:
         account = self._account
         if uncertain and time.time() - row.created_at > account.config.repeat_window_s:
             raise self._unknown_outcome(
-                row, ConflictError("The outcome of this order is not known, and it is too old to repeat.")
+                row,
+                ConflictError(
+                    "The outcome of this order is not known, and it is too old to repeat.",
+                    charged=Charged.UNKNOWN,
+                ),
             )
         if row.body is None:
             raise LedgerError("The ledger has lost the body of this order.", charged=_charged(uncertain))
@@ -212,9 +218,11 @@ class Buying:
                 elif in_flight or uncertain:
                     raise await self._note_as_unknown(row, error) from None
                 else:
-                    error.charged = Charged.NO
-                    raise
+                    raise error.about(charged=Charged.NO) from None
         account.slots.admit()
+        self._context.accept(task.id)
+        if self._context.order is not None:
+            self._context.order = self._context.order.without_bytes()
         await self._note_as_submitted(row, task)
         return task
 
@@ -227,9 +235,9 @@ class Buying:
                 reserved_credits=task.reserved_credits,
                 request_id=task.request_id,
             )
-        except LedgerError as error:
+        except LedgerError:
             log.error("order %s: task %s could not be noted", self._context.fingerprint[:12], task.id)
-            raise accepted(error, task.id) from None
+            raise
 
     async def _note_as_unknown(self, row: OrderRow, error: RivyaError) -> RivyaError:
         """The error to raise. Where it cannot be noted the row stays *prepared*, which counts as sent as well."""

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from .. import kontext
 from ..api.endpoints import Api
-from ..errors import Charged, NotFoundError, PermissionDeniedError, RivyaError, Sent
+from ..errors import NotFoundError, PermissionDeniedError
 from ..ledger.ledger import UploadRow
 from .order import Reference, Workspace
 
@@ -45,6 +45,33 @@ def reference_from(encoded: Encoded, pixel_hash: str, width: int, height: int) -
         mime=encoded.mime,
         encoding=encoded.encoding,
         notes=encoded.notes,
+    )
+
+
+def unpacked(pixels: Any) -> Reference | None:
+    """The reference of pixels as it is before it is packed, without bytes; None where packing may change its identity.
+
+    A picture changes its identity only when it is made smaller to fit, and one whose raw pixels fit never is.
+    """
+    from ..images import encode
+
+    if pixels.nbytes > encode.LIMIT_BYTES * 0.9:
+        return None
+    height, width = pixels.shape[:2]
+    return Reference(encode.pixel_hash(pixels), width, height, b"", "", "", "", "")
+
+
+def packed(pixels: Any, encoding: str, identity: str | None = None) -> Reference:
+    """The reference of pixels, packed; not yet uploaded. For a codec thread.
+
+    Args:
+        identity: their `pixel_hash`, if it is known.
+    """
+    from ..images import encode
+
+    height, width = pixels.shape[:2]
+    return reference_from(
+        encode.encode(pixels, encoding), identity or encode.pixel_hash(pixels), width, height
     )
 
 
@@ -159,15 +186,9 @@ class Uploader:
         scope = await self._scope()
         await self._disk(self._state.check_writable)
         async with self._slots:
-            try:
-                file = await self._api.upload_file(
-                    reference.data, name=reference.name, mime=reference.mime, model=kontext.DEFAULT_MODEL
-                )
-            except RivyaError as error:
-                # An upload costs nothing, whatever became of it.
-                error.sent = Sent.REFUSED
-                error.charged = Charged.NO
-                raise
+            file = await self._api.upload_file(
+                reference.data, name=reference.name, mime=reference.mime, model=kontext.DEFAULT_MODEL
+            )
         log.info("uploaded %s (%.1f MB)", reference.name, len(reference.data) / 1e6)
         return await self._disk(
             self._ledger.save_upload,

@@ -10,6 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 from shutil import disk_usage
 
+from ..errors import costs_nothing
 from .places import ENDINGS, FORMATS, RESERVED, Place, named, reason, refused, shown
 from .write import TEMPORARY, create, sync
 
@@ -26,6 +27,7 @@ class Settled:
 
     made: list[Path] = field(default_factory=list)
 
+    @costs_nothing()
     def folder(self, folder: Path, room: int) -> Path:
         """Make a folder and try whether files can be written there.
 
@@ -51,6 +53,7 @@ class Settled:
             )
         return folder
 
+    @costs_nothing()
     def file(self, path: str | Path, extensions: Iterable[str], sources: Iterable[Path], room: int) -> Place:
         """Settle a file that the user names.
 

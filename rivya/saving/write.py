@@ -13,7 +13,6 @@ from secrets import token_hex
 from shutil import copymode
 
 from ..files import sync_folder
-from ..images.formats import extension_of
 from .places import ENDINGS, Place
 
 TEMPORARY = ".rivya-{}.tmp"
@@ -50,6 +49,9 @@ def write(
     Raises:
         OSError: it cannot be written; nothing of it is left.
     """
+    # The command line saves nothing before it has said that Pillow is missing.
+    from ..images.formats import extension_of
+
     extension = extension_of(data) or otherwise
     ending = place.ending if ENDINGS.get(place.ending.lower()) == extension else f".{extension}"
     stem = place.stem if number == 1 else f"{place.stem}-{number}"

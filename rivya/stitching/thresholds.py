@@ -15,6 +15,11 @@ DETAIL = 0.05
 BLOCK_AGREES = 0.6
 """Least correlation of a block that agrees."""
 
+LEAST_ALIKE, SURELY_ALIKE = 0.5, 0.9
+"""Correlations of a pixel's surroundings: up to the first it has no weight in the last fit, from the second on its full
+weight. 0.3 to 0.6 for the first and 0.7 to 0.9 for the second leave a worst corner error of 0.36 to 0.45 px in 200
+pairs; without these weights it is 1.4 px."""
+
 MOST_SCALE, MOST_SHIFT = 1.27, 0.17
 """Largest size against the place (and its inverse), and largest shift in shares of the place, that are searched.
 Largest drift of the pairs: 1.09 and 0.05."""

@@ -12,7 +12,7 @@ import pytest
 
 import rivya
 from library.client import Client, locked, png
-from rivya import client
+from rivya import client, edited
 from rivya.engine import engine
 from rivya.errors import (
     Charged,
@@ -21,6 +21,7 @@ from rivya.errors import (
     LedgerError,
     RivyaError,
     RivyaTimeoutError,
+    UnusableAnswerError,
     ValidationError,
 )
 from support.quick import picture
@@ -295,9 +296,9 @@ def test_a_picture_that_vanishes_between_store_and_program_is_told_and_not_marke
     (finished,) = program.run(program.order())
     for path in finished.result.paths:
         path.unlink()
-    error = client._edited(finished)
-    assert isinstance(error, RivyaError)
-    assert error.charged is Charged.YES
+    with pytest.raises(UnusableAnswerError) as caught:
+        edited.read_finished(finished)
+    assert caught.value.charged is Charged.YES
     assert rivya.edit("a quiet harbour").source in ("resumed", "stored")
     assert len(service.charges()) == 1
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
+from collections.abc import Callable
 
 import pytest
 
 from rivya import errors
-from rivya.errors import Charged, RivyaError, Sent, error_class
+from rivya.errors import Charged, RivyaError, Sent, costs_nothing, error_class
 
 DOCUMENTED = {
     "public_api_disabled": (503, errors.ServiceUnavailableError),
@@ -62,11 +64,12 @@ def test_an_unknown_code_falls_back_on_the_status(status: int, code: str | None)
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_error_is_of_the_tree_and_says_what_it_cost(kind: type[RivyaError]) -> None:
+def test_every_error_is_of_the_tree_and_says_nothing_of_credits_by_itself(kind: type[RivyaError]) -> None:
     error = kind("Something happened.")
     assert isinstance(error, RivyaError)
     assert error.code
-    assert str(error).startswith("Something happened. No credits were charged.")
+    assert "charged" not in str(error)
+    assert error.charged is None
 
 
 def test_the_text_has_sentence_cost_hint_and_identifiers() -> None:
@@ -106,7 +109,7 @@ def test_where_cost_is_no_question_nothing_is_said_of_it() -> None:
 
 
 def test_a_hint_may_be_replaced_or_left_out() -> None:
-    assert str(errors.RateLimitError("Slow.", hint="")).startswith("Slow. No credits were charged.\n")
+    assert str(errors.RateLimitError("Slow.", hint="")).startswith("Slow.\n")
     assert "Now." in str(errors.RateLimitError("Slow.", hint="Now."))
 
 
@@ -129,3 +132,41 @@ def test_every_error_survives_the_way_between_processes(kind: type[RivyaError]) 
     assert type(again) is kind
     assert str(again) == str(error)
     assert again.sent is Sent.MAYBE
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_more_may_be_said_about_an_error_by_another_one_of_its_kind(kind: type[RivyaError]) -> None:
+    first = kind("It broke.", code="broken", status=418, sent=Sent.MAYBE, credits=4, retry_after_s=2.0)
+    second = first.about(charged=Charged.YES, task_id="task_1", message="It broke twice.")
+    assert type(second) is kind
+    assert (first.charged, first.task_id, first.message) == (None, None, "It broke.")
+    assert str(second).startswith("It broke twice. Credits were charged.")
+    changed = {name for name, value in vars(first).items() if vars(second)[name] != value}
+    assert changed == {"message", "charged", "task_id"}
+    assert second.args == ("It broke twice.",)
+
+
+async def fails_later(error: Exception) -> None:
+    await asyncio.sleep(0)
+    raise error
+
+
+def fails(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("told", [None, Charged.YES, Charged.UNKNOWN])
+@pytest.mark.parametrize("work", [fails, lambda error: asyncio.run(costs_nothing()(fails_later)(error))])
+def test_what_costs_nothing_says_so_unless_the_error_says_more(
+    work: Callable[[Exception], None], told: Charged | None
+) -> None:
+    with pytest.raises(RivyaError) as caught:
+        costs_nothing()(work)(errors.ApiError("It broke.", charged=told))
+    assert caught.value.charged is (told or Charged.NO)
+    assert caught.traceback[-1].name in ("fails", "fails_later")
+
+
+def test_what_costs_nothing_leaves_other_exceptions_and_results_alone() -> None:
+    with pytest.raises(KeyError):
+        costs_nothing()(fails)(KeyError("x"))
+    assert costs_nothing()(len)("abc") == 3

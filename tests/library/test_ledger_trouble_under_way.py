@@ -125,3 +125,23 @@ def test_a_failure_that_cannot_be_noted_is_told_as_the_failure_it_was(client: Cl
     assert error.charged is Charged.NO
     assert client.failure(client.order()).task_id == error.task_id
     assert client.run(client.order())[0].source == "new"
+
+
+def test_an_order_that_an_earlier_run_sent_is_not_called_free_where_it_cannot_be_taken_over(
+    make: Callable[..., Client], service: Any
+) -> None:
+    before, now = make(), make()
+    service.fault("create", "latency", seconds=60)
+    before.tickets(before.order(seed=1))
+    service.wait("status")
+    (task,) = service.tasks()
+    service.clear_faults()
+    service.fault("create", "cut_after", times=None)
+    before.failure(before.order(seed=2))
+    for row in before.rows():
+        assert before.ledger.release(row.id) is None
+    with locked(now.config.home):
+        accepted, unanswered = now.failure(now.order(seed=1)), now.failure(now.order(seed=2))
+    assert [type(error) for error in (accepted, unanswered)] == [LedgerError, LedgerError]
+    assert (accepted.charged, accepted.task_id) == (Charged.YES, task["id"])
+    assert unanswered.charged is Charged.UNKNOWN

@@ -143,7 +143,7 @@ async def test_no_proxy_is_honoured(environment: pytest.MonkeyPatch) -> None:
         assert not proxy.heads
 
 
-@pytest.mark.parametrize("url", ["socks5://127.0.0.1:1", "gopher://127.0.0.1:1", "http://", "http://[::1"])
+@pytest.mark.parametrize("url", ["gopher://127.0.0.1:1", "http://", "http://[::1"])
 async def test_a_proxy_that_cannot_be_used_is_named_and_nothing_is_sent(
     url: str, environment: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import drift
+from benchmarks import stitch as stitching
 from rivya.stitching import Box, Options, stitch
 from rivya.stitching.register import register
 from stitch.photos import cat, scenery
@@ -29,6 +30,14 @@ def test_the_frame_is_found_to_a_fraction_of_a_pixel(
     found = register(*floats(pair.original, pair.place), pair.edited.astype(np.float32) / 255, pair.place)
     assert found.aligned
     assert drift.corner_error(found.frame, pair.frame, pair.place) <= 1.0
+
+
+@pytest.mark.parametrize("number", [78, 141, 198])
+def test_what_replaced_a_part_by_another_photograph_does_not_pull_the_frame(number: int) -> None:
+    # Pairs of the benchmark in which single pixels of the other photograph are alike by chance.
+    pair = stitching.pair(stitching.photographs(), number)
+    found = register(*floats(pair.original, pair.place), pair.edited.astype(np.float32) / 255, pair.place)
+    assert drift.corner_error(found.frame, pair.frame, pair.place) <= 0.5
 
 
 def test_an_edit_of_something_else_is_not_aligned() -> None:

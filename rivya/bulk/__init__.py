@@ -1,0 +1,3 @@
+"""Any number of pictures: rows come in, outcomes go out as they end, and a bounded number is in memory.
+
+Entry: `stream.Stream`."""

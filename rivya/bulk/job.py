@@ -1,0 +1,192 @@
+"""A bulk job from rows to finished pictures: stream, full size, delivery.
+
+A picture counts as delivered once the caller has saved it or has come back for the next one. What is not delivered
+stays collectable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..config import Config
+from ..edited import Edited, Row, read_finished
+from ..engine import engine
+from ..errors import ImageError, RivyaError, costs_nothing
+from ..images import decode
+from ..orders.order import Finished
+from .budget import Budget
+from .row_run import Priced, RowCollect, RowCount, RowRun, Work
+from .rows import Wanted, read
+from .stream import RowTask, Stream
+
+if TYPE_CHECKING:
+    from ..fullsize import FullSize
+
+T = TypeVar("T")
+
+_NOTED_AT_ONCE = 32
+"""Delivered pictures that are noted in the ledger together."""
+
+
+@dataclass(frozen=True)
+class BulkJob:
+    """What is to be done with rows.
+
+    Attributes:
+        default: what a row asks for where it says nothing itself.
+        timeout_s: how long to wait for each picture once the service has accepted it, in seconds.
+        encoding: how pictures are packed for the upload; see `images.encode.encode`.
+        max_credits: most that this job may spend; None: any number.
+        full_size: gives the photos back at their own size: from the picture of a row to the photo; None: as they come.
+    """
+
+    config: Config
+    default: Wanted
+    timeout_s: float = 900.0
+    encoding: str = "auto"
+    max_credits: int | None = None
+    full_size: Callable[[Any], FullSize] | None = None
+    read: Callable[[Any, Wanted], Wanted] = field(default=read)
+
+    @classmethod
+    @costs_nothing()
+    def checked(cls, config: Config, default: Wanted, **options: Any) -> BulkJob:
+        """A job whose default can be ordered. Its prompt may be blank, since each row may have one of its own.
+
+        Raises:
+            ValidationError: a value that cannot be ordered, by name.
+            ConfigurationError: there is no key.
+        """
+        config.require_key()
+        prompt = default.prompt
+        return cls(
+            config, replace(replace(default, prompt=prompt or "-").checked(), prompt=prompt), **options
+        )
+
+    def run(
+        self, rows: Iterable[Any], save: Callable[[Row, Edited], object] | None = None
+    ) -> Iterator[tuple[Row, Edited | RivyaError]]:
+        """Order the rows, and give row and picture, or error, as they end.
+
+        Args:
+            save: called with each picture before it counts as delivered. A `RivyaError` that it raises is the outcome.
+        """
+        return self._delivered(self._stream(rows, RowRun), save)
+
+    def collect(
+        self, fingerprints: Iterable[str], save: Callable[[Row, Edited], object] | None = None
+    ) -> Iterator[tuple[Row, Edited | RivyaError]]:
+        """The same for orders that the ledger knows. Never spends."""
+        return self._delivered(self._stream(fingerprints, RowCollect), save)
+
+    def prices(self, rows: Iterable[Any]) -> Iterator[tuple[Row, Priced | RivyaError]]:
+        """What each order of the rows would cost now. Nothing that could cost is sent."""
+        return self._stream(rows, RowCount)
+
+    def _stream(
+        self, rows: Iterable[Any], task: Callable[[Work, Callable[[int, T | RivyaError], None]], RowTask]
+    ) -> Generator[tuple[Row, T | RivyaError], None, None]:
+        work = Work(
+            engine.shared(),
+            self.config,
+            lambda given: self.read(given, self.default),
+            self._load,
+            self.encoding,
+            self.timeout_s,
+            Budget(self.max_credits),
+        )
+        return iter(Stream(work.engine, rows, partial(task, work), self.config.max_concurrency))
+
+    def _delivered(
+        self,
+        outcomes: Generator[tuple[Row, Finished | RivyaError], None, None],
+        save: Callable[[Row, Edited], object] | None,
+    ) -> Iterator[tuple[Row, Edited | RivyaError]]:
+        """Read each picture and give it, and note that it was delivered."""
+        delivered = _Delivered()
+        try:
+            for row, outcome in outcomes:
+                if isinstance(outcome, RivyaError):
+                    yield row, outcome
+                    continue
+                try:
+                    picture = self._finished(row, outcome)
+                    if save is not None:
+                        save(row, picture)
+                except RivyaError as error:
+                    delivered.never(outcome)
+                    yield row, error
+                    continue
+                if save is not None:
+                    delivered.note(outcome)
+                yield row, picture
+                if save is None:
+                    delivered.note(outcome)
+        finally:
+            outcomes.close()
+            delivered.write()
+
+    def _load(self, image: Any) -> Any:
+        return pixels_of(image if self.full_size is None else self.full_size(image).sent[0])
+
+    def _finished(self, row: Row, outcome: Finished) -> Edited:
+        picture = read_finished(outcome)
+        if self.full_size is None:
+            return picture
+        image = self.read(row.given, self.default).image
+        return picture if image is None else _at_full_size(self.full_size(image), picture)
+
+
+def _at_full_size(photo: FullSize, picture: Edited) -> Edited:
+    """The photo with the picture in it."""
+    data, extension, report = photo.finished(0, picture.data)
+    more = tuple(photo.finished(0, each)[0] for each in picture.more)
+    about = {**picture.about, "stitch": report}
+    return replace(picture, data=data, extension=extension, more=more, about=about)
+
+
+class _Delivered:
+    """Notes in the ledger which pictures have reached the user, several at a time.
+
+    One that is wanted at several places and is missing at one of them stays collectable.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Finished] = []
+        self._missing: set[str] = set()
+
+    def never(self, finished: Finished) -> None:
+        self._missing.add(finished.fingerprint)
+
+    def note(self, finished: Finished) -> None:
+        self._waiting.append(finished)
+        if len(self._waiting) >= _NOTED_AT_ONCE:
+            self.write()
+
+    def write(self) -> None:
+        waiting = [each for each in self._waiting if each.fingerprint not in self._missing]
+        self._waiting = []
+        if waiting:
+            engine.shared().delivered(waiting).result()
+
+
+def pixels_of(image: Any) -> Any:
+    """The pixels of a path, of the bytes of a file, or of an array: uint8, (height, width, channels).
+
+    Raises:
+        ImageError: no picture, or a damaged one.
+    """
+    import numpy as np
+
+    if isinstance(image, np.ndarray):
+        return image[:, :, None] if image.ndim == 2 else image
+    try:
+        data = image if isinstance(image, bytes) else Path(image).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{Path(image).name} cannot be read: {error.strerror}.", hint="") from None
+    pixels = decode.decode(data).pixels
+    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

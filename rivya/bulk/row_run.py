@@ -1,0 +1,266 @@
+"""One row of a bulk job in the engine's loop: decode, look for what was bought before, pack, upload, order, wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..config import Config
+from ..engine.engine import Engine
+from ..engine.jobs import Ticket
+from ..errors import Charged, LedgerError, RivyaError, RivyaTimeoutError, costs_nothing
+from ..orders.account import Account
+from ..orders.order import Finished, Order, Reference
+from ..orders.uploads import packed, unpacked
+from .budget import Budget
+from .rows import Wanted
+
+log = logging.getLogger("rivya")
+
+PACKED_BYTES = 48 * 1024**2
+"""Bytes of packed pictures above which no further one is packed before the service has accepted some."""
+
+
+class _Room:
+    """The bytes of packed pictures in memory. Lives in the engine's loop."""
+
+    def __init__(self) -> None:
+        self._held = 0
+        self._freed = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Wait until there is room for one more picture."""
+        while self._held > PACKED_BYTES:
+            self._freed.clear()
+            await self._freed.wait()
+
+    def change(self, by: int) -> None:
+        """Count bytes that are held from now on, or (below zero) no more."""
+        self._held += by
+        self._freed.set()
+
+
+def _some() -> asyncio.Semaphore:
+    return asyncio.Semaphore(max(2, min(4, os.cpu_count() or 2)))
+
+
+@dataclass
+class Work:
+    """What all rows of a job share.
+
+    Attributes:
+        read: gives what a row asks for; raises `RivyaError` for a row that cannot be ordered.
+        load: gives the pixels of a picture, uint8 (height, width, 1, 3 or 4). Called in a codec thread.
+        encoding: how pictures are packed; see `images.encode.encode`.
+        timeout_s: how long an accepted order is waited for, in seconds.
+        budget: what may be spent.
+    """
+
+    engine: Engine
+    config: Config
+    read: Callable[[Any], Wanted]
+    load: Callable[[Any], Any]
+    encoding: str = "auto"
+    timeout_s: float = 900.0
+    budget: Budget = field(default_factory=Budget)
+    room: _Room = field(default_factory=_Room)
+    packing: asyncio.Semaphore = field(default_factory=_some)
+
+    async def would_cost(self, account: Account, order: Order) -> bool:
+        """Whether an order would cost credits now; a ledger that cannot be read does not know it."""
+        try:
+            scope = await account.store_scope()
+            return await account.disk(account.would_cost, scope, order.fingerprint)
+        except LedgerError:
+            return True
+
+
+@dataclass(frozen=True)
+class Priced:
+    """What one order would cost now: 0 if it is stored or was accepted before."""
+
+    fingerprint: str
+    credits: int
+
+
+class RowCount:
+    """Prices the orders of a row. Nothing that could cost is sent.
+
+    Args:
+        tell: called with each variation and its price.
+    """
+
+    def __init__(self, work: Work, tell: Callable[[int, Priced | RivyaError], None]) -> None:
+        self._work, self._tell = work, tell
+
+    async def run(self, given: Any, accepted: Callable[[], object]) -> None:
+        """Price the row."""
+        try:
+            await self._price(given)
+        except RivyaError as error:
+            self._tell(0, error)
+        finally:
+            accepted()
+
+    @costs_nothing()
+    async def _price(self, given: Any) -> None:
+        wanted = self._work.read(given)
+        account = await self._work.engine.account(self._work.config)
+        reference = None
+        if wanted.image is not None:
+            async with self._work.packing:
+                pixels = await account.threads.codec(self._work.load, wanted.image)
+                reference = await account.threads.codec(unpacked, pixels) or await account.threads.codec(
+                    packed, pixels, self._work.encoding
+                )
+        for variation in range(wanted.variations):
+            order = wanted.order(variation, reference)
+            costs = await self._work.would_cost(account, order)
+            self._tell(variation, Priced(order.fingerprint, wanted.params.credits if costs else 0))
+
+
+class RowCollect:
+    """Collects an order that the ledger knows; its row is the fingerprint. Never spends.
+
+    Args:
+        tell: called with 0 and the outcome.
+    """
+
+    def __init__(self, work: Work, tell: Callable[[int, Finished | RivyaError], None]) -> None:
+        self._work, self._tell = work, tell
+
+    async def run(self, given: Any, accepted: Callable[[], object]) -> None:
+        """Collect the order."""
+        ticket = self._work.engine.collect(self._work.config, given)
+        try:
+            try:
+                await asyncio.wrap_future(ticket.accepted)
+            finally:
+                accepted()
+            self._tell(0, await _ended(ticket, self._work.timeout_s))
+        finally:
+            ticket.leave()
+
+
+class RowRun:
+    """From what a row asks for to the outcome of each of its orders.
+
+    Args:
+        tell: called with each variation and its outcome, as it ends.
+    """
+
+    def __init__(self, work: Work, tell: Callable[[int, Finished | RivyaError], None]) -> None:
+        self._work, self._told_to = work, tell
+        self._untold = {0}
+        self._held = 0
+        self._orders: dict[int, tuple[Order, Ticket]] = {}
+
+    async def run(self, given: Any, accepted: Callable[[], object]) -> None:
+        """Run the row. ``accepted`` is called when its picture is at the service, or is not needed there."""
+        try:
+            try:
+                await self._hand_over(given)
+            except RivyaError as error:
+                # What was bought before is waited for all the same.
+                self._tell_all(self._untold - set(self._orders), error)
+            finally:
+                accepted()
+                self._work.room.change(-self._held)
+            await asyncio.gather(*(self._wait(variation) for variation in self._orders))
+        except Exception as error:
+            log.exception("a row of a bulk job")
+            fault = f"This picture ended by a fault of the program: {type(error).__name__}."
+            self._tell_all(self._untold, RivyaError(fault, code="internal_error", charged=Charged.UNKNOWN))
+        finally:
+            for _, ticket in self._orders.values():
+                ticket.leave()
+
+    async def _hand_over(self, given: Any) -> None:
+        """Hand the orders of the row to the engine, and wait until the service has accepted them."""
+        with costs_nothing():  # no order has been sent yet, and an upload is free
+            wanted = self._work.read(given)
+            self._untold = set(range(wanted.variations))
+            account = await self._work.engine.account(self._work.config)
+            reference = await self._reference(account, wanted) if wanted.image is not None else None
+        for variation in range(wanted.variations):
+            if variation not in self._orders:
+                await self._order(account, variation, wanted.order(variation, reference))
+        del reference
+        await asyncio.gather(*(asyncio.wrap_future(ticket.accepted) for _, ticket in self._orders.values()))
+        self._orders = {
+            each: (order.without_bytes(), ticket) for each, (order, ticket) in self._orders.items()
+        }
+
+    async def _reference(self, account: Account, wanted: Wanted) -> Reference | None:
+        """The uploaded picture, for those orders that were not bought before; None if all were."""
+        codec = account.threads.codec
+        async with self._work.packing:
+            await self._work.room.wait()
+            pixels = await codec(self._work.load, wanted.image)
+            plain = await codec(unpacked, pixels)
+            if plain is not None:
+                await self._take_what_is_bought(account, wanted, plain)
+                if len(self._orders) == wanted.variations:
+                    return None
+            known = plain.identity if plain is not None else None
+            reference = await codec(packed, pixels, self._work.encoding, known)
+            self._held = len(reference.data)
+            self._work.room.change(self._held)
+        await account.references.known_or_new(reference)
+        return reference
+
+    async def _take_what_is_bought(self, account: Account, wanted: Wanted, plain: Reference) -> None:
+        """Collect what was bought before: for that the picture need not be packed."""
+        for variation in range(wanted.variations):
+            order = wanted.order(variation, plain)
+            if not await self._work.would_cost(account, order):
+                ticket = self._work.engine.collect(self._work.config, order.fingerprint)
+                self._orders[variation] = order, ticket
+
+    async def _order(self, account: Account, variation: int, order: Order) -> None:
+        """Order one picture, unless the budget forbids it."""
+        try:
+            if self._work.budget.most is not None and await self._work.would_cost(account, order):
+                self._work.budget.reserve(order)
+        except RivyaError as error:
+            self._tell(variation, error)
+            return
+        (ticket,) = self._work.engine.order(self._work.config, [order])
+        self._orders[variation] = order, ticket
+
+    async def _wait(self, variation: int) -> None:
+        """Wait for one order and tell its outcome; one out of time goes on at the service."""
+        order, ticket = self._orders[variation]
+        outcome = await _ended(ticket, self._work.timeout_s)
+        if isinstance(outcome, RivyaError):
+            self._work.budget.give_back(order, outcome)
+        self._tell(variation, outcome)
+
+    def _tell(self, variation: int, outcome: Finished | RivyaError) -> None:
+        self._untold.discard(variation)
+        self._told_to(variation, outcome)
+
+    def _tell_all(self, variations: set[int], error: RivyaError) -> None:
+        for variation in sorted(variations):
+            self._tell(variation, copy(error))
+
+
+async def _ended(ticket: Ticket, timeout_s: float) -> Finished | RivyaError:
+    """The end of an accepted order; one out of time goes on at the service."""
+    done = asyncio.wrap_future(ticket.done)
+    # Its error is looked at also if this row is stopped before.
+    done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    await asyncio.wait({done}, timeout=timeout_s)
+    if not done.done():
+        return RivyaTimeoutError(
+            f"The picture was not ready within {timeout_s:g} s.",
+            task_id=ticket.progress.task_id,
+            charged=Charged.YES,
+        )
+    error = done.exception()
+    return error if isinstance(error, RivyaError) else done.result()

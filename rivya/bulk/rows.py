@@ -1,0 +1,131 @@
+"""What one row of a bulk job asks for: a picture, a prompt, a seed, variations, and the parameters of the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .. import kontext, scalars
+from ..errors import ValidationError, costs_nothing
+from ..kontext import Identity, KontextParams
+from ..orders.order import Order, Reference
+
+PARAMETERS = tuple(each.name for each in fields(KontextParams))
+COLUMNS = ("image", "prompt", "seed", "variations", *PARAMETERS)
+"""What a row may name."""
+
+_TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The pictures that one row asks for.
+
+    Attributes:
+        image: a path, the bytes of a file, or a uint8 array (height, width, 1, 3 or 4); None: text to image.
+        variations: how many, 1 to 16.
+    """
+
+    image: Any = field(repr=False)
+    prompt: str
+    params: KontextParams
+    seed: int = 0
+    variations: int = 1
+    client_request_id: str = ""
+
+    def checked(self) -> Wanted:
+        """The same in Python's own types; raises `ValidationError` that names the first value that is not ordered."""
+        kontext.validate_prompt(self.prompt)
+        kontext.validate_client_request_id(self.client_request_id)
+        return replace(
+            self,
+            params=self.params.validate(),
+            seed=scalars.whole("seed", self.seed, 0, kontext.MAX_SEED),
+            variations=scalars.whole("variations", self.variations, 1, kontext.MAX_VARIATIONS),
+        )
+
+    def identity(
+        self, variation: int, reference: str | None = None, size: tuple[int, int] | None = None
+    ) -> Identity:
+        """What one of its orders is. ``reference``, ``size``: identity of the picture; its width and height."""
+        return Identity(self.prompt, self.params, self.seed, variation, reference, size)
+
+    def order(self, variation: int, reference: Reference | None) -> Order:
+        """One of its orders, with its packed picture."""
+        known = (reference.identity, reference.size) if reference is not None else (None, None)
+        return Order(self.identity(variation, *known), reference, self.client_request_id)
+
+
+@costs_nothing()
+def read(given: Any, default: Wanted) -> Wanted:
+    """What a row asks for.
+
+    Args:
+        given: a path, the bytes of a file, an array, None for text to image, or a mapping of some of `COLUMNS`. What
+            it leaves out, or has as None, as an empty text or as NaN, is taken from ``default``.
+
+    Raises:
+        ValidationError: a value that cannot be ordered, by name; or a mapping without a picture.
+    """
+    wanted = _from_mapping(given, default) if isinstance(given, Mapping) else replace(default, image=given)
+    return wanted.checked()
+
+
+def picture_alone(image: Any, default: Wanted) -> Wanted:
+    """A row that is a picture and says nothing else."""
+    return replace(default, image=image)
+
+
+@costs_nothing()
+def _from_mapping(given: Mapping[str, Any], default: Wanted) -> Wanted:
+    unknown = [name for name in given if name not in COLUMNS]
+    if unknown:
+        raise ValidationError(
+            f"A row names {', '.join(ascii(name)[:40] for name in unknown[:3])}; known are {', '.join(COLUMNS)}."
+        )
+    values = {name: value for name, value in given.items() if not _is_empty(value)}
+    if "image" in given and "image" not in values and given["image"] is not None:
+        raise ValidationError("The row names no picture.", code="no_picture")
+    values = {name: _parameter(name, value) for name, value in values.items()}
+    params = {name: values[name] for name in PARAMETERS if name in values}
+    return replace(
+        default,
+        image=values.get("image", default.image),
+        prompt=values.get("prompt", default.prompt),
+        params=replace(default.params, **params),
+        seed=values.get("seed", default.seed),
+        variations=values.get("variations", default.variations),
+    )
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a cell says nothing: tables have no other way to leave one out."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return True
+    return isinstance(value, (str, bytes)) and not value.strip()
+
+
+def _parameter(name: str, value: Any) -> Any:
+    """A value as tables have it: everything may be text there."""
+    if not isinstance(value, str):
+        return value
+    if name in ("seed", "variations", "safety_tolerance"):
+        return _number(value)
+    if name in ("enable_translation", "prompt_upsampling"):
+        return _TRUTHS.get(value.strip().lower(), value)
+    return value.strip() if name in ("model", "aspect_ratio", "output_format") else value
+
+
+def _number(text: str) -> Any:
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def name_of(image: Any) -> str:
+    """What a person calls the picture of a row: the name of its file, else empty."""
+    return Path(image).name if isinstance(image, (str, Path)) else ""
