@@ -30,9 +30,7 @@ def photographs(folder: Path, count: int, side: int, seed: int = 7) -> list[str]
     A photograph, enlarged, each one shifted otherwise and with its own faint noise, which no codec can compress away.
     """
     source = (
-        Image.open(ROOT / "devtools" / "photo.jpg")
-        .convert("RGB")
-        .resize((side, side), Image.Resampling.BICUBIC)
+        Image.open(ROOT / "web" / "sample.jpg").convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
     )
     pixels, draw = np.asarray(source, np.float32), np.random.default_rng([seed, secrets.randbits(32)])
     names = []

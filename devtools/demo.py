@@ -22,7 +22,7 @@ from .environment import DEV, PYTHON, comfyui_folder, ensure_environment
 from .processes import Child, ChildFailed, free_port
 from .report import StepFailed, say, step
 
-PHOTO = Path(__file__).with_name("photo.jpg")
+PHOTO = ROOT / "web" / "sample.jpg"
 WORKFLOW = ROOT / "tests" / "workflows" / "edit_a_photo.json"
 DEMO = DEV / "demo"
 BASE = DEMO / "comfyui"

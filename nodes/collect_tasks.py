@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..rivya import scalars
 from ..rivya.errors import costs_nothing
 from . import host, waiting
+from .notes import said
 from .submit_and_wait import outputs
 from .v3 import advanced, io, schema
 
@@ -66,11 +67,11 @@ class RivyaCollectTasks(io.ComfyNode):
         config.require_key()
         rows = await waiting.result(engine.shared().collectable(config, named))
         if not rows:
-            host.say_last("Nothing to collect: every picture that was paid for has been delivered.")
+            host.say_last([said("nothing")])
             return io.NodeOutput(*[host.blocked()] * 4)
         unique: dict[str, OrderRow] = {row.fingerprint: row for row in rows[:MAX_TASKS]}
         tickets = [engine.shared().collect(config, fingerprint) for fingerprint in unique]
-        outcomes = await Watch(tickets, timeout_s, "Run again to collect them.").outcomes()
+        outcomes = await Watch(tickets, timeout_s, lambda count: said("collectAgain", count=count)).outcomes()
         delivered = [
             OutputRow(
                 None,
@@ -82,8 +83,8 @@ class RivyaCollectTasks(io.ComfyNode):
             for key, row in unique.items()
         ]
         more = max(0, len(rows) - MAX_TASKS)
-        notes = [f"{more} more are left: run again to collect them"] if more else []
-        return await conclude(delivered, skip_failed=not named, notes=notes)
+        left = [said("moreLeft", count=more)] if more else []
+        return await conclude(delivered, skip_failed=not named, notes=left)
 
 
 @costs_nothing()

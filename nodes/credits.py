@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..rivya.errors import costs_nothing
 from . import host, waiting
+from .notes import said
 from .v3 import io, schema
 
 
@@ -38,5 +39,5 @@ class RivyaCredits(io.ComfyNode):
         config.require_key()
         credits = await waiting.result(engine.shared().credits(config))
         text = f"{credits} credits"
-        host.say_last(text)
+        host.say_last([said("balance", count=credits)])
         return io.NodeOutput(credits, text, ui={"text": (text,)})

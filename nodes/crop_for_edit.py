@@ -74,5 +74,5 @@ class RivyaCropForEdit(io.ComfyNode):
 
         work = engine.shared().codec(cropped, image, context, shape, fit, mask, **host.tensor_placement())
         crops, placements, masks, notes = await waiting.result(work)
-        host.say("\n".join([text(placements), *notes]))
+        host.say_last([text(placements), *notes])
         return io.NodeOutput(crops, placements, masks)

@@ -8,10 +8,12 @@ cancel point that clears the flag as well; ``set_progress`` is none (``comfy_api
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..rivya import config
+from . import notes
 from .v3 import ComfyAPI
 
 
@@ -86,22 +88,21 @@ def say(text: str) -> None:
         server.send_progress_text(text, node_id, server.client_id)
 
 
-def say_last(text: str, severity: str = "info") -> None:
+def say_last(lines: Sequence[str], severity: str = "info") -> None:
     """Show a status text that stays on the node when the run has ended.
 
     Args:
-        text: for the user.
+        lines: for the user; those of `notes.said` are shown in the language of the interface.
         severity: "info"; "warn" for what must not be missed: the pack's script shows it as a toast, too.
     """
     from server import PromptServer
 
-    say(text)
+    note = notes.message(list(lines))
+    say(note["text"])
     node_id = executing()[1]
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id:
-        server.send_sync(
-            "rivya.note", {"node": node_id, "text": text, "severity": severity}, server.client_id
-        )
+        server.send_sync("rivya.note", {"node": node_id, "severity": severity, **note}, server.client_id)
 
 
 async def progress(fraction: float, preview: Any = None) -> None:

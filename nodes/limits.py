@@ -64,6 +64,12 @@ async def count_orders(prompt_id: str, node_id: str, orders: int, credits: int) 
         )
 
 
+def counted(prompt_id: str, node_id: str) -> tuple[int, int]:
+    """Orders and their credits of all calls of a node in this prompt; see `count_orders`."""
+    counts = _counts(prompt_id)
+    return counts.orders.get(node_id, 0), counts.credits.get(node_id, 0)
+
+
 @costs_nothing()
 def reserve_credits(prompt_id: str, cap: int | None, prices: dict[str, int]) -> None:
     """Count the credits of new orders (price by fingerprint) against ``max_credits_per_run``; all of them, or none.

@@ -14,6 +14,7 @@ from ..rivya.errors import Charged, ImageError, RivyaError, UnusableAnswerError
 from ..rivya.orders.order import Finished
 from ..rivya.storage.results import ResultGone
 from . import host, tensors, waiting
+from .notes import Line, said
 from .progress import summary
 from .v3 import io
 
@@ -41,11 +42,12 @@ class NodeOutputs:
     reused: int
 
     @property
-    def text(self) -> str:
+    def text(self) -> Line:
         """The last status text of the run: what it cost and what was reused."""
-        reused = f" · {self.reused} credits reused" if self.reused else ""
         count = sum(len(batch) for batch in self.images)
-        return f"{count} picture{'s' if count != 1 else ''} · {self.charged} credits charged{reused}"
+        if self.reused:
+            return said("chargedReused", count=count, charged=self.charged, reused=self.reused)
+        return said("charged", count=count, charged=self.charged)
 
 
 async def conclude(
@@ -62,8 +64,8 @@ async def conclude(
         host.say(f"{len(failures)} of {len(outcomes)} failed")
         raise summary(failures, len(outcomes), len(outcomes) - len(failures))
     delivery = await deliver(rows)
-    failed = [f"{len(failures)} failed, see the report"] if failures else []
-    host.say_last("\n".join([delivery.text, *failed, *notes]))
+    failed = [said("failed", count=len(failures))] if failures else []
+    host.say_last([delivery.text, *failed, *notes])
     return io.NodeOutput(
         delivery.images,
         delivery.masks,

@@ -8,6 +8,7 @@ import unicodedata
 from ..rivya import kontext
 from ..rivya.errors import ValidationError, costs_nothing
 from . import host
+from .notes import said
 from .v3 import io, schema
 
 _ENDS = ".!?,;:…。！？，；：、"
@@ -63,8 +64,8 @@ class RivyaPromptList(io.ComfyNode):
             )
         whole = [with_always(line, always) for line in lines]
         repeated = len(whole) - len(set(whole))
-        notes = [f"{repeated} of them said before: bought once"] if repeated else []
-        host.say("\n".join([f"{len(whole)} prompt{'s' if len(whole) != 1 else ''}", *notes]))
+        again = [said("repeated", count=repeated)] if repeated else []
+        host.say_last([said("prompts", count=len(whole)), *again])
         return io.NodeOutput(whole, [label(number, line) for number, line in enumerate(lines, 1)])
 
 

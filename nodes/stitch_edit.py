@@ -71,7 +71,7 @@ class RivyaStitchEdit(io.ComfyNode):
             engine.shared().codec(stitching.Work, original, edited, placement, mask, report, options)
         )
         batches, pictures = await work.done()
-        host.say("\n".join(stitching.texts(pictures)))
+        host.say_last(stitching.texts(pictures))
         return io.NodeOutput(
             batches.images, batches.masks, batches.layers, json.dumps({"pictures": pictures}, indent=1)
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..rivya import kontext, scalars
 from ..rivya.errors import costs_nothing
 from . import failures, host, limits, links, waiting
+from .notes import said
 from .v3 import ParamsType, ReferenceType, advanced, io, schema
 
 if TYPE_CHECKING:
@@ -62,7 +63,10 @@ class RivyaSubmitAndWait(io.ComfyNode):
         orders = plan(prompt, seed, variations, params, reference, on_failure, timeout_s, client_request_id)
         unique = {order.fingerprint: order for order in orders}
         credits = sum(order.identity.params.credits for order in unique.values())
-        await limits.count_orders(host.executing()[0], host.shown_node(), len(unique), credits)
+        running = host.executing()[0], host.shown_node()
+        await limits.count_orders(*running, len(unique), credits)
+        pictures, price = limits.counted(*running)
+        host.say(f"{pictures} picture{'s' if pictures != 1 else ''} · at most {price} credits")
         run = failures.key(host.prompt_inputs(cls.hidden.dynprompt, host.executing()[1]))
         return await _run(orders, unique, run if on_failure == "skip" else None, timeout_s, seed, variations)
 
@@ -134,8 +138,10 @@ async def _run(
     config.require_key()
     await _stay_under_the_cap(config, unique)
     tickets = engine.shared().order(config, list(unique.values()))
-    remedy = f"Run again with seed {seed}, or use Rivya Collect Tasks, to get them for no more credits."
-    outcomes = await Watch(tickets, timeout_s, remedy).outcomes()
+    price = sum(order.identity.params.credits for order in unique.values())
+    outcomes = await Watch(
+        tickets, timeout_s, lambda count: said("runAgain", count=count, seed=seed), price
+    ).outcomes()
     if skip and any(isinstance(outcome, RivyaError) for outcome in outcomes.values()):
         failures.remember(skip)
     rows = [

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..rivya.errors import costs_nothing
 from . import host, waiting
+from .notes import said
 from .v3 import ReferenceType, io, schema
 
 if TYPE_CHECKING:
@@ -83,5 +84,5 @@ class RivyaUploadReference(io.ComfyNode):
                 job.cancel()
         references = tuple(job.done.result() for job in jobs)
         notes = dict.fromkeys(note for reference in references for note in reference.notes)
-        host.say_last("\n".join([f"{len(references)} uploaded", *notes]))
+        host.say_last([said("uploaded", count=len(references)), *notes])
         return io.NodeOutput(references, "\n".join(reference.url for reference in references))

@@ -6,20 +6,24 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import commands, kontext, scalars
 from . import config as configuration
 from .errors import RivyaError, costs_nothing
 from .saving import places, settle
+from .saving.origins import Origins
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+if TYPE_CHECKING:
+    pass
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors end it with one readable text and status 1."""
+    _print_any_name()
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     if any(word.startswith("-") for word in rest) or (rest and "words" not in arguments):
@@ -48,6 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _print_any_name() -> None:
+    """Let every name be printed: what the console has no character for is shown by its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=commands.program_name(),
@@ -66,7 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     collect.add_argument("task_ids", nargs="*", help="only these tasks")
     collect.add_argument(
-        "-o", "--output", default=".", help="folder (default: this one); or file, for one task"
+        "-o",
+        "--output",
+        type=os.path.expanduser,
+        default=".",
+        help="folder (default: this one); or file, for one task",
     )
     collect.set_defaults(run=_collect)
     known.add_parser("credits", help="what the account has now").set_defaults(run=_credits)
@@ -84,13 +99,29 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
         metavar="image prompt",
         help="the picture to edit (left out with --batch or --text), and what to change in it",
     )
-    parser.add_argument("-o", "--output", help="file, or folder for several pictures")
-    parser.add_argument("--batch", type=Path, metavar="FOLDER", help="edit every picture of this folder")
+    parser.add_argument(
+        "-o", "--output", type=os.path.expanduser, help="file, or folder for several pictures"
+    )
+    parser.add_argument(
+        "--batch",
+        type=_path,
+        metavar="SOURCE",
+        help="edit every picture of a folder, or every row of a table (CSV, JSON lines, Parquet)",
+    )
+    parser.add_argument(
+        "--recursive",
+        action="store_true",
+        help="with --batch: also of the folders in it, kept apart as they are",
+    )
+    parser.add_argument(
+        "--edits-too", action="store_true", help="with --batch: also edits of pictures that lie there"
+    )
+    _add_batch(parser.add_argument_group("with --batch"))
     parser.add_argument("--text", action="store_true", help="make a picture from the prompt alone")
     parser.add_argument(
         "--keep-size", action="store_true", help="give the photo back at its size, with only the edit in it"
     )
-    parser.add_argument("--mask", type=Path, help="white where the edit may show; means --keep-size")
+    parser.add_argument("--mask", type=_path, help="white where the edit may show; means --keep-size")
     parser.add_argument(
         "--seed",
         type=_number,
@@ -113,6 +144,18 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_edit)
 
 
+def _add_batch(group: Any) -> None:
+    group.add_argument("--image-column", metavar="NAME", help="column of the pictures (default: image)")
+    group.add_argument("--prompt-column", metavar="NAME", help="column of the prompts (default: prompt)")
+    group.add_argument(
+        "--dry-run", action="store_true", help="count, price and say what was bought before; order nothing"
+    )
+    group.add_argument(
+        "--max-credits", type=_number, metavar="N", help="most to spend; needed above 64 new pictures"
+    )
+    group.add_argument("--json", action="store_true", help="print JSON lines for programs")
+
+
 def _number(text: str) -> int | float:
     """A type of argparse; programs that write scripts may put a whole number as 7.0."""
     return int(text) if text.strip().isdecimal() else float(text)
@@ -121,68 +164,75 @@ def _number(text: str) -> int | float:
 _number.__name__ = "number"  # argparse names the type in its error
 
 
-def _edit(arguments: argparse.Namespace) -> int:
-    from . import client
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
+
+def _edit(arguments: argparse.Namespace) -> int:
     arguments.seed = scalars.whole("seed", arguments.seed, 0, kontext.MAX_SEED)
     arguments.variations = scalars.whole("variations", arguments.variations, 1, kontext.MAX_VARIATIONS)
-    sources, prompt = _sources(arguments)
-    kontext.validate_prompt(prompt)
+    image, prompt = _image_and_prompt(arguments)
+    options = {
+        "seed": arguments.seed,
+        "variations": arguments.variations,
+        "model": arguments.model,
+        "aspect_ratio": arguments.aspect_ratio,
+        "output_format": _format_of(arguments),
+        "keep_size": arguments.keep_size,
+        "save_as": places.extension_asked(arguments.output or "") if _keeps_size(arguments) else "",
+    }
+    if arguments.batch is None:
+        return _edit_one(arguments, image, prompt, options)
+    from .batch import Batch
+
+    _is_one_file(arguments.output, 2, batch=True)
+    batch = Batch(arguments, configuration.load(), prompt, options)
+    return batch.run(_extensions(arguments), keeps_size=_keeps_size(arguments))
+
+
+def _edit_one(arguments: argparse.Namespace, image: Path | None, prompt: str, options: dict[str, Any]) -> int:
+    """Edit one picture, or make one from text alone; one or several variations of it."""
+    from . import client, printing
+
+    origins = Origins(configuration.load().home)
     settled = settle.Settled()
-    images = [None] if arguments.text else sources
     lines: dict[int, list[str]] = {}
 
-    def save(number: int, result: Any) -> None:
-        lines[number] = _saved(result, targets[number])
+    def save(number: int, result: client.Edited) -> None:
+        if image is not None:
+            origins.note((result.data, *result.more), image)
+        lines[number] = printing.saved(result, targets[number], result.save_at(targets[number]))
 
     try:
-        targets = _places(arguments, sources, settled)
-        with _Bar(len(targets)) as moved:
+        targets = _places(arguments, image, settled)
+        with printing.bar(len(targets)) as moved:
             results = client.edit_all(
-                prompt,
-                images,
-                seed=arguments.seed,
-                variations=arguments.variations,
-                model=arguments.model,
-                aspect_ratio=arguments.aspect_ratio,
-                output_format=_format_of(arguments),
-                keep_size=arguments.keep_size,
-                mask=arguments.mask,
-                save_as=places.extension_asked(arguments.output or "") if _keeps_size(arguments) else "",
-                save=save,
-                on_progress=moved,
+                prompt, [image], mask=arguments.mask, save=save, on_progress=moved, **options
             )
     finally:
         settled.undo()
-    names = [places.shown(source) for source in sources] or ["picture"]
-    failed = 0
+    name = places.shown(image) if image is not None else "picture"
     for number, result in enumerate(results):
         for line in lines.get(number, []):
             print(line)
         if isinstance(result, RivyaError):
-            failed += 1
-            print(f"{names[number // arguments.variations]}: {result}", file=sys.stderr)
-    return 1 if failed else 0
+            print(f"{name}: {result}", file=sys.stderr)
+    return 1 if any(isinstance(result, RivyaError) for result in results) else 0
 
 
 @costs_nothing()
-def _places(
-    arguments: argparse.Namespace, sources: list[Path], settled: settle.Settled
-) -> list[places.Place]:
-    """Where each picture goes, picture-major; the folders are there."""
+def _places(arguments: argparse.Namespace, image: Path | None, settled: settle.Settled) -> list[places.Place]:
+    """Where each variation goes; the folder is there."""
     output, variations = arguments.output, arguments.variations
     extensions = _extensions(arguments)
-    room = settle.room(extensions, sources if _keeps_size(arguments) else ())
-    stems = [source.stem for source in sources] or ["picture"]
-    if _is_one_file(output, len(stems) * variations, arguments.batch is not None):
-        given = [*sources, *([arguments.mask] if arguments.mask else [])]
+    photos = [image] if image is not None else []
+    room = settle.room(extensions, photos if _keeps_size(arguments) else ())
+    if _is_one_file(output, variations, batch=False):
+        given = [*photos, *([arguments.mask] if arguments.mask else [])]
         return [settled.file(output, extensions, given, room)]
-    folder = settled.folder(Path(output or "."), room * len(stems) * variations)
-    return [
-        places.derived(folder, stem, f"-{arguments.seed}-{number}")
-        for stem in stems
-        for number in range(variations)
-    ]
+    folder = settled.folder(Path(output or "."), room * variations)
+    stem = image.stem if image is not None else "picture"
+    return [places.derived(folder, stem, f"-{arguments.seed}-{number}") for number in range(variations)]
 
 
 @costs_nothing()
@@ -209,50 +259,27 @@ def _keeps_size(arguments: argparse.Namespace) -> bool:
     return arguments.keep_size or arguments.mask is not None
 
 
-def _saved(result: Any, place: places.Place) -> list[str]:
-    """Save a picture; the lines that say where, what it cost and what was done."""
-    first, *more = result.save_at(place)
-    lines = [f"{places.shown(first)}  {_cost(result)}", *(places.shown(path) for path in more)]
-    if note := places.corrected(place, first):
-        lines.append(f"  {note}")
-    return lines + _stitch_lines(result)
+def _image_and_prompt(arguments: argparse.Namespace) -> tuple[Path | None, str]:
+    """The picture to edit, None for text to image and for a batch; and the prompt, which a table may have instead."""
+    words = list(arguments.words)
+    if arguments.batch is not None:
+        if len(words) > 1 or arguments.mask is not None:
+            raise _usage("Give --batch a folder or a table, and one prompt. A mask is for one picture.")
+        return None, words[0] if words else ""
+    only = [name for name in _OF_A_BATCH if getattr(arguments, name)]
+    if only:
+        raise _usage(f"--{only[0].replace('_', '-')} goes with --batch.")
+    if len(words) != (1 if arguments.text else 2):
+        raise _usage("Give one picture and a prompt, or --batch FOLDER and a prompt, or --text and a prompt.")
+    kontext.validate_prompt(words[-1])
+    return (None if arguments.text else _path(words[0])), words[-1]
 
 
-def _stitch_lines(result: Any) -> list[str]:
-    """What was done to keep the size of the photo, or why it was not kept."""
-    report = result.about.get("stitch")
-    if report is None:
-        return []
-    if "error" in report:
-        return [f"  Saved as it came, since it could not be put back: {report['error']['message']}"]
-    aligned = "aligned" if report["aligned"] else "not aligned"
-    line = f"  {report['width']}x{report['height']}, {aligned}, {report['share']:.1%} of the picture replaced"
-    return [line, *(f"  {note}" for note in report["notes"])]
+_OF_A_BATCH = ("recursive", "edits_too", "image_column", "prompt_column", "dry_run", "max_credits", "json")
 
 
-def _sources(arguments: argparse.Namespace) -> tuple[list[Path], str]:
-    """The pictures to edit, none for text to image, and the prompt."""
-    *images, prompt = arguments.words or [""]
-    if [len(images), arguments.batch is not None, arguments.text] not in (
-        [1, False, False],
-        [0, True, False],
-        [0, False, True],
-    ):
-        raise RivyaError(
-            "Give one picture and a prompt, or --batch FOLDER and a prompt, or --text and a prompt.",
-            code="usage",
-            charged=None,
-        )
-    if arguments.text:
-        return [], prompt
-    if arguments.batch is None:
-        return [Path(images[0])], prompt
-    found = sorted(p for p in arguments.batch.iterdir() if p.suffix.lower() in PICTURES)
-    if not found:
-        raise RivyaError(
-            f"{arguments.batch} holds no picture ({', '.join(PICTURES)}).", code="usage", charged=None
-        )
-    return found, prompt
+def _usage(message: str) -> RivyaError:
+    return RivyaError(message, code="usage", charged=None)
 
 
 @costs_nothing()
@@ -268,12 +295,6 @@ def _format_of(arguments: argparse.Namespace) -> str:
     return "png" if places.extension_asked(arguments.output or "") == "png" else "jpeg"
 
 
-def _cost(result: Any) -> str:
-    credits = result.credits if result.source == "new" else 0
-    return f"({result.source}, {credits} credits, task {result.task_id})"
-
-
-@costs_nothing()
 def _orders(arguments: argparse.Namespace) -> int:
     from .engine import engine
 
@@ -291,15 +312,20 @@ def _orders(arguments: argparse.Namespace) -> int:
 
 
 def _collect(arguments: argparse.Namespace) -> int:
-    from . import client
+    from . import client, printing
 
     settled = settle.Settled()
     one: places.Place | None = None
     lines: list[str] = []
 
+    origins = Origins(configuration.load().home)
+
     def save(result: client.Edited) -> None:
+        if result.about.get("encoding"):
+            origins.note((result.data, *result.more), None)
         name = result.task_id or "picture"
-        lines.extend(_saved(result, one or places.derived(Path(arguments.output), name)))
+        place = one or places.derived(Path(arguments.output), name)
+        lines.extend(printing.saved(result, place, result.save_at(place)))
 
     try:
         if _is_one_file(arguments.output, 1 if len(arguments.task_ids) == 1 else 2, batch=False):
@@ -361,29 +387,6 @@ def _forget(arguments: argparse.Namespace) -> int:
         return 1
     print("Forgotten. The next run of its graph orders the picture anew and may be charged again.")
     return 0
-
-
-class _Bar:
-    """A progress bar where tqdm is installed (it comes with ComfyUI), else nothing."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._bar: Any = None
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            return lambda ended, total: None
-        self._bar = tqdm(total=self._total, unit="picture", file=sys.stderr)
-        return self._moved
-
-    def _moved(self, ended: int, total: int) -> None:
-        self._bar.update(ended - self._bar.n)
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
 
 if __name__ == "__main__":

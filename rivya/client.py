@@ -101,7 +101,9 @@ def edit_all(
     if len(images) == 0:
         raise ValidationError("There is no picture to edit.", charged=Charged.NO)
     used = config or configuration.load()
-    job = _job(used, prompt, variations=variations, mask=mask, photos=images, **options)
+    job = bulk_job(
+        used, prompt, variations=variations, mask=mask, photos=images, read=bulk_rows.picture_alone, **options
+    )
     variations = job.default.variations
     _stay_under_the_cap(job, images)
     results: dict[int, Edited | RivyaError] = {}
@@ -152,7 +154,7 @@ def edit_each(
         ConfigurationError: there is no key.
     """
     used = config or configuration.load()
-    job = _job(used, prompt, max_credits=max_credits, **options)
+    job = bulk_job(used, prompt, max_credits=max_credits, **options)
     return _with_rows(job.run(rows))
 
 
@@ -166,7 +168,7 @@ def _with_rows(results: Iterator[tuple[Row, Edited | RivyaError]]) -> Iterator[E
 
 
 @costs_nothing()
-def _job(
+def bulk_job(
     config: Config,
     prompt: str,
     *,
@@ -180,12 +182,17 @@ def _job(
     timeout_s: float = 900.0,
     encoding: str = "auto",
     max_credits: int | None = None,
+    read: Callable[[Any, Wanted], Wanted] = bulk_rows.read,
     **params: Any,
 ) -> BulkJob:
-    """What `edit_all` and `edit_each` are asked to do; raises `ValidationError` for an option that cannot be ordered.
+    """What `edit_all`, `edit_each` and the command line are asked to do; its options are those of `edit_each`.
 
     Args:
-        photos: the pictures, where they are known: then they are no rows with values of their own.
+        photos: the pictures, where a mask is for one of them.
+        read: what a row asks for.
+
+    Raises:
+        ValidationError: an option that cannot be ordered.
     """
     try:
         chosen = KontextParams(**params)
@@ -204,7 +211,7 @@ def _job(
         full_size=_full_size(photos, mask, chosen.aspect_ratio, save_as)
         if keep_size or mask is not None
         else None,
-        read=bulk_rows.read if photos is None else bulk_rows.picture_alone,
+        read=read,
     )
 
 

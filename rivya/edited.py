@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import commands
 from .errors import Charged, SavingError, UnusableAnswerError
 from .orders.order import Finished
 from .saving import places, write
@@ -70,13 +70,11 @@ class Edited:
             logger.warning("%s", note)
         return saved
 
-    def save_at(
-        self, place: places.Place, before: Callable[[Path], object] = lambda path: None
-    ) -> tuple[Path, ...]:
-        """The same for a place; ``before`` is called with each path just before a file may appear there."""
+    def save_at(self, place: places.Place) -> tuple[Path, ...]:
+        """The same for a place."""
         try:
             return tuple(
-                write.write(place, data, number, otherwise=self.extension, before=before)
+                write.write(place, data, number, otherwise=self.extension)
                 for number, data in enumerate((self.data, *self.more), 1)
             )
         except (OSError, ValueError) as error:
@@ -87,7 +85,9 @@ class Edited:
         new = self.source == "new"
         cost = f" ({self.credits} credits)" if self.credits is not None else ""
         kept = f" is kept in {places.shown(self.kept)}" if self.kept else " is kept in the result store"
-        collected = f", or run python -m rivya collect {self.task_id} -o FOLDER" if self.task_id else ""
+        home = self.kept.parent.parent if self.kept else None
+        collect = commands.own("collect", self.task_id, "-o", "FOLDER", home=home) if self.task_id else ""
+        collected = f", or run {collect}" if collect else ""
         return SavingError(
             f"{places.shown(place.folder / place.name)} cannot be written: {places.reason(error)}."
             + ("" if new else " The picture was paid for before; this run has cost nothing."),

@@ -10,22 +10,23 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
 
-from .errors import Charged, ImageError, RivyaError, ValidationError
-from .images import decode
+from .errors import Charged, RivyaError, ValidationError
+from .images import decode, own
+from .images.pixels import eight_bits
 from .stitching import Box, Placement, placement
-from .stitching.raster import luma, resampled, stored
+from .stitching.raster import full, luma, resampled, stored
 from .stitching.stitch import Stitched, stitch
 
 Array = np.ndarray[Any, Any]
 
 FORMATS = ("png", "jpg", "webp")
 _JPEG_QUALITY = 95
+_SIDES = {"jpg": 65_500, "webp": 16_383}
 _ORIENTATION = 0x0112
 _ROWS = 256
 
@@ -55,11 +56,11 @@ def read(image: object) -> Photo:
     """
     if isinstance(image, np.ndarray):
         return Photo(image[:, :, None] if image.ndim == 2 else image)
-    data = _bytes_of(image)
-    header = decode.inspect(data)
-    own = header.icc is not None and header.channels == 3
-    pixels = decode.decode(data, convert_colours=not own).pixels
-    return Photo(pixels, header.extension, header.icc if own else None, _upright_exif(data))
+    data = own.read(image)
+    header = own.inspect(data)
+    profiled = header.icc is not None and header.channels == 3
+    pixels = own.decode(data, header, convert_colours=not profiled).pixels
+    return Photo(pixels, header.extension, header.icc if profiled else None, _upright_exif(header.exif))
 
 
 def read_mask(mask: object) -> Array:
@@ -71,20 +72,11 @@ def read_mask(mask: object) -> Array:
     return luma(resampled(pixels, Box.of_size(*size), size, Image.Resampling.BILINEAR))
 
 
-def _bytes_of(image: object) -> bytes:
-    if isinstance(image, bytes):
-        return image
+def _upright_exif(block: bytes | None) -> bytes:
+    """An EXIF block with the orientation that the decoded pixels have."""
+    exif = Image.Exif()
     try:
-        return Path(str(image)).read_bytes()
-    except OSError as error:
-        raise ImageError(f"{Path(str(image)).name} cannot be read: {error.strerror}.", hint="") from None
-
-
-def _upright_exif(data: bytes) -> bytes:
-    """The EXIF block of a file, with the orientation that the decoded pixels have."""
-    try:
-        with Image.open(BytesIO(data)) as opened:
-            exif = opened.getexif()
+        exif.load(block or b"")
         if not exif:
             return b""
         if _ORIENTATION in exif:
@@ -148,7 +140,8 @@ class FullSize:
         try:
             photo = read(self._images[number])
             done = self._stitched(photo, answer)
-            extension = self._save_as or photo.extension
+            extension = _able(self._save_as or photo.extension, done.image)
+            done.report["notes"] += _losses(done.image, extension)
             return write(done.image, photo, extension), extension, done.report
         except RivyaError as error:
             paid = error.about(charged=Charged.YES)
@@ -165,11 +158,27 @@ class FullSize:
         )
 
 
+def _able(extension: str, pixels: Array) -> str:
+    """``extension``, or ``png`` where pictures of that format cannot be so long."""
+    return "png" if max(pixels.shape[:2]) > _SIDES.get(extension, 2**31) else extension
+
+
+def _losses(pixels: Array, extension: str) -> list[str]:
+    """What of a picture its format cannot keep, as sentences."""
+    lost = []
+    if extension == "jpg" and pixels.shape[2] == 4 and pixels[..., 3].min() < full(pixels):
+        lost.append("Saved without its transparency: JPEG has none.")
+    if extension != "png" and pixels.dtype == np.uint16:
+        lost.append("Saved with 8 of its 16 bits a channel: only PNG keeps them.")
+    return lost
+
+
 def as_seen(image: object) -> Array:
     """The pixels in sRGB, as the service sees them."""
     if isinstance(image, np.ndarray):
         return read(image).pixels
-    return decode.decode(_bytes_of(image)).pixels
+    data = own.read(image)
+    return own.decode(data, own.inspect(data)).pixels
 
 
 def in_profile(pixels: Array, profile: bytes | None) -> Array:
@@ -200,7 +209,7 @@ def write(pixels: Array, photo: Photo, extension: str) -> bytes:
     if pixels.dtype == np.uint16 and extension == "png":
         return _png_of_16_bits(pixels, photo)
     if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        pixels = eight_bits(pixels)
     if extension == "jpg":
         pixels = pixels[..., :3]
     picture = Image.fromarray(np.ascontiguousarray(pixels))

@@ -1,6 +1,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { ours } from "./dom.js";
+import { forget, holdsOne } from "./files.js";
 import { MOST_HOPS, allGraphs, nodeOf, source, widgetValue } from "./graph.js";
 import { text } from "./texts.js";
 
@@ -23,10 +24,12 @@ export function addBadge(node) {
   const Badge = window.LGraphBadge; // a global that a later frontend may do without
   if (Badge && submits(node).length) node.badges.push(() => new Badge({ text: badgeText(node), ...LOOK }));
   for (const widget of node.subgraph ? [] : (node.widgets ?? [])) {
-    if (!ours(node.comfyClass) || !["model", "variations", "prompts"].includes(widget.name)) continue;
+    const file = node.comfyClass === "LoadImage" && widget.name === "image";
+    if (!file && !(ours(node.comfyClass) && ["model", "variations", "prompts"].includes(widget.name))) continue;
     const before = widget.callback;
     widget.callback = function (...values) {
       before?.apply(this, values);
+      if (file) forget(widget.value);
       refresh();
     };
   }
@@ -114,10 +117,10 @@ const runText = (cost) => (cost ? ` ${text(cost.reused ? "lastRunReused" : "last
 function priceText(node) {
   if (!node.graph) return "";
   const variations = Number(widgetValue(node, "variations"));
-  const pictures = references(node);
-  const orders = (variations || 1) * prompts(node) * (pictures || 1);
+  const [lines, shown] = [prompts(node), references(node)];
+  const orders = (variations || 1) * (lines || 1) * (shown || 1);
   const credits = pictureCredits(node).map((price) => price * orders).join("-");
-  const unknown = [!variations && "variations", pictures === undefined && "references"];
+  const unknown = [!variations && "variations", (lines === undefined || shown === undefined) && "pictures"];
   return [text("credits", { credits }), ...unknown.filter(Boolean).map((name) => text(name))].join(" \u00d7 ");
 }
 
@@ -129,12 +132,24 @@ function pictureCredits(node) {
   return CREDITS[model] ? [CREDITS[model]] : Object.values(CREDITS);
 }
 
-/** How many prompts a node gets: the lines of a prompt list, each once, else 1. */
+/** How many prompts a node gets: the lines of a prompt list, each once, else 1; undefined where the graph cannot tell. */
 function prompts(node) {
+  if (node.inputs.some((input) => isListed(node.graph, input))) return undefined;
   const from = source(node.graph, node.inputs.find((input) => input.name === "prompt"))?.node;
   if (from?.type !== "RivyaPromptList") return 1;
-  const lines = String(widgetValue(from, "prompts") ?? "").split(/\r\n|\r|\n/).map((line) => line.trim());
+  const listed = widgetValue(from, "prompts");
+  if (listed === undefined) return undefined;
+  const lines = String(listed).split(/\r\n|\r|\n/).map((line) => line.trim());
   return new Set(lines.filter((line) => line && !line.startsWith("#"))).size || 1;
+}
+
+/** Whether a list of another pack's node comes into an input: ComfyUI runs the node once for each of its items. */
+function isListed(graph, input, seen = new Set()) {
+  const { node: from, graph: inside, slot } = source(graph, input) ?? {};
+  if (!from || seen.has(from)) return false;
+  seen.add(from);
+  if (from.constructor.nodeData?.output_is_list?.[slot]) return !ours(from.type); // ours are counted where they end
+  return from.inputs.some((each) => isListed(inside, each, seen));
 }
 
 /** How many references a node gets; undefined where the graph cannot tell. */
@@ -150,7 +165,7 @@ function pictures(node, name, depth) {
   if (!from || depth > MOST_HOPS) return undefined;
   const into = (input) => pictures(from, input, depth + 1);
   switch (from.type) {
-    case "LoadImage": return 1;
+    case "LoadImage": return holdsOne(widgetValue(from, "image"), refresh) ? 1 : undefined;
     case "ImageBatch": return into("image1") + into("image2") || undefined;
     case "RivyaCropForEdit": return into("image");
     case "RivyaStitchEdit": return into("edited");

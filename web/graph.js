@@ -29,7 +29,7 @@ function onlyInstance(subgraph) {
 }
 
 /**
- * Follow the link into `input` of a node in `graph`: `{node, graph}` it comes from, or the `{value}` of a subgraph's
+ * Follow the link into `input` of a node in `graph`: `{node, graph, slot}` it comes from, or the `{value}` of a subgraph's
  * widget; null: nothing is connected; undefined: the graph cannot tell.
  */
 export function source(graph, input) {
@@ -57,7 +57,7 @@ export function source(graph, input) {
     } else if (node.type === "Reroute") {
       input = node.inputs[0];
     } else {
-      return { node, graph };
+      return { node, graph, slot: link.origin_slot };
     }
   }
 }

@@ -2,15 +2,18 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { make, ours } from "./dom.js";
 import { nodeOf } from "./graph.js";
+import { noteText } from "./texts.js";
 
 const NAME = "rivya_note";
 const HOST_TEXT = "$$node-text-preview"; // the widget in which ComfyUI shows the status text of a running node
-const [LINE_PX, LETTER_PX, MOST_PX] = [15, 6, 240];
+const [LINE_PX, LETTER_PX, WIDE_LETTER_PX, MOST_PX] = [15, 6, 11, 240];
+const WIDE_LETTERS = /[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uff60]/g; // of East Asia
 const TOAST_MS = 20_000;
 const LOOK =
   "box-sizing: border-box; padding: 4px 8px; border-radius: 6px; overflow: auto; white-space: pre-line; " +
   "overflow-wrap: anywhere; font: 11px/15px sans-serif; user-select: text; " +
   "color: var(--input-text, #ddd); background: var(--comfy-input-bg, #222); border-left: 3px solid ";
+const OVERLAY_WORDS = "[data-testid=error-overlay-messages] p";
 const COLOURS = { info: "#8D6932", warn: "#d8a13c", error: "#d5504f" };
 
 const shownToasts = [];
@@ -23,14 +26,15 @@ const shownToasts = [];
 export function watchNotes() {
   api.addEventListener("rivya.note", ({ detail }) => {
     const node = nodeOf(detail.node);
-    if (node) showNote(node, detail.text, detail.severity);
-    if (detail.severity !== "info") toast(detail.severity, titleOf(node), detail.text);
+    const said = noteText(detail);
+    if (node) showNote(node, said, detail.severity);
+    if (detail.severity !== "info") toast(detail.severity, titleOf(node), said);
   });
   api.addEventListener("execution_error", ({ detail }) => {
     if (!ours(detail.node_type)) return;
     const node = nodeOf(detail.node_id);
     if (node) showNote(node, detail.exception_message, "error");
-    toast("error", titleOf(node), detail.exception_message);
+    sayError(titleOf(node), detail.exception_message);
   });
   api.addEventListener("execution_start", closeToasts);
   api.addEventListener("executing", ({ detail }) => removeWidget(nodeOf(detail?.node ?? detail), NAME));
@@ -54,7 +58,7 @@ function sayRefusals() {
         // "prompt - The prompt is blank." or "The prompt is blank.": the name of the input comes with some versions.
         if (ours(type) && reasons.length) {
           closeToasts();
-          toast("error", titleOf(nodeOf(id)), reasons.map((reason) => reason.replace(/^\w+ - /, "")).join("\n"));
+          sayError(titleOf(nodeOf(id)), reasons.map((reason) => reason.replace(/^\w+ - /, "")).join("\n"));
         }
       }
       throw error;
@@ -110,7 +114,10 @@ function removeWidget(node, name) {
 
 /** Pixels that a text needs in a width, with the margin that ComfyUI leaves around a widget. */
 function heightOf(text, width) {
-  const lines = text.split("\n").map((line) => Math.max(1, Math.ceil((line.length * LETTER_PX) / width)));
+  const lines = text.split("\n").map((line) => {
+    const wide = line.match(WIDE_LETTERS)?.length ?? 0;
+    return Math.max(1, Math.ceil(((line.length - wide) * LETTER_PX + wide * WIDE_LETTER_PX) / width));
+  });
   return lines.reduce((sum, count) => sum + count, 0) * LINE_PX + 8 + 16;
 }
 
@@ -118,6 +125,24 @@ function fit(node) {
   const [width, height] = node.computeSize();
   node.setSize([Math.max(width, node.size[0]), Math.max(height, node.size[1])]);
   node.setDirtyCanvas?.(true, true);
+}
+
+/**
+ * Say an error where it is read first. Later frontends show an overlay that says of every error that a node failed:
+ * there it says why. Others get a toast.
+ */
+async function sayError(title, text) {
+  for (let wait = 0; wait < 10; wait++) {
+    await new Promise((resolve) => setTimeout(resolve, 50)); // the overlay comes after the event
+    const words = document.querySelector(OVERLAY_WORDS);
+    if (!words) continue;
+    const before = words.textContent;
+    words.textContent = text;
+    words.style.webkitLineClamp = "unset"; // three lines would cut off what to do
+    shownToasts.push(() => { words.textContent = before; });
+    return;
+  }
+  toast("error", title, text);
 }
 
 /** A toast for long enough to be read, or until the next run: it may cover the Run button. The note on the node stays. */

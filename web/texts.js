@@ -13,9 +13,16 @@ export async function loadTexts() {
 
 /** One text in the language of the interface (else English), with `{name}` replaced by `values.name`. */
 export function text(name, values = {}) {
-  const found = translations[language()]?.rivya?.[name] ?? translations.en?.rivya?.[name] ?? name;
-  return found.replace(/\{(\w+)\}/g, (all, key) => values[key] ?? all);
+  return filled(translations[language()]?.rivya?.[name] ?? translations.en?.rivya?.[name] ?? name, values);
 }
+
+/** A note of the server in the language of the interface; lines that have no translation stay in English. */
+export const noteText = ({ lines }) => lines.map(({ text: english, key, values }) => {
+  const found = translations[language()]?.rivyaNotes?.[key];
+  return found ? filled(found, values) : english;
+}).join("\n");
+
+const filled = (template, values) => template.replace(/\{(\w+)\}/g, (all, key) => values[key] ?? all);
 
 /**
  * Frontend 1.32 reads the translations of packs first and its own after them, which replaces the first: nodes would

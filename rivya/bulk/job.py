@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..config import Config
 from ..edited import Edited, Row, read_finished
 from ..engine import engine
-from ..errors import ImageError, RivyaError, costs_nothing
-from ..images import decode
+from ..errors import RivyaError, costs_nothing
+from ..images import own
+from ..images.decode import Picture
 from ..orders.order import Finished
 from .budget import Budget
 from .row_run import Priced, RowCollect, RowCount, RowRun, Work
@@ -130,8 +130,8 @@ class BulkJob:
             outcomes.close()
             delivered.write()
 
-    def _load(self, image: Any) -> Any:
-        return pixels_of(image if self.full_size is None else self.full_size(image).sent[0])
+    def _load(self, image: Any) -> Picture:
+        return loaded(image if self.full_size is None else self.full_size(image).sent[0])
 
     def _finished(self, row: Row, outcome: Finished) -> Edited:
         picture = read_finished(outcome)
@@ -174,8 +174,8 @@ class _Delivered:
             engine.shared().delivered(waiting).result()
 
 
-def pixels_of(image: Any) -> Any:
-    """The pixels of a path, of the bytes of a file, or of an array: uint8, (height, width, channels).
+def loaded(image: Any) -> Picture:
+    """The picture of a path, of the bytes of a file, or of an array, as it is uploaded: uint8.
 
     Raises:
         ImageError: no picture, or a damaged one.
@@ -183,10 +183,5 @@ def pixels_of(image: Any) -> Any:
     import numpy as np
 
     if isinstance(image, np.ndarray):
-        return image[:, :, None] if image.ndim == 2 else image
-    try:
-        data = image if isinstance(image, bytes) else Path(image).read_bytes()
-    except OSError as error:
-        raise ImageError(f"{Path(image).name} cannot be read: {error.strerror}.", hint="") from None
-    pixels = decode.decode(data).pixels
-    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return Picture(image[:, :, None] if image.ndim == 2 else image, ())
+    return own.for_upload(own.read(image))

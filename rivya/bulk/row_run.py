@@ -55,7 +55,7 @@ class Work:
 
     Attributes:
         read: gives what a row asks for; raises `RivyaError` for a row that cannot be ordered.
-        load: gives the pixels of a picture, uint8 (height, width, 1, 3 or 4). Called in a codec thread.
+        load: gives a picture, or its pixels alone: uint8 (height, width, 1, 3 or 4). Called in a codec thread.
         encoding: how pictures are packed; see `images.encode.encode`.
         timeout_s: how long an accepted order is waited for, in seconds.
         budget: what may be spent.
@@ -114,9 +114,9 @@ class RowCount:
         reference = None
         if wanted.image is not None:
             async with self._work.packing:
-                pixels = await account.threads.codec(self._work.load, wanted.image)
-                reference = await account.threads.codec(unpacked, pixels) or await account.threads.codec(
-                    packed, pixels, self._work.encoding
+                picture = await account.threads.codec(self._work.load, wanted.image)
+                reference = await account.threads.codec(unpacked, picture) or await account.threads.codec(
+                    packed, picture, self._work.encoding
                 )
         for variation in range(wanted.variations):
             order = wanted.order(variation, reference)
@@ -201,14 +201,14 @@ class RowRun:
         codec = account.threads.codec
         async with self._work.packing:
             await self._work.room.wait()
-            pixels = await codec(self._work.load, wanted.image)
-            plain = await codec(unpacked, pixels)
+            picture = await codec(self._work.load, wanted.image)
+            plain = await codec(unpacked, picture)
             if plain is not None:
                 await self._take_what_is_bought(account, wanted, plain)
                 if len(self._orders) == wanted.variations:
                     return None
             known = plain.identity if plain is not None else None
-            reference = await codec(packed, pixels, self._work.encoding, known)
+            reference = await codec(packed, picture, self._work.encoding, known)
             self._held = len(reference.data)
             self._work.room.change(self._held)
         await account.references.known_or_new(reference)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import commands
 from ..errors import ConfigurationError, ValidationError
 from .rows import COLUMNS
 
@@ -223,7 +224,7 @@ def _parquet(path: Path) -> Any:
     except ImportError:
         raise ConfigurationError(
             f"Reading {path.name} takes pyarrow, which is not installed.",
-            hint="Run: pip install pyarrow",
+            hint=f"Install it: {commands.pip_install('pyarrow')}",
             code="pyarrow_missing",
         ) from None
     try:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from .header import BROKEN_PROFILE
+from .pixels import Array, as_image
 
-Convert = Callable[["np.ndarray[Any, Any]"], "np.ndarray[Any, Any]"]
+Convert = Callable[[Array], Array]
 """uint8 (rows, columns, 1 grey or 3 RGB or 4 CMYK) to uint8 RGB (rows, columns, 3)."""
 
 _SPACES = {1: ("L", "GRAY"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK")}
@@ -52,16 +51,16 @@ def _through_profile(icc: bytes, mode: str, space: str) -> Convert | None:
     except (ImportError, OSError, ValueError, TypeError, ImageCms.PyCMSError):
         return None
 
-    def convert(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        converted = ImageCms.applyTransform(_as_image(values, mode), transform)
+    def convert(values: Array) -> Array:
+        converted = ImageCms.applyTransform(as_image(values, mode), transform)
         return np.asarray(converted)
 
     return convert
 
 
-def _plain_cmyk(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _plain_cmyk(values: Array) -> Array:
     """CMYK without a profile: each colour times what black leaves of it."""
-    return np.asarray(_as_image(values, "CMYK").convert("RGB"))
+    return np.asarray(as_image(values, "CMYK").convert("RGB"))
 
 
 def _changes_nothing(convert: Convert, channels: int) -> bool:
@@ -75,8 +74,3 @@ def _changes_nothing(convert: Convert, channels: int) -> bool:
         probe = np.concatenate([lattice, np.repeat(greys[:, None], 3, axis=1)])[None]
     moved = np.abs(convert(probe).astype(np.int16) - probe)
     return int(moved.max()) <= _SAME
-
-
-def _as_image(values: np.ndarray[Any, Any], mode: str) -> Image.Image:
-    height, width = values.shape[:2]
-    return Image.frombytes(mode, (width, height), np.ascontiguousarray(values).tobytes())

@@ -1,7 +1,7 @@
 """From the bytes of a picture to its pixels: exact, in bands, with bounded memory.
 
 Pixels go straight to where they are wanted, a band of rows at a time, turned as EXIF says and converted to
-sRGB; no second picture is held beside it where the format allows. Pillow's codecs are called on what the header
+sRGB; beside them lies one picture as stored at most. Pillow's codecs are called on what the header
 readers found, so that neither its global settings (which other packs change) nor its guesses play a part, and a
 file that ends early is an error.
 
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .colour import Convert, to_srgb
-from .formats import picture_format, refuse_polyglot, truncated
+from .formats import STRANGERS, Limits, check_size, picture_format, refuse_polyglot, truncated
 from .header import Header
 from .jpeg import read_jpeg
-from .pixels import Array, bands
+from .pixels import Array, bands, eight_bits
 from .png import read_png
 from .webp import read_webp
 
@@ -42,18 +42,19 @@ class Picture:
     warnings: tuple[str, ...]
 
 
-def inspect(data: bytes) -> Header:
+def inspect(data: bytes, limits: Limits = STRANGERS) -> Header:
     """Read the header of a PNG, JPEG or WebP file. No pixel is decoded.
 
     Raises:
         ImageError: the code tells why: ``image_empty``, ``not_a_picture``, ``image_too_large``,
             ``image_truncated``, ``image_damaged``, ``image_unsupported`` or ``image_polyglot``.
     """
-    kind = picture_format(data)
+    kind = picture_format(data, limits)
     try:
         header = _READERS[kind](data)
     except (struct.error, IndexError) as error:
         raise truncated() from error
+    check_size(header.stored_width, header.stored_height, limits)
     refuse_polyglot(data, header.end)
     return header
 
@@ -70,23 +71,27 @@ def verify(data: bytes) -> str:
     return header.extension
 
 
-def decode(data: bytes, *, convert_colours: bool = True) -> Picture:
+def decode(
+    data: bytes, header: Header | None = None, *, shrink: int = 1, convert_colours: bool = True
+) -> Picture:
     """Decode a whole picture to integers. Raises `ImageError` as `verify`.
 
     Args:
         data: the file.
+        header: what `inspect` found in ``data``, if that is known.
+        shrink: 1, 2, 4 or 8: one pixel comes for so many squared, as uint8.
         convert_colours: to sRGB; else the samples stay in the colour space of the file, which must not be CMYK.
     """
-    header = inspect(data)
+    header = header or inspect(data)
     convert, warnings = _colour(header) if convert_colours else (None, header.warnings)
-    wide = header.depth == 16 and convert is None
-    shape = header.height, header.width, 4 if header.alpha else 3
-    pixels = np.empty(shape, np.uint16 if wide else np.uint8)
+    wide = header.depth == 16 and convert is None and shrink == 1
+    height, width = -(-header.height // shrink), -(-header.width // shrink)
+    pixels = np.empty((height, width, 4 if header.alpha else 3), np.uint16 if wide else np.uint8)
     if header.alpha:
         pixels[..., 3] = np.iinfo(pixels.dtype).max
     target = turned(pixels, header.orientation)
-    for rows, columns, colour, alpha in _srgb_bands(data, header, convert):
-        place = target[rows, columns]
+    for top, colour, alpha in _srgb_bands(data, header, convert, shrink):
+        place = target[top : top + len(colour)]
         place[..., :3] = colour
         if alpha is not None:
             place[..., 3] = alpha
@@ -114,10 +119,10 @@ def decode_into(
     convert, warnings = _colour(header)
     target = turned(out, header.orientation)
     shade = None if mask is None else turned(mask, header.orientation)
-    for rows, columns, colour, alpha in _srgb_bands(data, header, convert):
-        np.divide(colour, _full(colour), out=target[rows, columns], dtype=np.float32)
+    for top, colour, alpha in _srgb_bands(data, header, convert):
+        np.divide(colour, _full(colour), out=target[top : top + len(colour)], dtype=np.float32)
         if alpha is not None and shade is not None:
-            place = shade[rows, columns]
+            place = shade[top : top + len(alpha)]
             np.divide(alpha, _full(alpha), out=place, dtype=np.float32)
             np.subtract(np.float32(1), place, out=place)
     return warnings
@@ -146,24 +151,16 @@ def _colour(header: Header) -> tuple[Convert | None, tuple[str, ...]]:
 
 
 def _srgb_bands(
-    data: bytes, header: Header, convert: Convert | None
-) -> Iterator[tuple[slice, slice, Array, Array | None]]:
-    """Bands as stored: rows, columns, grey or RGB of (rows, columns, 1 or 3), alpha of (rows, columns) or None."""
-    for rows, columns, samples in bands(data, header):
+    data: bytes, header: Header, convert: Convert | None, shrink: int = 1
+) -> Iterator[tuple[int, Array, Array | None]]:
+    """Bands as stored: first row, grey or RGB of (rows, columns, 1 or 3), alpha of (rows, columns) or None."""
+    for top, samples in bands(data, header, shrink):
+        if convert is not None:
+            samples = eight_bits(samples)
         alpha = None
         if header.alpha and samples.shape[2] in (2, 4):
             samples, alpha = samples[..., :-1], samples[..., -1]
-        if convert is not None:
-            if samples.dtype == np.uint16:
-                samples = _to_8_bits(samples)
-                alpha = None if alpha is None else _to_8_bits(alpha)
-            samples = convert(samples)
-        yield rows, columns, samples, alpha
-
-
-def _to_8_bits(samples: Array) -> Array:
-    """16 bits to the nearest of 8."""
-    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        yield top, samples if convert is None else convert(samples), alpha
 
 
 def _full(samples: Array) -> Array:

@@ -20,6 +20,7 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from ..errors import ValidationError
 from . import decode
+from .pixels import as_image, eight_bits
 
 LIMIT_BYTES = 10_000_000
 """The service takes "10 MB" a picture; this is the smaller reading of that."""
@@ -92,9 +93,7 @@ def encode(pixels: np.ndarray[Any, Any], encoding: str = "auto", limit: int = LI
         ValidationError: pixels of another form (``validation_failed``), or a named encoding that does not fit
             (``image_too_large``; the hint names what would).
     """
-    mode = _mode(pixels)
-    height, width = pixels.shape[:2]
-    image = Image.frombytes(mode, (width, height), np.ascontiguousarray(pixels).data)
+    image = as_image(pixels, _mode(pixels))
     if encoding == "auto":
         return _fitted(image, limit)
     if encoding not in _SIDES:
@@ -107,10 +106,7 @@ def encode(pixels: np.ndarray[Any, Any], encoding: str = "auto", limit: int = LI
 
 def thumbnail_for_preview(data: bytes, max_side: int = 512) -> Image.Image:
     """A small RGB picture of a result, for the preview of a run. Raises `ImageError` as `decode.verify`."""
-    pixels = decode.decode(data).pixels[..., :3]
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image = as_image(eight_bits(decode.decode(data).pixels[..., :3]))
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return image
 

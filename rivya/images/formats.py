@@ -8,6 +8,7 @@ else at once.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ImageError
@@ -16,9 +17,21 @@ Format = Literal["PNG", "JPEG", "WEBP"]
 
 EXTENSIONS: dict[Format, str] = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
-MAX_BYTES = 64 * 1024 * 1024
-MAX_PIXELS = 100_000_000
-MAX_SIDE = 65_535
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a picture may be: bytes of its file, pixels of a side and in all."""
+
+    bytes: int
+    side: int
+    pixels: int
+
+
+STRANGERS = Limits(64 * 1024**2, 65_535, 100_000_000)
+"""For what the service and its hosts send."""
+
+OWN = Limits(1024**3, 1_000_000, 400_000_000)
+"""For a user's own files."""
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -83,7 +96,7 @@ def extension_of(data: bytes) -> str:
     return EXTENSIONS[found] if found else ""
 
 
-def picture_format(data: bytes) -> Format:
+def picture_format(data: bytes, limits: Limits = STRANGERS) -> Format:
     """The format of ``data`` by its signature.
 
     Raises:
@@ -91,15 +104,20 @@ def picture_format(data: bytes) -> Format:
     """
     if not data:
         raise unusable("The picture is empty: 0 bytes.", "image_empty")
-    if len(data) > MAX_BYTES:
-        raise unusable(f"The picture has {len(data):,} bytes; {MAX_BYTES:,} are taken.", "image_too_large")
+    check_bytes(len(data), limits)
     found = signature(data)
     if found is not None:
         return found
     raise unusable(f"This is {_name_of(data)}, not a PNG, JPEG or WebP picture.", "not_a_picture")
 
 
-def check_size(width: int, height: int) -> None:
+def check_bytes(size: int, limits: Limits) -> None:
+    """Refuse a file of too many bytes. Raises `ImageError` (``image_too_large``)."""
+    if size > limits.bytes:
+        raise unusable(f"The picture has {size:,} bytes; {limits.bytes:,} are taken.", "image_too_large")
+
+
+def check_size(width: int, height: int, limits: Limits) -> None:
     """Refuse sides and pixel counts beyond the caps, from the header, before anything is decoded.
 
     Raises:
@@ -107,10 +125,10 @@ def check_size(width: int, height: int) -> None:
     """
     if width < 1 or height < 1:
         raise unusable(f"The picture says that it is {width}x{height}.", "image_damaged")
-    if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
+    if max(width, height) > limits.side or width * height > limits.pixels:
         raise unusable(
-            f"The picture says that it is {width}x{height}; up to {MAX_SIDE:,} a side and "
-            f"{MAX_PIXELS // 1_000_000} million pixels are taken.",
+            f"The picture says that it is {width}x{height}; up to {limits.side:,} a side and "
+            f"{limits.pixels // 1_000_000} million pixels are taken.",
             "image_too_large",
         )
 

@@ -41,7 +41,7 @@ class Header:
         channels: PNG and WebP: colour channels as stored (1 grey or palette, 3 RGB); JPEG: 1, 3 or 4 (CMYK).
         depth: bits a sample: 1, 2, 4, 8 or 16.
         alpha: whether there is transparency.
-        icc: the embedded colour profile, not yet understood.
+        icc, exif: the embedded colour profile and EXIF block, not yet understood.
         end: where the picture ends in the file.
         complete: whether the end marker is there.
         palette: PNG: its colours, three bytes each; None where the samples are the colours.
@@ -59,6 +59,7 @@ class Header:
     depth: int
     alpha: bool
     icc: bytes | None
+    exif: bytes | None
     end: int
     complete: bool
     warnings: tuple[str, ...]
@@ -74,6 +75,11 @@ class Header:
     @property
     def height(self) -> int:
         return self.stored_width if self.orientation >= 5 else self.stored_height
+
+    @property
+    def stored_channels(self) -> int:
+        """PNG: samples of a pixel in the file; an index into the palette is one."""
+        return self.channels + (self.alpha and self.transparency is None)
 
     @property
     def extension(self) -> str:

@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 
-from .formats import check_size, damaged, truncated, unusable
+from .formats import damaged, truncated, unusable
 from .header import BROKEN_PROFILE, MAX_PARTS, MAX_PROFILE_BYTES, NO_END, Header, Notes, orientation
 
 _MAX_SCANS = 40
@@ -76,7 +76,6 @@ def _jpeg_header(
         )
     if components not in (1, 3, 4):
         raise damaged(f"it says that it has {components} channels")
-    check_size(width, height)
     plain = marker in (0xC0, 0xC1) and in_scan == components
     end, complete, scans = _jpeg_end(data, at, plain)
     if scans > _MAX_SCANS and scans * width * height > _MAX_SCANNED_PIXELS:
@@ -95,6 +94,7 @@ def _jpeg_header(
         depth=8,
         alpha=False,
         icc=notes.icc,
+        exif=notes.exif,
         end=end,
         complete=complete,
         warnings=tuple(notes.warnings),

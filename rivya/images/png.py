@@ -6,7 +6,7 @@ import struct
 from zlib import crc32, decompressobj
 from zlib import error as zlib_error
 
-from .formats import check_size, damaged, truncated, unusable
+from .formats import damaged, truncated, unusable
 from .header import (
     ANIMATED,
     BROKEN_PROFILE,
@@ -51,8 +51,6 @@ def read_png(data: bytes) -> Header:
             raise damaged("it has two headers")
         elif kind == b"acTL":
             notes.warnings.append(ANIMATED)
-        if kind == b"IHDR":
-            check_size(*struct.unpack_from(">II", data, start))
         at = end + 4
     else:
         raise damaged("it has too many parts")
@@ -125,6 +123,7 @@ def _png_header(
         depth=depth,
         alpha=colour in (4, 6) or bool(transparency),
         icc=notes.icc,
+        exif=notes.exif,
         end=end,
         complete=complete,
         warnings=tuple(notes.warnings),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from .formats import check_size, damaged, truncated
+from .formats import damaged, truncated
 from .header import ANIMATED, MAX_PARTS, MAX_PROFILE_BYTES, Header, Notes, orientation
 
 
@@ -14,7 +14,6 @@ def read_webp(data: bytes) -> Header:
     if end > len(data) or end < 20:
         raise truncated()
     width, height, alpha, animated = _webp_size(data)
-    check_size(width, height)
     notes, at = Notes(), 12
     if animated:
         notes.warnings.append(ANIMATED)
@@ -43,6 +42,7 @@ def read_webp(data: bytes) -> Header:
         depth=8,
         alpha=alpha,
         icc=notes.icc,
+        exif=notes.exif,
         end=end,
         complete=True,
         warnings=tuple(notes.warnings),

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
@@ -48,31 +49,34 @@ def reference_from(encoded: Encoded, pixel_hash: str, width: int, height: int) -
     )
 
 
-def unpacked(pixels: Any) -> Reference | None:
+def unpacked(picture: Any) -> Reference | None:
     """The reference of pixels as it is before it is packed, without bytes; None where packing may change its identity.
 
     A picture changes its identity only when it is made smaller to fit, and one whose raw pixels fit never is.
     """
     from ..images import encode
 
+    pixels = getattr(picture, "pixels", picture)
     if pixels.nbytes > encode.LIMIT_BYTES * 0.9:
         return None
     height, width = pixels.shape[:2]
     return Reference(encode.pixel_hash(pixels), width, height, b"", "", "", "", "")
 
 
-def packed(pixels: Any, encoding: str, identity: str | None = None) -> Reference:
-    """The reference of pixels, packed; not yet uploaded. For a codec thread.
+def packed(picture: Any, encoding: str, identity: str | None = None) -> Reference:
+    """The reference of a picture, packed; not yet uploaded. For a codec thread.
 
     Args:
-        identity: their `pixel_hash`, if it is known.
+        picture: an `images.decode.Picture`, whose warnings become notes, or its pixels alone.
+        identity: the `pixel_hash` of the picture, if it is known.
     """
     from ..images import encode
 
+    pixels = getattr(picture, "pixels", picture)
     height, width = pixels.shape[:2]
-    return reference_from(
-        encode.encode(pixels, encoding), identity or encode.pixel_hash(pixels), width, height
-    )
+    encoded = encode.encode(pixels, encoding)
+    encoded = replace(encoded, notes=(*getattr(picture, "warnings", ()), *encoded.notes))
+    return reference_from(encoded, identity or encode.pixel_hash(pixels), width, height)
 
 
 class PackedReferences:

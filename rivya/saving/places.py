@@ -22,8 +22,8 @@ _FOREIGN = re.compile(
 RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 _NAME_BYTES = 255
 _WINDOWS_PATH = 259
-_TAIL = 24
-"""Most that is added to a stem when it is saved: a number, a number of a further picture, an ending."""
+_TAIL = 48
+"""Most that is added to a stem when it is saved: seed, variation, numbers of further pictures, an ending."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ def derived(folder: Path, stem: str, tail: str = "") -> Place:
     Args:
         stem: of the other file; cut where the file system takes no name of its length, and kept clear of the names
             that Windows keeps for devices.
-        tail: stands behind it, whole.
+        tail: stands behind it, whole; what a stem becomes does not depend on it.
     """
-    if RESERVED.match(stem + tail):
+    if RESERVED.match(stem):
         stem = f"_{stem}"
-    room = _name_room(folder) - _TAIL - len(tail)
+    room = _name_room(folder) - _TAIL
     if len(os.fsencode(stem)) > room:
         digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
         stem = f"{_cut(stem, room - len(digest) - 1)}-{digest}"
@@ -88,7 +88,7 @@ def _cut(text: str, size: int) -> str:
 def _name_room(folder: Path) -> int:
     """Bytes that a name in this folder may have."""
     if os.name == "nt":
-        return min(_NAME_BYTES, max(_TAIL * 3, _WINDOWS_PATH - len(os.path.abspath(folder)) - 1))
+        return min(_NAME_BYTES, max(_TAIL * 2, _WINDOWS_PATH - len(os.path.abspath(folder)) - 1))
     try:
         return os.pathconf(folder, "PC_NAME_MAX")
     except (OSError, ValueError):

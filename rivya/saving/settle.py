@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
@@ -81,10 +82,8 @@ class Settled:
     def undo(self) -> None:
         """Remove the folders that were made, as far as they are empty: nothing was saved in them."""
         for folder in reversed(self.made):
-            try:
+            with suppress(OSError):
                 folder.rmdir()
-            except OSError:
-                return
 
     def _make(self, folder: Path) -> None:
         missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
@@ -34,7 +34,6 @@ def write(
     number: int = 1,
     *,
     otherwise: str = "jpg",
-    before: Callable[[Path], object] = lambda path: None,
 ) -> Path:
     """Write a picture whole, and synchronise it; the path that it has.
 
@@ -44,7 +43,6 @@ def write(
     Args:
         number: 1, or which further picture of the same task it is.
         otherwise: the extension of what is no picture.
-        before: called with each path just before a file may appear there.
 
     Raises:
         OSError: it cannot be written; nothing of it is left.
@@ -57,20 +55,19 @@ def write(
     stem = place.stem if number == 1 else f"{place.stem}-{number}"
     place.folder.mkdir(parents=True, exist_ok=True)
     if place.chosen and number == 1 and ending == place.ending:
-        _replace(Path(os.path.realpath(place.folder / place.name)), data, before)
+        _replace(Path(os.path.realpath(place.folder / place.name)), data)
         return place.folder / place.name
     try:
-        return _add(place.folder, stem, ending, data, before)
+        return _add(place.folder, stem, ending, data)
     except (OSError, ValueError) as error:
         if getattr(error, "errno", errno.EINVAL) not in _ODD_NAME:
             raise
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", stem)[-60:]
     digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
-    return _add(place.folder, f"picture-{digest}-{plain}", ending, data, before)
+    return _add(place.folder, f"picture-{digest}-{plain}", ending, data)
 
 
-def _replace(target: Path, data: bytes, before: Callable[[Path], object]) -> None:
-    before(target)
+def _replace(target: Path, data: bytes) -> None:
     if _holds(target, data):
         return
     written = _Written(target.parent, data)
@@ -82,7 +79,7 @@ def _replace(target: Path, data: bytes, before: Callable[[Path], object]) -> Non
         written.close()
 
 
-def _add(folder: Path, stem: str, ending: str, data: bytes, before: Callable[[Path], object]) -> Path:
+def _add(folder: Path, stem: str, ending: str, data: bytes) -> Path:
     """Under the first of its names that is free, or that holds the same already."""
     written: _Written | None = None
     try:
@@ -90,11 +87,9 @@ def _add(folder: Path, stem: str, ending: str, data: bytes, before: Callable[[Pa
             target = folder / name
             if os.path.lexists(target):
                 if _holds(target, data):
-                    before(target)
                     return target
                 continue
             written = written or _Written(folder, data)
-            before(target)
             if _put(written.path, target):
                 return target
     finally:

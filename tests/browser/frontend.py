@@ -60,6 +60,7 @@ class Frontend:
         self.server = server
         self.renderer = renderer
         self.errors: list[str] = []
+        self._has_clock = False
         self._settings = {
             "Comfy.VueNodes.Enabled": renderer == "nodes2",
             "Comfy.Locale": locale,
@@ -229,7 +230,10 @@ class Frontend:
             node = self.page.locator(_NODE.format(number)).first
             node.get_by_text(text, exact=True).first.wait_for(timeout=5000)
         else:
-            assert self.badges(node_type)[-1] == text
+            end = time.monotonic() + 5
+            while (shown := self.badges(node_type)[-1]) != text and time.monotonic() < end:
+                self.page.wait_for_timeout(50)
+            assert shown == text
 
     def note(self, text: str) -> Locator:
         """Wait for the lasting note of a node that says this."""
@@ -241,6 +245,14 @@ class Frontend:
         """Wait for a toast that says this."""
         found = self.page.get_by_role("alert").filter(has_text=text).first
         found.wait_for(timeout=10_000)
+        return found
+
+    def error_message(self, text: str) -> Locator:
+        """Wait for what pops up about an error: a toast, or ComfyUI's own overlay, with nothing general beside it."""
+        overlay = self.page.get_by_test_id("error-overlay")
+        found = self.page.get_by_role("alert").or_(overlay).filter(has_text=text).first
+        found.wait_for(timeout=10_000)
+        assert self.page.get_by_text("threw an error during execution").count() == 0
         return found
 
     def form_field(self, label: str) -> Locator:
@@ -264,6 +276,12 @@ class Frontend:
     def api_form(self) -> dict[str, Any]:
         """What Export (API) writes."""
         return dict(self.page.evaluate("async () => (await app.graphToPrompt()).output"))
+
+    def take_clock(self) -> None:
+        """Put a clock into the page that goes on by itself and can be put forward: ``page.clock``."""
+        if not self._has_clock:
+            self.page.clock.install()
+        self._has_clock = True
 
     def settle(self) -> None:
         """Let two frames be drawn."""

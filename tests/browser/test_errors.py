@@ -49,7 +49,7 @@ def test_all_places_say_what_happened_what_it_cost_and_what_to_do(
     submit(graph)["widgets_values"][1] = new_seed()
     frontend.load(graph)
     frontend.run()
-    said = frontend.toast("charged").inner_text()
+    said = frontend.error_message("charged").inner_text()
     frontend.screenshot(f"error-{kind}")
     for text in (
         said,

@@ -15,7 +15,7 @@ from . import pictures, thumbnails
 from .frontend import MAKE_PICTURES, ROOT, TEMPLATES, Frontend
 from .test_templates import graph_of
 
-PHOTO = ROOT / "devtools" / "photo.jpg"
+PHOTO = ROOT / "web" / "sample.jpg"
 DOCS = ROOT / "web" / "docs"
 NODES = (
     "RivyaUploadReference",

@@ -84,7 +84,7 @@ def disconnect(frontend: Frontend, name: str) -> None:
 
 def test_a_batch_is_priced_per_reference(frontend: Frontend) -> None:
     frontend.load(graph_of("One instruction for many photos"))
-    frontend.expect_badge("4 credits × references")
+    frontend.expect_badge("4 credits × pictures")
 
 
 def test_a_muted_params_node_leaves_both_prices_open(frontend: Frontend) -> None:
@@ -131,7 +131,7 @@ def test_the_badge_tells_what_was_charged_and_then_what_was_reused(frontend: Fro
 
 def test_the_blueprint_is_one_box_that_shows_its_price_and_runs(frontend: Frontend) -> None:
     page = frontend.page
-    assert "Edit with Kontext" in frontend.search_nodes("Edit with Kontext")[0]
+    assert "Kontext image edit (image to image)" in frontend.search_nodes("Kontext image edit")[0]
     page.keyboard.press("Enter")
     page.wait_for_function("() => app.graph.nodes.some((node) => node.subgraph)")
     page.evaluate(

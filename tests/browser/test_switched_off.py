@@ -28,7 +28,7 @@ def test_a_reference_that_is_muted_or_bypassed_is_an_error_and_costs_nothing(
     everywhere.page.evaluate(_SWITCH_OFF, ["RivyaUploadReference", mode])
     assert "RivyaUploadReference" not in str(everywhere.api_form())
     everywhere.run()
-    said = everywhere.toast("reference is connected").inner_text()
+    said = everywhere.error_message("reference is connected").inner_text()
     everywhere.screenshot(f"switched-off-{mode}-{len(boxed)}")
     assert "No credits were charged." in said
     assert not service.requests("create")

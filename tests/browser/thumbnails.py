@@ -1,7 +1,7 @@
 """The thumbnails of the templates.
 
 They show the photograph that goes in and the instruction that goes with it. What comes out is left to the service: no
-picture here claims to be an edit. The photograph is ``devtools/photo.jpg``.
+picture here claims to be an edit. The photograph is ``web/sample.jpg``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAPER, INK, GOLD = (32, 32, 36), (236, 236, 236), (141, 105, 50)
 
 
 def draw_all() -> None:
-    photo = Image.open(ROOT / "devtools" / "photo.jpg").convert("RGB")
+    photo = Image.open(ROOT / "web" / "sample.jpg").convert("RGB")
     for name, draw in THUMBNAILS.items():
         draw(photo).save(TEMPLATES / f"{name}.jpg", "JPEG", quality=86, optimize=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.comfy import Graph, RivyaComfyUI, edit_graph, random_picture
+from support.comfy import Graph, RivyaComfyUI, edit_graph, eventually, random_picture
 from support.service import Watched
 
 SLACK_S = 4.0
@@ -27,13 +27,6 @@ def order(service: Watched, faults: list[dict[str, Any]]) -> None:
     for fault in faults:
         fault = dict(fault)
         service.fault(fault.pop("endpoint"), fault.pop("action"), **fault)
-
-
-def eventually(true: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 def cancel(comfy: RivyaComfyUI, prompt_id: str) -> float:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from devtools.comfyui import Finished
-from support.comfy import Graph, Pixels, RivyaComfyUI, edit_graph, random_picture, show
+from support.comfy import Graph, Pixels, RivyaComfyUI, edit_graph, eventually, random_picture, show
 from support.service import Watched
 
 
@@ -247,6 +247,33 @@ def test_the_node_says_what_it_is_at_and_what_it_cost(comfy: RivyaComfyUI, servi
         texts = [text for node, text in listener.progress_texts() if node == "edit"]
     assert len(set(texts)) >= 2
     assert "4 credits" in texts[-1]
+
+
+def test_number_and_price_of_an_animation_are_said_before_its_first_order(
+    comfy: RivyaComfyUI, service: Watched
+) -> None:
+    first, *others = [Image.fromarray(random_picture()) for _ in range(12)]
+    first.save(comfy.base / "input" / "moving.webp", save_all=True, append_images=others, lossless=True)
+    service.fault("create", "latency", seconds=1.5, times=None)
+    with comfy.listen() as listener:
+        prompt = comfy.queue(edit_graph("moving.webp"))
+        eventually(lambda: service.requests("create"), "the first order")
+        said = [text for node, text in listener.progress_texts() if node == "edit"]
+        finished = comfy.wait(prompt)
+    assert finished.succeeded, finished.explain()
+    assert said[0] == "12 pictures · at most 48 credits"
+    assert "at most 48 credits" in said[-1]
+    assert sum(service.charges()) == 48
+
+
+def test_number_and_price_of_a_list_are_those_of_all_its_runs(comfy: RivyaComfyUI, service: Watched) -> None:
+    graph = edit_graph(None, prompt=["list", 0], variations=2)
+    graph["list"] = {"class_type": "RivyaPromptList", "inputs": {"prompts": "one\ntwo\nthree", "always": ""}}
+    with comfy.listen() as listener:
+        finished = comfy.run(graph)
+        texts = [text for node, text in listener.progress_texts() if node == "edit"]
+    assert finished.succeeded, finished.explain()
+    assert texts[0] == "6 pictures · at most 24 credits"
 
 
 def test_a_graph_of_an_early_version_with_nothing_optional_still_runs(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import rivya
-from rivya import client, config
+from rivya import config, kontext
 from rivya.engine import engine
 from rivya.ledger.ledger import OrderRow
 from rivya.ledger.rows import OrderState
@@ -53,8 +53,8 @@ def test_orders_keep_their_states_and_their_task_ids(home: Path) -> None:
 
 def test_an_order_of_an_earlier_version_keeps_its_fingerprint(home: Path) -> None:
     pixels = (np.arange(48 * 64 * 3) % 251).astype(np.uint8).reshape(48, 64, 3)
-    params = client.KontextParams(output_format="png")
+    params = kontext.KontextParams(output_format="png")
     from rivya.images.encode import pixel_hash
 
-    identity = client.Identity("make it night", params, 7, 0, pixel_hash(pixels), (64, 48))
+    identity = kontext.Identity("make it night", params, 7, 0, pixel_hash(pixels), (64, 48))
     assert identity.fingerprint() == orders()[1].fingerprint

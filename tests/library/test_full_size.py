@@ -14,7 +14,8 @@ from PIL import Image
 
 import rivya
 from library.client import Client, environment
-from pixels.making import png, wide_profile
+from pixels.making import RGBA, png, saved, wide_profile
+from pixels.test_own_photos import large_jpeg
 from rivya import fullsize
 from rivya.errors import ValidationError
 from rivya.images import decode
@@ -136,3 +137,30 @@ def test_an_answer_that_does_not_fit_is_given_as_it_is_since_it_was_paid_for() -
     assert (data, extension) == (answer, "png")
     assert report["error"]["code"] == "edit_of_another_shape"
     assert report["error"]["charged"] == "yes"
+
+
+def test_a_photo_of_108_megapixels_is_sent_smaller_which_is_said_and_keeps_its_size_where_asked(
+    client: Client, folder: Path
+) -> None:
+    (folder / "photo.jpg").write_bytes(large_jpeg(12_000, 9_000, "L"))
+    done = shell(client, folder, "edit", "photo.jpg", "a red hat", "-o", "hat.jpg")
+    assert done.returncode == 0, done.stderr
+    assert "from 12000x9000 to 6000x4500" in done.stdout
+    assert fullsize.read(folder / "photo.jpg").pixels.shape == (9_000, 12_000, 3)
+
+
+def test_what_a_format_cannot_keep_of_the_photo_is_said() -> None:
+    clear = np.dstack([scenery(200, 160), np.full((160, 200), 255, np.uint8)])
+    opaque = png(clear.astype(np.uint32), RGBA)
+    clear[:40, :40, 3] = 0
+    wide = png(clear.astype(np.uint32) * 257, RGBA, 16)
+    answer = saved(np.asarray(cat(200, 160)), "PNG")
+    lost = {"webp": ["8 of its 16 bits"], "jpg": ["transparency", "8 of its 16 bits"], "png": []}
+    for photo, extension, words in [(opaque, "jpg", []), *((wide, each, lost[each]) for each in lost)]:
+        edited = fullsize.FullSize([photo], None, "auto", extension).finished(0, answer)
+        notes = [note for note in edited[2]["notes"] if note.startswith("Saved")]
+        assert len(notes) == len(words)
+        assert all(word in note for word, note in zip(words, notes, strict=True))
+    long = saved(np.full((820, 16_400, 1), 90, np.uint8), "PNG")
+    flat = saved(np.full((50, 1_000, 3), 90, np.uint8), "PNG")
+    assert fullsize.FullSize([long], None, "auto", "webp").finished(0, flat)[1] == "png"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -111,13 +113,16 @@ def test_what_cannot_be_saved_after_all_says_what_it_cost_where_it_is_and_how_to
     assert charges(service) == 3
     new = service.tasks()[6:]
     for task in new:
-        assert f"python -m rivya collect {task['id']}" in done.stderr
+        assert f" collect {task['id']} -o FOLDER" in done.stderr
     assert done.stderr.count("No space left on device. Credits were charged. The picture (4 credits)") == 3
     kept = [Path(found) for found in re.findall(r" is kept in (.*?)\. Save", done.stderr)]
     assert {path.read_bytes() for path in kept} == {service.picture(task["id"]) for task in new}
     assert [row.delivered_at for row in client.rows()[6:]] == [None] * 3
     (work / "out" / "filler").unlink()
-    assert list((work / "out").iterdir()) == []
+    (told,) = set(re.findall(rf"or run (.*) collect {new[0]['id']} -o FOLDER", done.stderr))
+    listed = subprocess.run([*shlex.split(told), "orders"], capture_output=True, text=True, check=True)
+    assert new[0]["id"] in listed.stdout
+    assert [path.name for path in (work / "out").iterdir()] == ["results.jsonl"]
     again = shell("edit", "photos/lake.png", "make it night", "-o", "out/")
     assert "(stored, 0 credits" in again.stdout
     collected = shell("collect", "-o", "rest")

@@ -41,7 +41,7 @@ def ticket(name: str = "a", *, left: list[Ticket] | None = None, **progress: Any
 
 
 def text(*tickets: Ticket, after_s: float = 3.0) -> str:
-    watch = progress.Watch(tickets, 900, "Run again.")
+    watch = progress.Watch(tickets, 900, lambda count: "Run again.")
     return str(watch.text(watch._began + after_s))
 
 
@@ -101,7 +101,7 @@ def test_an_order_out_of_time_is_left_and_told_with_its_task_the_others_are_not(
     quick = ticket("quick", left=left)
     quick.done.set_exception(TaskFailedError("It failed."))
     slow = ticket("slow", left=left, state="running", task_id="task_1", since=time.monotonic() - 100)
-    watch = progress.Watch([quick, slow], 0.3, "Run again.")
+    watch = progress.Watch([quick, slow], 0.3, lambda count: "Run again.")
     begun = time.monotonic()
     found = outcomes(watch)
     assert 0.2 < time.monotonic() - begun < 10.0
@@ -115,14 +115,14 @@ def test_an_order_out_of_time_is_left_and_told_with_its_task_the_others_are_not(
 
 def test_the_time_limit_counts_from_the_acceptance_by_the_service() -> None:
     waits = ticket("waits")
-    watch = progress.Watch([waits], 0.1, "Run again.")
+    watch = progress.Watch([waits], 0.1, lambda count: "Run again.")
     watch._check_time(time.monotonic() + 1000)
     assert not waits.done.done()
 
 
 def test_the_time_limit_of_a_run_does_not_count_what_was_before_it() -> None:
     resumed = ticket("resumed", state="running", since=time.monotonic() - 5000)
-    watch = progress.Watch([resumed], 900, "Run again.")
+    watch = progress.Watch([resumed], 900, lambda count: "Run again.")
     watch._check_time(time.monotonic() + 800)
     assert not resumed.done.done()
     watch._check_time(time.monotonic() + 901)
@@ -132,7 +132,7 @@ def test_the_time_limit_of_a_run_does_not_count_what_was_before_it() -> None:
 def test_an_order_that_was_dropped_is_an_error_that_cost_nothing() -> None:
     dropped = ticket()
     dropped.leave()
-    error = outcomes(progress.Watch([dropped], 900, ""))["a"]
+    error = outcomes(progress.Watch([dropped], 900, lambda count: ""))["a"]
     assert isinstance(error, RivyaError)
     assert error.charged is Charged.NO
 
@@ -141,7 +141,7 @@ def test_an_error_that_is_not_ours_is_raised_as_what_it_is() -> None:
     broken = ticket()
     broken.done.set_exception(ZeroDivisionError("a bug"))
     with pytest.raises(ZeroDivisionError):
-        outcomes(progress.Watch([broken], 900, ""))
+        outcomes(progress.Watch([broken], 900, lambda count: ""))
 
 
 # -- one error for many

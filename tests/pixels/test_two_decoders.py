@@ -16,7 +16,7 @@ from PIL import Image
 
 from rivya.images import encode
 
-PHOTO = Path(__file__).resolve().parents[2] / "devtools" / "photo.jpg"
+PHOTO = Path(__file__).resolve().parents[2] / "web" / "sample.jpg"
 
 
 def by_pillow() -> npt.NDArray[np.uint8]:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def cat(width: int = 902, height: int = 600) -> Image.Image:
     """The photograph of the demo."""
-    with Image.open(ROOT / "devtools" / "photo.jpg") as opened:
+    with Image.open(ROOT / "web" / "sample.jpg") as opened:
         return opened.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
 
 

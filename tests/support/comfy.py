@@ -184,6 +184,14 @@ class Listener:
         self.close()
 
 
+def eventually(true: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+    """Wait until it is true, or fail with ``what``."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
 def new_seed() -> int:
     """A seed that no other order of this test run has."""
     return next(_seeds) % 2**31

@@ -1,0 +1,76 @@
+"""What the nodes say at their end, in English; ``locales/*/main.json`` has the same in the other languages.
+
+The pack's script shows a note in the language of the interface. Only the browser knows that language, so a line of a
+note carries its key and its values beside the English text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# One text, or one for a count of 1 and one for every other.
+TEXTS: dict[str, str | tuple[str, str]] = {
+    "cancelled": "Cancelled.",
+    "goesOn": (
+        "{count} picture goes on at Rivya and is collected in the background.",
+        "{count} pictures go on at Rivya and are collected in the background.",
+    ),
+    "stored": ("{count} picture is stored.", "{count} pictures are stored."),
+    "runAgain": (
+        "Run again with seed {seed}, or use Rivya Collect Tasks, to get it for no more credits.",
+        "Run again with seed {seed}, or use Rivya Collect Tasks, to get them for no more credits.",
+    ),
+    "collectAgain": ("Run again to collect it.", "Run again to collect them."),
+    "uploaded": "{count} uploaded",
+    "charged": (
+        "{count} picture · {charged} credits charged",
+        "{count} pictures · {charged} credits charged",
+    ),
+    "chargedReused": (
+        "{count} picture · {charged} credits charged · {reused} credits reused",
+        "{count} pictures · {charged} credits charged · {reused} credits reused",
+    ),
+    "failed": "{count} failed, see the report",
+    "moreLeft": (
+        "{count} more is left: run again to collect it",
+        "{count} more are left: run again to collect them",
+    ),
+    "nothing": "Nothing to collect: every picture that was paid for has been delivered.",
+    "balance": ("{count} credit", "{count} credits"),
+    "prompts": ("{count} prompt", "{count} prompts"),
+    "repeated": "{count} of them said before: bought once",
+}
+
+
+class Line(str):
+    """One line of a note: the English text, with what the script needs to say it in another language.
+
+    Attributes:
+        key: of `TEXTS`.
+        values: what stands in the places of the text.
+    """
+
+    key: str
+    values: dict[str, Any]
+
+
+def said(key: str, **values: Any) -> Line:
+    """The line of that key; the value ``count`` chooses between one and several."""
+    text = TEXTS[key]
+    chosen = text if isinstance(text, str) else text[values["count"] != 1]
+    line = Line(chosen.format(**values))
+    line.key, line.values = key, values
+    return line
+
+
+def message(lines: list[str]) -> dict[str, Any]:
+    """What the script is sent: the whole note in English, and its lines with their keys where they have one."""
+    return {"text": "\n".join(lines), "lines": [_part(line) for line in lines]}
+
+
+def _part(line: str) -> dict[str, Any]:
+    if not isinstance(line, Line):
+        return {"text": line}
+    # As texts: a seed may be larger than the whole numbers of JavaScript.
+    values = {name: str(value) for name, value in line.values.items()}
+    return {"text": line, "key": line.key, "values": values}

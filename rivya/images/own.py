@@ -1,0 +1,85 @@
+"""A user's own pictures: far larger ones than strangers may send, made smaller while they are read for an upload."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from ..errors import ImageError
+from . import decode as _decode
+from . import foreign
+from .formats import OWN, STRANGERS, check_bytes
+from .header import Header
+from .pixels import eight_bits
+
+MOST_PIXELS = 32_000_000
+"""What a picture over `STRANGERS` is brought below: about what an upload of 10 MB holds as a JPEG."""
+
+_one_at_a_time = Lock()
+
+
+@contextmanager
+def _advising() -> Iterator[None]:
+    """Give errors the hint that fits a user's file; the usual one is for what the service sends."""
+    try:
+        yield
+    except ImageError as error:
+        hint = "Save a smaller copy of it and use that." if error.code == "image_too_large" else ""
+        raise error.about(hint=hint) from None
+
+
+def read(image: object) -> bytes:
+    """The bytes of a PNG, JPEG or WebP file: of a path or of the bytes of a file; one of another kind becomes a PNG.
+
+    Raises:
+        ImageError: it cannot be read, or is beyond `OWN`; see also `foreign.taken`.
+    """
+    name, data = "", image
+    with _advising():
+        if not isinstance(data, bytes):
+            path = Path(str(image))
+            name = path.name
+            try:
+                check_bytes(os.path.getsize(path), OWN)
+                data = path.read_bytes()
+            except OSError as error:
+                raise ImageError(f"{name} cannot be read: {error.strerror}.") from None
+        return foreign.taken(data, name)
+
+
+def inspect(data: bytes) -> Header:
+    """As `decode.inspect`, within `OWN`."""
+    with _advising():
+        return _decode.inspect(data, OWN)
+
+
+def decode(data: bytes, header: Header, **options: Any) -> _decode.Picture:
+    """As `decode.decode`."""
+    with _advising():
+        return _decode.decode(data, header, **options)
+
+
+def for_upload(data: bytes) -> _decode.Picture:
+    """Decode a picture to 8 bits; one over `STRANGERS` is made smaller on the way, and the warnings say so.
+
+    One such picture is read at a time. Beside its file, memory is needed for the small picture alone, except where the
+    format has to be decoded whole: WebP, and PNG and JPEG that are stored in several passes.
+    """
+    header = inspect(data)
+    shrink, size = 1, header.width * header.height
+    while shrink < 8 and size > STRANGERS.pixels and size > MOST_PIXELS * shrink**2:
+        shrink *= 2
+    with _one_at_a_time if shrink > 1 else nullcontext():
+        picture = decode(data, header, shrink=shrink)
+    pixels, warnings = eight_bits(picture.pixels), picture.warnings
+    if shrink > 1:
+        made = f"{pixels.shape[1]}x{pixels.shape[0]}"
+        warnings = (
+            f"Made smaller while it was read, from {header.width}x{header.height} to {made}.",
+            *warnings,
+        )
+    return _decode.Picture(pixels, warnings)

@@ -1,0 +1,159 @@
+"""What was saved, and what it was made from: so that a folder can be edited again without editing its results.
+
+Files are known by their size and a digest of samples of their bytes, never by their names: they may be renamed and
+moved. The list lies in the state folder. Losing it loses no picture and no credits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+from sqlite3 import Connection, connect
+from sqlite3 import Error as SqliteError
+
+from ..files import open_private
+
+logger = logging.getLogger("rivya")
+
+_FILE = "saved.sqlite3"
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS saved (size INTEGER, digest BLOB, from_size INTEGER, from_digest BLOB,"
+    " PRIMARY KEY (size, digest, from_size, from_digest)) WITHOUT ROWID"
+)
+_BUSY_S = 5.0
+_ENDS, _SAMPLES, _SAMPLE = 1 << 14, 6, 1 << 13
+
+Digest = tuple[int, bytes]
+"""Size of a file, and a hash of samples of its bytes."""
+
+_UNKNOWN: Digest = (0, b"")
+
+
+class Origins:
+    """The list of one state folder. Each call opens it anew, so that threads and processes may share it.
+
+    What the disk refuses is logged: a picture is saved all the same.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._path = home / _FILE
+
+    def note(self, saved: Iterable[bytes], source: Path | None) -> None:
+        """Note edits before they appear on the disk.
+
+        Args:
+            saved: the bytes of their files.
+            source: the picture that they were made from; None where that is not known.
+        """
+        origin = (digest_of(source) if source else None) or _UNKNOWN
+        made = [_digest(len(data), _reader(data)) for data in saved]
+        rows = [(*each, *origin) for each in made if each != origin]
+        try:
+            with closing(self._open()) as connection, connection:
+                connection.executemany("INSERT OR IGNORE INTO saved VALUES (?, ?, ?, ?)", rows)
+        except (OSError, SqliteError) as error:
+            logger.warning("Rivya: it cannot be noted that this picture is an edit: %s", error)
+
+    def results_among(self, paths: Sequence[Path]) -> dict[Path, Path | None]:
+        """The edits among these files, each with the file of them that it was made from.
+
+        An edit whose picture is not among them is none here; one of an unknown picture is, with None, where other
+        pictures than edits lie beside it.
+        """
+        if not self._path.exists():
+            return {}
+        by_size: dict[int, list[Path]] = {}
+        for path in paths:
+            by_size.setdefault(_size(path), []).append(path)
+        try:
+            with closing(self._open()) as connection:
+                known = _origins(connection, by_size)
+        except (OSError, SqliteError) as error:
+            logger.warning("Rivya: the list of saved edits cannot be read: %s", error)
+            return {}
+        sizes = {size for size, _ in known}
+        found: dict[Path, Path | None] = {}
+        unknown: list[Path] = []
+        for size in sizes:
+            for path in by_size[size]:
+                origins = known.get(digest_of(path) or _UNKNOWN, [])
+                made_from = _first_of(origins, by_size)
+                if made_from is not None:
+                    found[path] = made_from
+                elif _UNKNOWN in origins:
+                    unknown.append(path)
+        if len(found) + len(unknown) < len(paths):
+            found.update(dict.fromkeys(unknown))
+        return found
+
+    def _open(self) -> Connection:
+        os.close(open_private(self._path, os.O_CREAT | os.O_RDWR))
+        connection = connect(self._path, timeout=_BUSY_S)
+        # A list that a power cut shortens costs nothing; waiting for the disk with each picture would.
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute(_TABLE)
+        return connection
+
+
+def _origins(connection: Connection, sizes: Iterable[int]) -> dict[Digest, list[Digest]]:
+    """What the edits of these sizes were made from."""
+    found: dict[Digest, list[Digest]] = {}
+    for size in sizes:
+        for digest, *origin in connection.execute(
+            "SELECT digest, from_size, from_digest FROM saved WHERE size = ?", (size,)
+        ):
+            found.setdefault((size, digest), []).append((origin[0], origin[1]))
+    return found
+
+
+def _first_of(origins: Iterable[Digest], by_size: Mapping[int, Sequence[Path]]) -> Path | None:
+    """The first file that is one of these."""
+    for origin in origins:
+        for path in by_size.get(origin[0], ()):
+            if digest_of(path) == origin:
+                return path
+    return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def digest_of(path: Path) -> Digest | None:
+    """What a file is known by; None where it cannot be read."""
+    try:
+        found = path.stat()
+        return _digest_of(path, found.st_size, found.st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(4096)
+def _digest_of(path: Path, size: int, changed: int) -> Digest:
+    with path.open("rb") as file:
+
+        def read(at: int, count: int) -> bytes:
+            file.seek(at)
+            return file.read(count)
+
+        return _digest(size, read)
+
+
+def _reader(data: bytes) -> Callable[[int, int], bytes]:
+    return lambda at, count: data[at : at + count]
+
+
+def _digest(size: int, read: Callable[[int, int], bytes]) -> Digest:
+    hashed = hashlib.sha256(read(0, _ENDS))
+    for number in range(1, _SAMPLES + 1):
+        hashed.update(read(size * number // (_SAMPLES + 1), _SAMPLE))
+    hashed.update(read(max(0, size - _ENDS), _ENDS))
+    return size, hashed.digest()

@@ -1,0 +1,77 @@
+"""What a file is, by its content: a picture to edit, one that cannot be read here, or something else."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..images import foreign, formats
+
+_PICTURE = re.compile(
+    r"\.(a?png|jpe?g|jpe|jfif|jif|pjpe?g|pjp|webp|hei[cf]|hif|avif|tiff?|bmp|dib|gif)", re.IGNORECASE
+)
+"""Endings of pictures: a file of such a name that is none is taken all the same and fails by itself; it was meant."""
+
+_RAW = re.compile(
+    r"\.(3fr|ari|arw|cr[23w]|dcr|dng|erf|fff|gpr|iiq|k25|kdc|mef|mos|mrw|nef|nrw|orf|pef|raf|raw|rw[2l]|sr[2fw]|x3f)",
+    re.IGNORECASE,
+)
+_BESIDE = re.compile(r"\.(thm|ithmb|tnl)", re.IGNORECASE)
+"""Small pictures that cameras and telephones keep beside the real ones."""
+
+_APPLE_DOUBLE = (b"\x00\x05\x16\x07", b"\x00\x05\x16\x00")
+_HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or folder that is not edited, and why.
+
+    Attributes:
+        reason: a phrase that may stand behind its name.
+        meant: somebody may have meant it to be edited, so that it is named.
+    """
+
+    path: Path
+    reason: str
+    meant: bool = False
+
+
+def look_at(path: Path) -> LeftOut | None:
+    """Why a file is no picture to edit; None if it is one, or if it fails by itself once it is read."""
+    named = _PICTURE.fullmatch(path.suffix) is not None
+    if _BESIDE.fullmatch(path.suffix):
+        return LeftOut(path, "a thumbnail")
+    if _RAW.fullmatch(path.suffix):
+        return LeftOut(path, "RAW photos are not taken; save it as JPEG", meant=True)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return LeftOut(path, "no ordinary file", named)
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        return None if named else LeftOut(path, f"cannot be read: {error.strerror}", meant=True)
+    if head.startswith(_APPLE_DOUBLE):
+        return LeftOut(path, "a sidecar of macOS")
+    if formats.signature(head):
+        return None
+    kind = foreign.kind(head)
+    if kind:
+        missing = foreign.why_not(kind)
+        return LeftOut(path, missing, meant=True) if missing else None
+    return None if named else LeftOut(path, f"no picture ({path.suffix.lower() or 'no ending'})")
+
+
+def is_hidden(entry: os.DirEntry[str]) -> bool:
+    """Whether a file manager hides it: by a dot, or by a mark of its file system."""
+    if entry.name.startswith("."):
+        return True
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except OSError:
+        return False
+    marks = getattr(found, "st_file_attributes", 0) & getattr(stat, "FILE_ATTRIBUTE_HIDDEN", 2)
+    return bool(marks or getattr(found, "st_flags", 0) & getattr(stat, "UF_HIDDEN", 0x8000))
