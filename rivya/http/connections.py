@@ -91,7 +91,7 @@ class Connections:
         return len(self._open), sum(map(len, self._idle.values()))
 
     @asynccontextmanager
-    async def send(self, request: httpx.Request, *, result: bool) -> AsyncIterator[httpx.Response]:
+    async def ask(self, request: httpx.Request, *, result: bool) -> AsyncIterator[httpx.Response]:
         """Send the request over a connection that no other request uses. Raises what httpx raises.
 
         Requests to the service and those for results share no connection.

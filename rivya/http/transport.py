@@ -174,7 +174,7 @@ class Transport:
             fields = {"Accept": "application/json", **headers, **own}
             content = {"content": body} if form is None else form.content()
             request = self._request(attempt, method, self._url(path), fields, size, **content)
-            async with self._connections.send(request, result=False) as response:
+            async with self._connections.ask(request, result=False) as response:
                 return await _reply(response, max_bytes, key)
 
         return await _attempt(talk, self._timeouts.total_s + 2.5 * size / _SLOWEST_LINE, "Rivya")
@@ -197,7 +197,7 @@ class Transport:
                 target = _parsed(hop)
                 self._guard.check_url_host(target.raw_host.decode("ascii"))
                 request = self._request(attempt, "GET", target, {"Accept": "image/*"})
-                return self._connections.send(request, result=True)
+                return self._connections.ask(request, result=True)
 
             return await download.fetch(
                 ask,
