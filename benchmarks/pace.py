@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rivya.api.polling import PollSchedule, service_seconds
+from rivya.api.polling import PollSchedule, ServiceClock
 
 ROUND_TRIP_S = 0.12
 COLD_ORDERS = 10
@@ -100,15 +100,15 @@ def follow_learned(durations: Sequence[float], telling: str, cold: bool = False,
     """Follow the orders of one account with the learned pace (`cold`: of a new account every ten)."""
     rng = random.Random(seed).random
     history: list[float] = []
-    seen = []
+    clock, seen = ServiceClock(), []
     for number, duration in enumerate(durations):
         if cold and number % COLD_ORDERS == 0:
-            history = []
+            history, clock = [], ServiceClock()
         pace = PollSchedule.learn(history)
         one = follow(duration, lambda elapsed, polls, pace=pace: pace.next_poll(elapsed, polls, rng))
         seen.append(one)
         told = {"timestamps": duration, "none": None}.get(telling, one.noticed_s - ROUND_TRIP_S / 2)
-        history = [*history[-63:], service_seconds(one.noticed_s, one.running_s, told)]
+        history = [*history[-63:], clock.seconds(one.noticed_s, one.running_s, told)]
     return seen
 
 

@@ -12,16 +12,16 @@ _RUN = "import sys; from benchmarks.{module} import main; sys.exit(main(sys.argv
 
 
 def main(arguments: list[str]) -> int:
-    """``--pixels``: how fast pictures are made and read; ``--stitch``: how well edits are put back; else: whole edits
-    beside ComfyUI's own Kontext node.
+    """``--pixels``: how fast pictures are made and read; ``--stitch``: how well edits are put back; ``--bulk``: jobs
+    of many pictures; else: whole edits beside ComfyUI's own Kontext node.
 
     ``--comfyui DIR`` does it in that ComfyUI.
     """
     chosen, arguments = take_comfyui(arguments)
     folder = comfyui_folder(chosen)
     ensure_environment(folder, ("test", "bench"))
-    module = next((name for name in ("pixels", "stitch") if f"--{name}" in arguments), "run")
-    rest = [argument for argument in arguments if argument not in ("--pixels", "--stitch")]
+    module = next((name for name in ("pixels", "stitch", "bulk") if f"--{name}" in arguments), "run")
+    rest = [argument for argument in arguments if argument not in ("--pixels", "--stitch", "--bulk")]
     command = [str(PYTHON), "-c", _RUN.format(module=module), *rest]
     env = {**os.environ, "COMFYUI_DIR": str(folder)}
     if module == "stitch":

@@ -11,7 +11,7 @@ class RivyaExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes; the settings routes are registered on the way, where ComfyUI is for this machine alone."""
         from ..rivya.errors import RivyaError
-        from . import settings_route
+        from . import settings_route, users
         from .collect_tasks import RivyaCollectTasks
         from .credits import RivyaCredits
         from .crop_for_edit import RivyaCropForEdit
@@ -22,6 +22,7 @@ class RivyaExtension(ComfyExtension):
         from .upload_reference import RivyaUploadReference
 
         settings_route.register()
+        users.register()
         _name_errors(RivyaError)
         return [
             RivyaUploadReference,

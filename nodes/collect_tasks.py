@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ..rivya import scalars
+from ..rivya import kontext
 from ..rivya.errors import costs_nothing
-from . import host, waiting
+from . import host, limits, users, waiting
 from .notes import said
 from .submit_and_wait import outputs
 from .v3 import advanced, io, schema
@@ -15,7 +15,6 @@ from .v3 import advanced, io, schema
 if TYPE_CHECKING:
     from ..rivya.ledger.ledger import OrderRow
 
-MAX_TASKS = 64
 _TASK_ID = r"[A-Za-z0-9_-]{1,128}"
 
 
@@ -40,8 +39,8 @@ class RivyaCollectTasks(io.ComfyNode):
                     io.Int.Input(
                         "timeout_s",
                         default=900,
-                        min=30,
-                        max=86400,
+                        min=kontext.MIN_TIMEOUT_S,
+                        max=kontext.MAX_TIMEOUT_S,
                         optional=True,
                         tooltip="Seconds to wait for each picture that is not ready yet.",
                     )
@@ -58,52 +57,57 @@ class RivyaCollectTasks(io.ComfyNode):
     @classmethod
     async def execute(cls, task_ids: str, timeout_s: int = 900) -> io.NodeOutput:
         from ..rivya.engine import engine
-        from .outputs import OutputRow, conclude
-        from .progress import Watch
+        from .outputs import ExpectedRow, finish
 
-        named = parse_task_ids(task_ids)
-        timeout_s = scalars.whole("timeout_s", timeout_s, 30, 86400)
+        timeout_s = kontext.validate_timeout(timeout_s)
         config = await waiting.result(engine.shared().codec(host.load_config))
+        most = min(config.max_orders_per_node, limits.MOST_IN_A_BATCH)
+        named = parse_task_ids(task_ids, most)
         config.require_key()
         rows = await waiting.result(engine.shared().collectable(config, named))
+        user = users.current()
+        if user is not None and not named:
+            rows = [row for row in rows if row.details.get("user", "") == user]
         if not rows:
             host.say_last([said("nothing")])
             return io.NodeOutput(*[host.blocked()] * 4)
-        unique: dict[str, OrderRow] = {row.fingerprint: row for row in rows[:MAX_TASKS]}
-        tickets = [engine.shared().collect(config, fingerprint) for fingerprint in unique]
-        outcomes = await Watch(tickets, timeout_s, lambda count: said("collectAgain", count=count)).outcomes()
-        delivered = [
-            OutputRow(
-                None,
-                row.details.get("variation"),
-                key,
-                outcomes[key],
-                {**row.details, "model": row.model, "task_id": row.task_id},
-            )
-            for key, row in unique.items()
-        ]
-        more = max(0, len(rows) - MAX_TASKS)
-        left = [said("moreLeft", count=more)] if more else []
-        return await conclude(delivered, skip_failed=not named, notes=left)
+        unique: dict[str, OrderRow] = {row.fingerprint: row for row in rows[:most]}
+        more = max(0, len(rows) - most)
+        return await finish(
+            config,
+            [
+                ExpectedRow(
+                    None,
+                    row.details.get("variation"),
+                    key,
+                    {**row.details, "model": row.model, "task_id": row.task_id},
+                )
+                for key, row in unique.items()
+            ],
+            [engine.shared().collect(config, fingerprint) for fingerprint in unique],
+            timeout_s,
+            remedy=lambda count: said("collectAgain", count=count),
+            skip_failed=not named,
+            notes=[said("moreLeft", count=more)] if more else [],
+        )
 
 
 @costs_nothing()
-def parse_task_ids(text: str) -> list[str]:
+def parse_task_ids(text: str, most: int = kontext.MAX_ORDERS) -> list[str]:
     """The task ids in a text, by white space or commas.
 
     Raises:
-        ValidationError: something in it is not of a task id's form, or there are more than 64.
+        ValidationError: something in it is not of a task id's form, or there are more than ``most``.
     """
     from ..rivya.errors import ValidationError
 
-    if not isinstance(text, str) or len(text) > 16_384:
-        raise ValidationError("task_ids is not a text of at most 16,384 characters.")
+    longest = max(64, most) * 256
+    if not isinstance(text, str) or len(text) > longest:
+        raise ValidationError(f"task_ids is not a text of at most {longest:,} characters.")
     found = [word for word in dict.fromkeys(re.split(r"[\s,]+", text)) if word]
     for word in found:
         if not re.fullmatch(_TASK_ID, word):
             raise ValidationError(f"{ascii(word)[:60]} is not a task id.")
-    if len(found) > MAX_TASKS:
-        raise ValidationError(
-            f"task_ids names {len(found)} tasks; at most {MAX_TASKS} are collected at once."
-        )
+    if len(found) > most:
+        raise ValidationError(f"task_ids names {len(found)} tasks; at most {most} are collected at once.")
     return found

@@ -7,9 +7,10 @@ counts of a prompt live as long as one of its nodes uses them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
-from ..rivya.errors import ConfigurationError, ValidationError, costs_nothing
+from ..rivya.errors import ValidationError, costs_nothing
 from ..rivya.kontext import MAX_ORDERS
 
 
@@ -24,8 +25,15 @@ class _Counts:
 
 _prompts: WeakValueDictionary[str, _Counts] = WeakValueDictionary()
 _recent: list[_Counts] = []
+MOST_IN_A_BATCH = 480
+"""Pictures of the service, of a megapixel each, that stay within ``tensors.MAX_PIXELS_TOGETHER``."""
+
 _KEPT = 4
 """Counts of so many prompts are kept alive: a node that ends before the next one begins must not reset them."""
+
+
+async def _default() -> int:
+    return MAX_ORDERS
 
 
 def _counts(prompt_id: str) -> _Counts:
@@ -38,14 +46,19 @@ def _counts(prompt_id: str) -> _Counts:
 
 
 @costs_nothing()
-async def count_orders(prompt_id: str, node_id: str, orders: int, credits: int) -> None:
+async def count_orders(
+    prompt_id: str, node_id: str, orders: int, credits: int, most: Callable[[], Awaitable[int]] = _default
+) -> None:
     """Count what one call of a node is about to order, together with the other calls for its list input.
 
     Call it before the first ``await`` of the node: ComfyUI starts the calls for a list one after the other, one in each
     turn of its event loop, so that all are counted before any of them goes on.
 
+    Args:
+        most: asked for the limit once all are counted.
+
     Raises:
-        ValidationError: over 64 orders; it names the count and the price.
+        ValidationError: more orders than that; it names the count and the price.
     """
     counts = _counts(prompt_id)
     counts.orders[node_id] = counts.orders.get(node_id, 0) + orders
@@ -55,11 +68,36 @@ async def count_orders(prompt_id: str, node_id: str, orders: int, credits: int) 
         quiet_turns = quiet_turns + 1 if counts.orders[node_id] == before else 0
         before = counts.orders[node_id]
         await asyncio.sleep(0)
-    if counts.orders[node_id] > MAX_ORDERS:
+    allowed = await most()
+    if counts.orders[node_id] > allowed:
         raise ValidationError(
             f"This node would order {counts.orders[node_id]} pictures for {counts.credits[node_id]} credits; "
-            f"at most {MAX_ORDERS} are allowed in one run.",
-            hint="Use fewer references or variations, or split the batch.",
+            f"at most {allowed} are allowed in one run.",
+            hint=in_parts(allowed),
+            code="too_many_orders",
+        )
+
+
+def in_parts(most: int) -> str:
+    """How to order more than so many pictures. Other nodes that split a batch make lists of it, which run together."""
+    return (
+        "Use fewer prompts or variations, or order a batch in parts, a run for each: ImageFromBatch before Rivya "
+        f"Upload Reference, with length {most} and batch_index 0, then {most}, and so on. Or raise max_orders_per_node "
+        "in config.json: max_credits_per_run there caps what a run may spend."
+    )
+
+
+@costs_nothing()
+def refuse_beyond_memory(pictures: int) -> None:
+    """Refuse what could be bought and not be given out: the pictures of one call of a node come as one batch.
+
+    Raises:
+        ValidationError: more pictures than one batch can hold.
+    """
+    if pictures > MOST_IN_A_BATCH:
+        raise ValidationError(
+            f"{pictures} pictures are too many for memory as one batch; {MOST_IN_A_BATCH} are the most.",
+            hint=in_parts(MOST_IN_A_BATCH),
             code="too_many_orders",
         )
 
@@ -70,19 +108,15 @@ def counted(prompt_id: str, node_id: str) -> tuple[int, int]:
     return counts.orders.get(node_id, 0), counts.credits.get(node_id, 0)
 
 
-@costs_nothing()
 def reserve_credits(prompt_id: str, cap: int | None, prices: dict[str, int]) -> None:
     """Count the credits of new orders (price by fingerprint) against ``max_credits_per_run``; all of them, or none.
 
     Raises:
         ConfigurationError: all nodes of this prompt together would spend more.
     """
+    from ..rivya import plan
+
     counts = _counts(prompt_id)
     wanted = {**counts.bought, **prices}
-    if cap is not None and sum(wanted.values()) > cap:
-        raise ConfigurationError(
-            f"This run would spend {sum(wanted.values())} credits; max_credits_per_run in config.json allows {cap}.",
-            hint="Order less at once, or raise the cap.",
-            code="over_credit_cap",
-        )
+    plan.stay_under_the_cap(wanted, cap)
     counts.bought = wanted

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..rivya import commands, config
 from ..rivya.engine import engine
@@ -15,8 +15,12 @@ from ..rivya.orders.order import Finished
 from ..rivya.storage.results import ResultGone
 from . import host, tensors, waiting
 from .notes import Line, said
-from .progress import summary
+from .progress import Watch, summary
 from .v3 import io
+
+if TYPE_CHECKING:
+    from ..rivya.config import Config
+    from ..rivya.engine.jobs import Ticket
 
 
 @dataclass(frozen=True)
@@ -50,22 +54,52 @@ class NodeOutputs:
         return said("charged", count=count, charged=self.charged)
 
 
-async def conclude(
-    rows: Sequence[OutputRow], *, skip_failed: bool, notes: Sequence[str] = ()
+class ExpectedRow(NamedTuple):
+    """One place in the output, before its order has ended; see `OutputRow`."""
+
+    reference: int | None
+    variation: int | None
+    fingerprint: str
+    known: dict[str, Any]
+
+
+async def finish(
+    config: Config,
+    expected: Sequence[ExpectedRow],
+    tickets: Sequence[Ticket],
+    timeout_s: float,
+    *,
+    remedy: Callable[[int], str],
+    most: int = 0,
+    skip_failed: bool,
+    left_out: Callable[[], object] = lambda: None,
+    notes: Sequence[str] = (),
 ) -> io.NodeOutput:
-    """The end of a run: the node's outputs, with the cost and ``notes`` on the node.
+    """Wait for a run and end it: the node's outputs, with the cost, ``notes`` and a notice of the ledger on the node.
+
+    Args:
+        remedy, most: see `Watch`.
+        left_out: called where an order failed and the others are delivered.
 
     Raises:
         RivyaError: for all orders that failed, unless ``skip_failed`` and there is a picture to deliver.
+        InterruptProcessingException: cancelled; the orders are left to the engine.
     """
-    outcomes = {place.fingerprint: place.outcome for place in rows}
+    outcomes = await Watch(tickets, timeout_s, remedy, most).outcomes()
+    rows = [
+        OutputRow(each.reference, each.variation, each.fingerprint, outcomes[each.fingerprint], each.known)
+        for each in expected
+    ]
     failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, RivyaError)}
     if failures and (not skip_failed or len(failures) == len(outcomes)):
         host.say(f"{len(failures)} of {len(outcomes)} failed")
         raise summary(failures, len(outcomes), len(outcomes) - len(failures))
+    if failures:
+        left_out()
     delivery = await deliver(rows)
     failed = [said("failed", count=len(failures))] if failures else []
-    host.say_last([delivery.text, *failed, *notes])
+    notice = engine.shared().ledger(config).notice
+    host.say_last([delivery.text, *failed, *notes, *([notice] if notice else [])])
     return io.NodeOutput(
         delivery.images,
         delivery.masks,

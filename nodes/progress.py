@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from typing import Any
 
+from ..rivya import plan
 from ..rivya.engine import engine
-from ..rivya.engine.jobs import Job, JobCancelled, Ticket
-from ..rivya.errors import Charged, RivyaError, RivyaTimeoutError
+from ..rivya.engine.jobs import Job, Ticket
+from ..rivya.errors import Charged, RivyaError
 from ..rivya.images import encode
 from ..rivya.orders.order import Finished
 from . import host, waiting
@@ -58,7 +58,7 @@ class Watch:
             for ticket in self._tickets:
                 ticket.leave()
         return {
-            ticket.fingerprint: self._late.get(ticket.fingerprint) or _outcome(ticket.done)
+            ticket.fingerprint: self._late.get(ticket.fingerprint) or plan.outcome(ticket)
             for ticket in self._tickets
         }
 
@@ -107,16 +107,9 @@ class Watch:
 
     def _check_time(self, now: float) -> None:
         for ticket in self._tickets:
-            progress = ticket.progress
-            over = progress.since is not None and now - max(progress.since, self._began) > self._timeout_s
-            if over and not ticket.done.done() and ticket.fingerprint not in self._late:
-                self._late[ticket.fingerprint] = RivyaTimeoutError(
-                    f"The picture was not ready within {self._timeout_s:g} s.",
-                    hint="The task goes on at Rivya: running again resumes it and costs nothing more.",
-                    task_id=progress.task_id,
-                    charged=Charged.YES,
-                    credits=progress.credits if progress.source == "new" else None,
-                )
+            late = plan.is_late(ticket, self._timeout_s, began=self._began, now=now)
+            if late and ticket.fingerprint not in self._late:
+                self._late[ticket.fingerprint] = plan.out_of_time(ticket, self._timeout_s)
                 ticket.leave()
 
     def _next_preview(self) -> Any:
@@ -160,23 +153,6 @@ def _state(ticket: Ticket) -> str:
     if not ticket.done.done():
         return ticket.progress.state
     return "done" if ticket.done.exception() is None else "failed"
-
-
-def _outcome(done: Future[Finished]) -> Finished | RivyaError:
-    """The end of an order as a value; an error that is not ours is a bug and is raised."""
-    error = done.exception()
-    if error is None:
-        return done.result()
-    if isinstance(error, RivyaError):
-        return error
-    if isinstance(error, JobCancelled):
-        return RivyaError(
-            "The order was dropped before it was sent.",
-            code="cancelled",
-            hint="Run again.",
-            charged=Charged.NO,
-        )
-    raise error
 
 
 def summary(failures: Mapping[str, RivyaError], total: int, kept: int) -> RivyaError:

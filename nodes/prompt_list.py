@@ -7,7 +7,7 @@ import unicodedata
 
 from ..rivya import kontext
 from ..rivya.errors import ValidationError, costs_nothing
-from . import host
+from . import host, waiting
 from .notes import said
 from .v3 import io, schema
 
@@ -51,15 +51,20 @@ class RivyaPromptList(io.ComfyNode):
 
     @classmethod
     @costs_nothing()
-    def execute(cls, prompts: str, always: str = "") -> io.NodeOutput:
+    async def execute(cls, prompts: str, always: str = "") -> io.NodeOutput:
+        from ..rivya.engine import engine
+
         kontext.validate_text("prompts", prompts)
         kontext.validate_text("always", always)
         lines = prompt_lines(prompts)
         if not lines:
             raise ValidationError("There is no prompt. Write one a line.", code="no_prompt")
-        if len(lines) > kontext.MAX_ORDERS:
+        most = (await waiting.result(engine.shared().codec(host.load_config))).max_orders_per_node
+        if len(lines) > most:
             raise ValidationError(
-                f"There are {len(lines)} prompts; at most {kontext.MAX_ORDERS} can be ordered in one run.",
+                f"There are {len(lines)} prompts; at most {most} can be ordered in one run.",
+                hint="Use fewer prompts at once, or raise max_orders_per_node in config.json: max_credits_per_run "
+                "there caps what a run may spend.",
                 code="too_many_orders",
             )
         whole = [with_always(line, always) for line in lines]

@@ -203,7 +203,7 @@ async def _remove(_: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _check(_: dict[str, Any]) -> dict[str, Any]:
-    await _in_thread(needed.check_http)
+    await _in_thread(needed.check)
     settings = await _in_thread(host.load_config)
     settings.require_key()
     engine = await _in_thread(_shared_engine)

@@ -107,15 +107,22 @@ class Work:
     def _stitch(self, pair: _Pair) -> dict[str, Any]:
         images, masks, layers = self._canvases[pair.batch]
         at = pair.position
-        report = stitch_into(
-            Canvas(images[at], masks[at], layers[at]),
-            _pixels(self._originals[pair.original]),
-            _pixels(pair.edit),
-            placement=self._placements[pair.original],
-            mask=self._masks[pair.original],
-            options=self._options,
-            check=self._check,
-        )
+        try:
+            report = stitch_into(
+                Canvas(images[at], masks[at], layers[at]),
+                _pixels(self._originals[pair.original]),
+                _pixels(pair.edit),
+                placement=self._placements[pair.original],
+                mask=self._masks[pair.original],
+                options=self._options,
+                check=self._check,
+            )
+        except MemoryError:
+            raise ValidationError(
+                "There is not enough memory to stitch this picture.",
+                hint="Stitch fewer or smaller pictures at once.",
+                code="images_too_large",
+            ) from None
         return {
             "original": pair.original,
             "batch": pair.batch,
@@ -148,7 +155,7 @@ def pairs(
     if reports:
         return _by_report(originals, edits, reports)
     flat = [edit for batch in edits for edit in batch]
-    if len(flat) % originals:
+    if not originals or not flat or len(flat) % originals:
         raise ValidationError(
             f"There are {originals} originals and {len(flat)} edits: that is not the same number of edits for each.",
             hint="Connect report of Rivya Submit and Wait: it says which edit belongs to which picture.",
@@ -186,12 +193,18 @@ def _by_report(
 def _orders(report: object) -> list[dict[str, Any]]:
     try:
         orders = json.loads(str(report))["orders"]
-        known = [order for order in orders if isinstance(order.get("batch"), int | None)]
-        if len(known) == len(orders):
-            return known
-    except (ValueError, TypeError, KeyError, AttributeError):
+        if isinstance(orders, list) and all(_tells_where(order) for order in orders):
+            return orders
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass
     raise ValidationError("report is not the report of Rivya Submit and Wait.", code="not_a_report")
+
+
+def _tells_where(order: dict[str, Any]) -> bool:
+    """Whether batch, position and reference of an order are whole numbers from 0 on, or said not to be there."""
+    places = [order["position"]] if order.get("batch") is not None else []
+    places += [value for name in ("batch", "reference") if (value := order.get(name)) is not None]
+    return all(type(value) is int and value >= 0 for value in places)
 
 
 def _checked(name: str, batch: object) -> torch.Tensor:

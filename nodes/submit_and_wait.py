@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..rivya import kontext, scalars
 from ..rivya.errors import costs_nothing
-from . import failures, host, limits, links, waiting
+from . import failures, host, limits, links, users, waiting
 from .notes import said
 from .v3 import ParamsType, ReferenceType, advanced, io, schema
 
@@ -59,16 +60,17 @@ class RivyaSubmitAndWait(io.ComfyNode):
         client_request_id: str = "",
     ) -> io.NodeOutput:
         links.refuse_missing(cls.hidden, {"reference": reference, "params": params})
-        seed, variations, timeout_s = _numbers(seed, variations, timeout_s)
         orders = plan(prompt, seed, variations, params, reference, on_failure, timeout_s, client_request_id)
-        unique = {order.fingerprint: order for order in orders}
-        credits = sum(order.identity.params.credits for order in unique.values())
+        orders = [replace(order, user=users.current() or "") for order in orders]
+        prices = {order.fingerprint: order.identity.params.credits for order in orders}
         running = host.executing()[0], host.shown_node()
-        await limits.count_orders(*running, len(unique), credits)
+        limits.refuse_beyond_memory(len(orders))
+        await limits.count_orders(*running, len(prices), sum(prices.values()), _most_orders)
         pictures, price = limits.counted(*running)
         host.say(f"{pictures} picture{'s' if pictures != 1 else ''} · at most {price} credits")
         run = failures.key(host.prompt_inputs(cls.hidden.dynprompt, host.executing()[1]))
-        return await _run(orders, unique, run if on_failure == "skip" else None, timeout_s, seed, variations)
+        timeout_s = kontext.validate_timeout(timeout_s)
+        return await _run(orders, timeout_s, run if on_failure == "skip" else None)
 
 
 @costs_nothing()
@@ -88,85 +90,59 @@ def plan(
         ValidationError: a value is outside the table; the message names it.
     """
     from ..rivya.errors import ValidationError
-    from ..rivya.kontext import Identity, KontextParams
-    from ..rivya.orders.order import Order
+    from ..rivya.kontext import KontextParams
+    from ..rivya.plan import Wanted
 
-    kontext.validate_prompt(prompt)
-    kontext.validate_client_request_id(client_request_id)
     chosen = params if params is not None else KontextParams()
     if not isinstance(chosen, KontextParams):
         raise ValidationError("params does not come from Rivya Kontext Params.")
     if reference is not None and not _are_references(reference):
         raise ValidationError("reference does not come from Rivya Upload Reference.")
-    chosen = chosen.validate()
-    seed, variations, _ = _numbers(seed, variations, timeout_s)
+    wanted = Wanted(None, prompt, chosen, seed, variations, client_request_id).checked()
+    kontext.validate_timeout(timeout_s)
     scalars.choice("on_failure", on_failure, ON_FAILURE)
-    references = [None] if reference is None else list(reference)
-    return [
-        Order(
-            Identity(
-                prompt=prompt,
-                params=chosen,
-                seed=seed,
-                variation=variation,
-                reference=each.identity if each is not None else None,
-                size=each.size if each is not None else None,
-            ),
-            each,
-            client_request_id,
-        )
-        for each in references
-        for variation in range(variations)
-    ]
+    return wanted.orders(reference)
 
 
-async def _run(
-    orders: list[Order],
-    unique: dict[str, Order],
-    skip: str | None,
-    timeout_s: int,
-    seed: int,
-    variations: int,
-) -> io.NodeOutput:
+async def _run(orders: list[Order], timeout_s: int, skip: str | None) -> io.NodeOutput:
     """Hand the orders over, wait, and deliver; ``skip`` is the `failures.key` of a run that goes on after failures."""
     from ..rivya.engine import engine
-    from ..rivya.errors import RivyaError
-    from .outputs import OutputRow, conclude
-    from .progress import Watch
+    from ..rivya.plan import prices
+    from .outputs import ExpectedRow, finish
 
     config: Config = await waiting.result(engine.shared().codec(host.load_config))
     config.require_key()
-    await _stay_under_the_cap(config, unique)
-    tickets = engine.shared().order(config, list(unique.values()))
-    price = sum(order.identity.params.credits for order in unique.values())
-    outcomes = await Watch(
-        tickets, timeout_s, lambda count: said("runAgain", count=count, seed=seed), price
-    ).outcomes()
-    if skip and any(isinstance(outcome, RivyaError) for outcome in outcomes.values()):
-        failures.remember(skip)
+    if config.max_credits_per_run is not None:
+        bought = await waiting.result(engine.shared().would_buy(config, orders))
+        limits.reserve_credits(host.executing()[0], config.max_credits_per_run, prices(bought))
+    seed, variations = orders[-1].identity.seed, orders[-1].identity.variation + 1
     rows = [
-        OutputRow(
+        ExpectedRow(
             reference=index // variations if order.reference is not None else None,
             variation=order.identity.variation,
             fingerprint=order.fingerprint,
-            outcome=outcomes[order.fingerprint],
             known={"model": order.identity.params.model, "size": order.identity.size, **order.details()},
         )
         for index, order in enumerate(orders)
     ]
-    notice = engine.shared().ledger(config).notice
-    return await conclude(rows, skip_failed=skip is not None, notes=[notice] if notice else [])
+    unique = {order.fingerprint: order for order in orders}
+    return await finish(
+        config,
+        rows,
+        engine.shared().order(config, list(unique.values())),
+        timeout_s,
+        remedy=lambda count: said("runAgain", count=count, seed=seed),
+        most=sum(prices(orders).values()),
+        skip_failed=skip is not None,
+        left_out=lambda: failures.remember(skip) if skip else None,
+    )
 
 
-async def _stay_under_the_cap(config: Config, unique: dict[str, Order]) -> None:
-    """Count what is new against ``max_credits_per_run``; nothing to do where no cap is set."""
+async def _most_orders() -> int:
     from ..rivya.engine import engine
 
-    if config.max_credits_per_run is None:
-        return
-    bought = await waiting.result(engine.shared().would_buy(config, list(unique.values())))
-    prices = {order.fingerprint: order.identity.params.credits for order in bought}
-    limits.reserve_credits(host.executing()[0], config.max_credits_per_run, prices)
+    config: Config = await waiting.result(engine.shared().codec(host.load_config))
+    return config.max_orders_per_node
 
 
 def outputs() -> list[io.Output]:
@@ -223,8 +199,8 @@ def _inputs() -> list[io.Input]:
             io.Int.Input(
                 "timeout_s",
                 default=900,
-                min=30,
-                max=86400,
+                min=kontext.MIN_TIMEOUT_S,
+                max=kontext.MAX_TIMEOUT_S,
                 optional=True,
                 tooltip="Seconds to wait for each picture; running again resumes and costs nothing more.",
             )
@@ -245,12 +221,3 @@ def _are_references(value: object) -> bool:
     from ..rivya.orders.order import Reference
 
     return isinstance(value, tuple) and bool(value) and all(isinstance(each, Reference) for each in value)
-
-
-def _numbers(seed: object, variations: object, timeout_s: object) -> tuple[int, int, int]:
-    """The numbers of a run in Python's own types: other nodes give them as they have them."""
-    return (
-        scalars.whole("seed", seed, 0, kontext.MAX_SEED),
-        scalars.whole("variations", variations, 1, kontext.MAX_VARIATIONS),
-        scalars.whole("timeout_s", timeout_s, 30, 86400),
-    )

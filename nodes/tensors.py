@@ -17,6 +17,7 @@ import torch
 from ..rivya.errors import Charged, ImageError, ValidationError
 from ..rivya.images import decode
 from ..rivya.images.header import Header
+from ..rivya.images.pixels import eight_bits
 
 _BROKEN = "the node before it produced a broken picture."
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -85,10 +86,7 @@ def _to_8_bits(picture: torch.Tensor) -> np.ndarray[Any, Any]:
     wide = torch.float64 if picture.dtype is torch.float64 else torch.float32
     for top in range(0, len(pixels), rows):
         band = picture[top : top + rows].to(wide).numpy()
-        values = np.clip(band, 0, 1)
-        np.multiply(values, 255, out=values)
-        np.rint(values, out=values)
-        pixels[top : top + rows] = values
+        pixels[top : top + rows] = eight_bits(band)
     return pixels
 
 

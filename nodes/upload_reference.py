@@ -47,10 +47,9 @@ class RivyaUploadReference(io.ComfyNode):
     @classmethod
     @costs_nothing()
     async def execute(cls, image: torch.Tensor, encoding: str = "auto") -> io.NodeOutput:
-        from ..rivya import kontext
         from ..rivya.engine import engine
         from ..rivya.errors import ValidationError
-        from . import tensors
+        from . import limits, tensors
 
         if encoding not in ENCODINGS:
             raise ValidationError(
@@ -59,10 +58,11 @@ class RivyaUploadReference(io.ComfyNode):
         config = await waiting.result(engine.shared().codec(host.load_config))
         config.require_key()
         frames = await waiting.result(engine.shared().codec(tensors.frames, image))
-        if len(frames) > kontext.MAX_ORDERS:
+        if len(frames) > config.max_orders_per_node:
             raise ValidationError(
-                f"image is a batch of {len(frames)} pictures; at most {kontext.MAX_ORDERS} can be ordered in one run.",
-                hint="Split the batch.",
+                f"image is a batch of {len(frames)} pictures; at most {config.max_orders_per_node} can be ordered in "
+                "one run.",
+                hint=limits.in_parts(config.max_orders_per_node),
                 code="too_many_orders",
             )
         jobs = [engine.shared().reference(config, frame, encoding) for frame in frames]

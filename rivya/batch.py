@@ -18,10 +18,10 @@ from typing import Any
 from . import client, kontext
 from .bulk import rows, tables
 from .bulk.row_run import Priced
-from .bulk.rows import Wanted
 from .config import Config
 from .edited import Edited, Row
-from .errors import Charged, RivyaError, ValidationError, costs_nothing
+from .errors import RivyaError, ValidationError, costs_nothing
+from .plan import Wanted
 from .printing import Tally, saved
 from .saving import places, settle
 from .saving.origins import Origins
@@ -187,7 +187,8 @@ class Batch:
 
         def save(row: Row, edited: Edited) -> None:
             piece: Piece = row.given
-            self._origins.note((edited.data, *edited.more), piece.path)
+            if edited.about.get("encoding"):  # what is made from text alone is no edit
+                self._origins.note((edited.data, *edited.more), piece.path)
             files[row.number, row.variation] = edited.save_at(self._place(row))
 
         with Tally(wanted, as_json=self._arguments.json) as tally:
@@ -200,7 +201,7 @@ class Batch:
 
     def _lines(self, row: Row, result: Edited | RivyaError, files: Sequence[Path]) -> list[str]:
         if isinstance(result, RivyaError):
-            return [f"{row.given.source}: {result}"]
+            return [places.shown_lines(f"{row.given.source}: {result}")]
         return saved(result, self._place(row), files)
 
     def _place(self, row: Row) -> places.Place:
@@ -228,6 +229,7 @@ class Batch:
 
     # -- before anything is sent ------------------------------------------------------------------------------------
 
+    @costs_nothing()
     def _ask_for_a_limit(self) -> None:
         """Refuse to buy more than a few pictures without a word on how much may be spent."""
         default = self._job.default
@@ -244,7 +246,6 @@ class Batch:
                     f"More than {FREE_ORDERS} new pictures would be bought: up to {most:,}, for {price:,} credits.",
                     hint=f"Say how much may be spent: --max-credits {price}. To count exactly: --dry-run.",
                     code="limit_missing",
-                    charged=Charged.NO,
                 )
 
     def _count(self) -> int:
@@ -263,9 +264,10 @@ class Batch:
             counted = {"pictures": pictures, "new": new, "credits": credits, "bought": bought}
             print(json.dumps({**counted, "failed": len(failures)}))
         else:
-            print(f"{pictures:,} pictures: {new:,} to buy for {credits:,} credits, {bought:,} bought before.")
+            counted_pictures = f"{pictures:,} picture{'s' if pictures != 1 else ''}"
+            print(f"{counted_pictures}: {new:,} to buy for {credits:,} credits, {bought:,} bought before.")
         for each in failures:
-            print(each, file=sys.stderr)
+            print(places.shown_lines(each), file=sys.stderr)
         return 1 if failures else 0
 
 

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except RivyaError as error:
-        print(error, file=sys.stderr)
+        _tell(error)
         return 1
     except BrokenPipeError:
         # Whoever read our output has had enough (`| head`); nothing more may be written, at the end either.
@@ -57,6 +57,10 @@ def _print_any_name() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _tell(error: object) -> None:
+    print(places.shown_lines(error), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument(
         "-o",
         "--output",
-        type=os.path.expanduser,
+        type=_path_text,
         default=".",
         help="folder (default: this one); or file, for one task",
     )
@@ -99,9 +103,7 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
         metavar="image prompt",
         help="the picture to edit (left out with --batch or --text), and what to change in it",
     )
-    parser.add_argument(
-        "-o", "--output", type=os.path.expanduser, help="file, or folder for several pictures"
-    )
+    parser.add_argument("-o", "--output", type=_path_text, help="file, or folder for several pictures")
     parser.add_argument(
         "--batch",
         type=_path,
@@ -164,8 +166,15 @@ def _number(text: str) -> int | float:
 _number.__name__ = "number"  # argparse names the type in its error
 
 
+def _path_text(text: str) -> str:
+    """A path that was given; an empty one is a variable of a script that was not set, never the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty")
+    return os.path.expanduser(text)
+
+
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    return Path(_path_text(text))
 
 
 def _edit(arguments: argparse.Namespace) -> int:
@@ -216,7 +225,7 @@ def _edit_one(arguments: argparse.Namespace, image: Path | None, prompt: str, op
         for line in lines.get(number, []):
             print(line)
         if isinstance(result, RivyaError):
-            print(f"{name}: {result}", file=sys.stderr)
+            _tell(f"{name}: {result}")
     return 1 if any(isinstance(result, RivyaError) for result in results) else 0
 
 
@@ -272,7 +281,7 @@ def _image_and_prompt(arguments: argparse.Namespace) -> tuple[Path | None, str]:
     if len(words) != (1 if arguments.text else 2):
         raise _usage("Give one picture and a prompt, or --batch FOLDER and a prompt, or --text and a prompt.")
     kontext.validate_prompt(words[-1])
-    return (None if arguments.text else _path(words[0])), words[-1]
+    return (None if arguments.text else Path(words[0]).expanduser()), words[-1]
 
 
 _OF_A_BATCH = ("recursive", "edits_too", "image_column", "prompt_column", "dry_run", "max_credits", "json")
@@ -328,7 +337,7 @@ def _collect(arguments: argparse.Namespace) -> int:
         lines.extend(printing.saved(result, place, result.save_at(place)))
 
     try:
-        if _is_one_file(arguments.output, 1 if len(arguments.task_ids) == 1 else 2, batch=False):
+        if _is_one_file(arguments.output, 1 if len(set(arguments.task_ids)) == 1 else 2, batch=False):
             one = settled.file(arguments.output, (), (), settle.room(()))
         else:
             settled.folder(Path(arguments.output), settle.room(()))
@@ -339,7 +348,7 @@ def _collect(arguments: argparse.Namespace) -> int:
         print(line)
     failures = [result for result in results if isinstance(result, RivyaError)]
     for failure in failures:
-        print(failure, file=sys.stderr)
+        _tell(failure)
     if not results:
         print("Nothing to collect: every picture that was paid for has been delivered.")
     return 1 if failures else 0

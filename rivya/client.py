@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import config as configuration
-from . import kontext, scalars
+from . import kontext, plan, scalars
 from .bulk import rows as bulk_rows
 from .bulk.job import BulkJob
 from .bulk.row_run import Priced
-from .bulk.rows import Wanted
 from .config import Config
 from .edited import Edited as Edited
 from .edited import Row
 from .engine import engine
-from .errors import Charged, ConfigurationError, RivyaError, ValidationError, costs_nothing
+from .errors import Charged, RivyaError, ValidationError, costs_nothing
 from .kontext import KontextParams
+from .plan import Wanted
 from .saving import places, settle
 
 if TYPE_CHECKING:
@@ -225,7 +225,9 @@ def _full_size(
         masked = FullSize(list(photos or ()), mask, shape, save_as)
         return lambda image: masked
     FullSize([None], None, shape, save_as)
-    return lambda image: FullSize([image], None, shape, save_as)
+    # Rows may name a ratio of their own.
+    asked = "auto" if photos is None else shape
+    return lambda image: FullSize([image], None, asked, save_as)
 
 
 @costs_nothing()
@@ -308,11 +310,6 @@ def _stay_under_the_cap(job: BulkJob, images: Sequence[Any]) -> None:
     if cap is None or len(images) * wanted.variations * wanted.params.credits <= cap:
         return
     told = [outcome for _, outcome in job.prices(images)]
-    price = sum({each.fingerprint: each.credits for each in told if isinstance(each, Priced)}.values())
-    if price > cap:
-        raise ConfigurationError(
-            f"This run would spend {price} credits; max_credits_per_run allows {cap}.",
-            hint="Order less at once, or raise the cap in config.json.",
-            code="over_credit_cap",
-            charged=Charged.NO,
-        )
+    plan.stay_under_the_cap(
+        {each.fingerprint: each.credits for each in told if isinstance(each, Priced)}, cap
+    )

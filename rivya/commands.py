@@ -48,10 +48,11 @@ def pip_install(*packages: str) -> str:
     return f"{before} && {_joined([_python(), '-m', 'pip', 'install', *packages])}"
 
 
-def install_requirements(*packages: str) -> str:
-    """As `pip_install`, for everything that the pack requires; ``packages`` are named where its list is not there."""
-    listed = ("-r", str(_REQUIREMENTS)) if _STARTER.is_file() and _REQUIREMENTS.is_file() else packages
-    return pip_install(*listed)
+def install(missing: Sequence[str]) -> str:
+    """As `pip_install`, by the pack's list of requirements where that is there and httpx is missing."""
+    listed = _STARTER.is_file() and _REQUIREMENTS.is_file() and "httpx" in missing
+    words = ["-r", str(_REQUIREMENTS), *(name for name in missing if name != "httpx")] if listed else missing
+    return pip_install(*words)
 
 
 def program_name() -> str:

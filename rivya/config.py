@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from . import files
 from .errors import ConfigurationError, costs_nothing
+from .kontext import MAX_ORDERS
 from .refusals import advice
 from .secret import Secret
 
@@ -31,12 +32,15 @@ ENV_HOME = "RIVYA_HOME"
 DEFAULT_BASE_URL = "https://rivya.ai"
 DEFAULT_CONCURRENCY = 8
 MAX_CONCURRENCY = 1024
+MOST_ORDERS_PER_NODE = 10_000
 CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 64 * 1024
 
-FAKE_IP_NETWORK = "198.18.0.0/15"
-"""Proxies that answer DNS with invented addresses ("fake IP"), common with our users, take them from this range. It is
-reserved for benchmarks (RFC 2544) and routed nowhere, so that allowing it opens no door to a private network."""
+FAKE_IP_NETWORKS = ("198.18.0.0/15", "2001:2::/48", "fc00::/18", "fdfe:dcba:9876::/64")
+"""Proxies that answer DNS with invented addresses ("fake IP"), common with our users, take them from these ranges:
+198.18.0.0/15 nearly all of them, fc00::/18 sing-box and Xray, fdfe:dcba:9876::/64 mihomo. Allowing them opens no door
+to a private network: the first two are reserved for benchmarks (RFC 2544, 5180) and routed nowhere, the half of
+fc00::/7 that begins with fc is assigned to nobody (RFC 4193, 3.1), and the last is a number that a program made up."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Config:
         key_source: "environment", "file" or None.
         max_concurrency: most orders of the account under way at once.
         max_credits_per_run: most credits that all nodes of one prompt may spend together; None: no cap.
+        max_orders_per_node: most orders that one node may place in one prompt.
         allowed_result_networks: private networks (CIDR) that results may come from all the same.
         result_store_bytes: cap of the result store.
         repeat_window_s: how long an order of unknown outcome is repeated with its key and body.
@@ -64,7 +69,8 @@ class Config:
     key_source: str | None = None
     max_concurrency: int = DEFAULT_CONCURRENCY
     max_credits_per_run: int | None = None
-    allowed_result_networks: tuple[str, ...] = (FAKE_IP_NETWORK,)
+    max_orders_per_node: int = MAX_ORDERS
+    allowed_result_networks: tuple[str, ...] = FAKE_IP_NETWORKS
     result_store_bytes: int = 2 * 1024**3
     repeat_window_s: float = 12 * 3600.0
     conflict_wait_s: float = 60.0
@@ -111,11 +117,14 @@ def load(env: Mapping[str, str] = os.environ, default_home: Path | None = None) 
         base_url=normalise_base_url(named_url or stored.get("base_url", DEFAULT_BASE_URL)),
         key=key,
         key_source=source,
-        max_concurrency=int(_number("max_concurrency", concurrency, 1, MAX_CONCURRENCY)),
+        max_concurrency=_whole("max_concurrency", concurrency, 1, MAX_CONCURRENCY),
         max_credits_per_run=_credit_cap(stored),
+        max_orders_per_node=_whole(
+            "max_orders_per_node", stored.get("max_orders_per_node", MAX_ORDERS), 1, MOST_ORDERS_PER_NODE
+        ),
         allowed_result_networks=_networks(stored),
-        result_store_bytes=int(
-            _number("result_store_bytes", stored.get("result_store_bytes", 2 * 1024**3), 0, 2**60)
+        result_store_bytes=_whole(
+            "result_store_bytes", stored.get("result_store_bytes", 2 * 1024**3), 0, 2**60
         ),
         **times,
     )
@@ -367,13 +376,23 @@ def _number(name: str, value: object, low: float, high: float) -> float:
     return number
 
 
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    number = _number(name, value, low, high)
+    if not number.is_integer():
+        raise ConfigurationError(
+            f"{name} is {number:g}; it must be a whole number from {low} to {high}.",
+            hint="Correct it in the environment or config.json.",
+        )
+    return int(number)
+
+
 def _credit_cap(stored: Mapping[str, Any]) -> int | None:
     value = stored.get("max_credits_per_run")
-    return None if value is None else int(_number("max_credits_per_run", value, 0, 2**53))
+    return None if value is None else _whole("max_credits_per_run", value, 0, 2**53)
 
 
 def _networks(stored: Mapping[str, Any]) -> tuple[str, ...]:
-    value = stored.get("allowed_result_networks", [FAKE_IP_NETWORK])
+    value = stored.get("allowed_result_networks", list(FAKE_IP_NETWORKS))
     if not isinstance(value, list) or not all(isinstance(n, str) for n in value):
         raise ConfigurationError("allowed_result_networks in config.json is not a list of networks.")
     networks = tuple(unquoted(network) for network in value)

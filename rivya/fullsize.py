@@ -15,19 +15,22 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-from .errors import Charged, RivyaError, ValidationError
+from .errors import Charged, ImageError, RivyaError, ValidationError
 from .images import decode, own
+from .images.header import Header
 from .images.pixels import eight_bits
 from .stitching import Box, Placement, placement
 from .stitching.raster import full, luma, resampled, stored
-from .stitching.stitch import Stitched, stitch
+from .stitching.stitch import Stitched, check_pixels, places, stitch
 
 Array = np.ndarray[Any, Any]
 
 FORMATS = ("png", "jpg", "webp")
 _JPEG_QUALITY = 95
 _SIDES = {"jpg": 65_500, "webp": 16_383}
-_ORIENTATION = 0x0112
+_ORIENTATION, _CAMERA_FIELDS = 0x0112, 0x8769
+_EXIF_SIDES = {0x0100: "width", 0x0101: "height", 0xA002: "width", 0xA003: "height"}
+_MOST_JPEG_EXIF = 65_533
 _ROWS = 256
 
 
@@ -58,9 +61,9 @@ def read(image: object) -> Photo:
         return Photo(image[:, :, None] if image.ndim == 2 else image)
     data = own.read(image)
     header = own.inspect(data)
-    profiled = header.icc is not None and header.channels == 3
+    profiled = header.icc is not None and (header.channels == 3 or header.palette is not None)
     pixels = own.decode(data, header, convert_colours=not profiled).pixels
-    return Photo(pixels, header.extension, header.icc if profiled else None, _upright_exif(header.exif))
+    return Photo(pixels, header.extension, header.icc if profiled else None, upright_exif(header))
 
 
 def read_mask(mask: object) -> Array:
@@ -72,15 +75,22 @@ def read_mask(mask: object) -> Array:
     return luma(resampled(pixels, Box.of_size(*size), size, Image.Resampling.BILINEAR))
 
 
-def _upright_exif(block: bytes | None) -> bytes:
-    """An EXIF block with the orientation that the decoded pixels have."""
+def upright_exif(header: Header) -> bytes:
+    """The EXIF block of a file, with the orientation and the sides that the decoded pixels have.
+
+    A thumbnail is left out: it would show the photo without the edit.
+    """
     exif = Image.Exif()
     try:
-        exif.load(block or b"")
+        exif.load(header.exif or b"")
         if not exif:
             return b""
         if _ORIENTATION in exif:
             exif[_ORIENTATION] = 1
+        for tags in (exif, *([exif.get_ifd(_CAMERA_FIELDS)] if _CAMERA_FIELDS in exif else [])):
+            for tag, side in _EXIF_SIDES.items():
+                if tag in tags:
+                    tags[tag] = getattr(header, side)
         return bytes(exif.tobytes())
     except Exception:  # a broken block is no reason to lose the picture
         return b""
@@ -106,13 +116,39 @@ class FullSize:
         self._images, self._save_as = images, save_as
         self._mask: Array | None = None
         self._placement: Placement | None = None
-        self.sent: list[Any] = images
-        """What is uploaded for each photo."""
+        self._shape = shape
+        self._cropped: Array | None = None
         if mask is None:
             return
         if len(images) != 1 or images[0] is None:
             raise ValidationError("A mask is for one picture.", hint="Edit the pictures one at a time.")
-        self.sent = [self._crop(read_mask(mask), shape)]
+        self._cropped = self._crop(read_mask(mask), shape)
+
+    def sent(self, number: int) -> Any:
+        """What is uploaded for a photo.
+
+        Raises:
+            ValidationError: an answer could not be put back into it.
+            ImageError: the photo cannot be read.
+        """
+        image = self._images[number]
+        if isinstance(image, np.ndarray):
+            check_pixels("image", image[:, :, None] if image.ndim == 2 else image)
+        if self._cropped is not None:
+            return self._cropped
+        if image is not None and self._shape in placement.SIZES:
+            self._refuse_other_shape(*_sides(image))
+        return image
+
+    def _refuse_other_shape(self, width: int, height: int) -> None:
+        try:
+            places(None, (width, height), placement.SIZES[self._shape])
+        except ValidationError as error:
+            raise ValidationError(
+                f"The photo is {width}x{height}: an answer of the shape {self._shape} could not be put back into it.",
+                hint="Leave the aspect ratio on auto, or give up the size of the photo.",
+                code=error.code,
+            ) from None
 
     def _crop(self, mask: Array, shape: str) -> Array:
         """The masked part of the photo in sRGB, as it is sent."""
@@ -143,8 +179,9 @@ class FullSize:
             extension = _able(self._save_as or photo.extension, done.image)
             done.report["notes"] += _losses(done.image, extension)
             return write(done.image, photo, extension), extension, done.report
-        except RivyaError as error:
-            paid = error.about(charged=Charged.YES)
+        except Exception as error:
+            known = error if isinstance(error, RivyaError) else _unforeseen(error)
+            paid = known.about(charged=Charged.YES)
             return answer, decode.inspect(answer).extension, {"error": paid.as_dict()}
 
     def _stitched(self, photo: Photo, answer: bytes) -> Stitched:
@@ -156,6 +193,22 @@ class FullSize:
             mask=self._mask,
             layer=False,
         )
+
+
+def _unforeseen(error: Exception) -> RivyaError:
+    """What a library of pictures, or a lack of memory, comes to."""
+    if isinstance(error, MemoryError):
+        return ImageError("There is not enough memory to put the edit into the photo.", hint="")
+    what = f"{type(error).__name__}: {ascii(str(error))[:120]}"
+    return ImageError(f"The photo with the edit in it could not be made: {what}.", hint="")
+
+
+def _sides(image: object) -> tuple[int, int]:
+    """Width and height of a photo."""
+    if isinstance(image, np.ndarray):
+        return image.shape[1], image.shape[0]
+    header = own.inspect(own.read(image))
+    return header.width, header.height
 
 
 def _able(extension: str, pixels: Array) -> str:
@@ -183,8 +236,10 @@ def as_seen(image: object) -> Array:
 
 def in_profile(pixels: Array, profile: bytes | None) -> Array:
     """sRGB pixels (height, width, 3 or 4) in the colour space of a profile; as they are where it is of no use."""
-    if profile is None or pixels.dtype != np.uint8:
+    if profile is None or pixels.dtype.kind != "u":
         return pixels
+    if pixels.dtype == np.uint16:
+        pixels = eight_bits(pixels)
     try:
         target = ImageCms.ImageCmsProfile(BytesIO(profile))
         colour = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
@@ -213,7 +268,8 @@ def write(pixels: Array, photo: Photo, extension: str) -> bytes:
     if extension == "jpg":
         pixels = pixels[..., :3]
     picture = Image.fromarray(np.ascontiguousarray(pixels))
-    about: dict[str, Any] = {"exif": photo.exif} if photo.exif else {}
+    fits = extension != "jpg" or len(photo.exif) <= _MOST_JPEG_EXIF
+    about: dict[str, Any] = {"exif": photo.exif} if photo.exif and fits else {}
     if photo.profile:
         about["icc_profile"] = photo.profile
     file = BytesIO()

@@ -25,7 +25,11 @@ MAX_SEED = 2**64 - 1
 
 MAX_VARIATIONS = 16
 MAX_ORDERS = 64
-"""Most orders that one node may place in one prompt, so that a graph cannot spend more than it shows."""
+"""Most orders that one node may place in one prompt, so that a graph cannot spend more than it shows; the default of
+``max_orders_per_node``."""
+
+MIN_TIMEOUT_S, MAX_TIMEOUT_S = 30, 86400
+"""``timeout_s`` of the nodes. Programs may wait as long as they like."""
 
 MAX_CLIENT_REQUEST_ID = 128
 MAX_TEXT = 100_000
@@ -148,6 +152,11 @@ def validate_text(name: str, text: object) -> None:
         raise ValidationError(f"{name} has {len(text):,} characters; at most {MAX_TEXT:,} are sent.")
     if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
         raise ValidationError(f"{name} holds a character that cannot be sent (NUL or half a surrogate pair).")
+
+
+def validate_timeout(value: object) -> int:
+    """``timeout_s`` of a node in Python's own type. Programs may wait as long as they like."""
+    return scalars.whole("timeout_s", value, MIN_TIMEOUT_S, MAX_TIMEOUT_S)
 
 
 @costs_nothing()

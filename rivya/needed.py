@@ -7,44 +7,22 @@ from importlib.util import find_spec
 from . import commands
 from .errors import ConfigurationError, Sent
 
-HTTP = ("httpx",)
-PICTURES = ("numpy", "PIL")
-_NAMES = {"PIL": "pillow"}
+PACKAGES = {"httpx": "httpx", "numpy": "numpy", "PIL": "pillow"}
+"""Modules without which nothing works, and the packages that they come with. ComfyUI brings numpy and Pillow."""
 
 
-def check_http() -> None:
-    """Raise `ConfigurationError` where the HTTP client is not installed."""
-    missing = _missing(HTTP)
-    if missing:
-        raise _not_installed(missing, commands.install_requirements(*missing))
-
-
-def check_pictures() -> None:
-    """Raise `ConfigurationError` where numpy or Pillow is not installed. ComfyUI brings both."""
-    missing = _missing(PICTURES)
-    if missing:
-        raise _not_installed(missing, commands.pip_install(*missing))
+def check() -> None:
+    """Raise `ConfigurationError` where one of them is not installed."""
+    sentence = problem()
+    if sentence is not None:
+        raise ConfigurationError(sentence, code="package_missing", sent=Sent.NO)
 
 
 def problem() -> str | None:
-    """What is missing and what to do about it, one sentence; None where nothing is."""
-    try:
-        check_http()
-        check_pictures()
-    except ConfigurationError as error:
-        return error.message
-    return None
-
-
-def _missing(modules: tuple[str, ...]) -> list[str]:
-    return [_NAMES.get(name, name) for name in modules if find_spec(name) is None]
-
-
-def _not_installed(packages: list[str], command: str) -> ConfigurationError:
-    named = " and ".join(packages)
-    are = "are" if len(packages) > 1 else "is"
-    return ConfigurationError(
-        f"{named} {are} not installed in this Python: run {command} and start again.",
-        code="package_missing",
-        sent=Sent.NO,
-    )
+    """What is missing and the command that installs it, one sentence; None where nothing is."""
+    missing = [package for module, package in PACKAGES.items() if find_spec(module) is None]
+    if not missing:
+        return None
+    named = " and ".join([", ".join(missing[:-1]), missing[-1]] if missing[1:] else missing)
+    are = "are" if missing[1:] else "is"
+    return f"{named} {are} not installed in this Python: run {commands.install(missing)} and start again."

@@ -16,6 +16,8 @@ const LOOK =
 const OVERLAY_WORDS = "[data-testid=error-overlay-messages] p";
 const COLOURS = { info: "#8D6932", warn: "#d8a13c", error: "#d5504f" };
 
+// A node's note is the same element for ever: Nodes 2.0 of frontend 1.32 may go on to show that of a removed widget.
+const elements = new WeakMap();
 const shownToasts = [];
 
 /**
@@ -89,7 +91,8 @@ function showNote(node, text, severity) {
   removeWidget(node, HOST_TEXT);
   let widget = node.widgets?.find((each) => each.name === NAME);
   if (!widget) {
-    const element = make("div", { className: "rivya-note", role: "status" });
+    const element = elements.get(node) ?? make("div", { className: "rivya-note", role: "status" });
+    elements.set(node, element);
     const height = () => Math.min(MOST_PX, heightOf(element.textContent, node.size[0] - 44));
     const value = { getValue: () => "", setValue: () => {} };
     widget = node.addDOMWidget(NAME, NAME, element, {
@@ -104,12 +107,14 @@ function showNote(node, text, severity) {
   widget.element.textContent = text;
   widget.element.style.cssText = LOOK + COLOURS[severity];
   fit(node);
-  setTimeout(() => makeSeen(node, (shown) => shown.querySelector(".rivya-note")), 100);
+  setTimeout(() => makeSeen(node, (shown) => shown.contains(widget.element)), 100);
 }
 
 function removeWidget(node, name) {
   const widget = node?.widgets?.find((each) => each.name === name);
-  if (widget) node.removeWidget(widget);
+  if (!widget) return;
+  if (name === NAME) widget.element.style.display = "none";
+  node.removeWidget(widget);
 }
 
 /** Pixels that a text needs in a width, with the margin that ComfyUI leaves around a widget. */

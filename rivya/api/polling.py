@@ -46,6 +46,7 @@ _LATE_SHARE = 0.15  # of the elapsed time, between questions about an order that
 _PATIENT_POLLS = 20
 _TELLING_S = 0.25
 _LEAST_TOLD_SHARE = 0.4
+_TRUE_WITHIN_S = 1.5  # the requests on both sides take time as well
 
 
 def service_seconds(noticed_s: float, running_s: float | None, told_s: float | None = None) -> float | None:
@@ -75,6 +76,24 @@ def service_seconds(noticed_s: float, running_s: float | None, told_s: float | N
         return max(told_s, 0.001)
     guess = noticed - min((noticed - running) / 2, 0.5 + 0.15 * noticed)
     return max(min(guess, told_s) if told_s is not None and running <= told_s else guess, 0.001)
+
+
+class ServiceClock:
+    """Whether the timestamps of a service can be believed. One contradiction is enough to ignore them from then on.
+
+    A constant duration, another zone or a stopped clock shows sooner or later: an order is said to have ended while it
+    was seen to run, or after it was seen to have ended.
+    """
+
+    def __init__(self) -> None:
+        self.believed = True
+
+    def seconds(self, noticed_s: float, running_s: float | None, told_s: float | None) -> float | None:
+        """As `service_seconds`, without ``told_s`` once it has been found untrue."""
+        if told_s is not None and isfinite(told_s):
+            earliest = 0.0 if running_s is None else running_s - _TRUE_WITHIN_S
+            self.believed = self.believed and max(earliest, 0.0) < told_s <= noticed_s + _TRUE_WITHIN_S
+        return service_seconds(noticed_s, running_s, told_s if self.believed else None)
 
 
 @dataclass(frozen=True)

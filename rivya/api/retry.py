@@ -14,7 +14,15 @@ from datetime import datetime, timezone
 from random import random
 from typing import Any, TypeVar
 
-from ..errors import HINTS, GivenUpError, RivyaError, Sent, UnusableAnswerError, error_class
+from ..errors import (
+    HINTS,
+    ConfigurationError,
+    GivenUpError,
+    RivyaError,
+    Sent,
+    UnusableAnswerError,
+    error_class,
+)
 from ..http.transport import Form, Reply, Transport
 from ..http.values import clean_text, parse_retry_after
 from . import responses
@@ -82,7 +90,7 @@ class RetryingClient:
             headers["Content-Type"] = "application/json"
         started, attempt, unusable, uncertain = time.monotonic(), 0, 0, False
         while True:
-            await self._until_welcome()
+            await self._until_allowed()
             if not wanted():
                 raise _given_up(uncertain)
             try:
@@ -102,7 +110,9 @@ class RetryingClient:
                     self._bound.on_rate_limited(time.monotonic(), named)
                 pause = self._retry.delay(attempt, error.retry_after_s, random)
                 again = (
-                    self._retry.may_repeat(error.status, error.sent, True)
+                    not isinstance(error, ConfigurationError)
+                    and error.code != "bad_certificate"
+                    and self._retry.may_repeat(error.status, error.sent, True)
                     and self._retry.within_budget(time.monotonic() - started, pause)
                     and unusable < _UNUSABLE_ATTEMPTS
                     and wanted()
@@ -112,7 +122,7 @@ class RetryingClient:
                 on_trouble(error)
             await asyncio.sleep(pause)
 
-    async def _until_welcome(self) -> None:
+    async def _until_allowed(self) -> None:
         """Wait until the service's Retry-After is over, then a little at random: a batch must not leave in step."""
         while (left := self._bound.hold_s(time.monotonic())) > 0:  # noqa: ASYNC110 - it may be put off meanwhile
             await asyncio.sleep(left + 0.5 * random())  # noqa: S311 - spreads, and need not be secret

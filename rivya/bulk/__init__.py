@@ -1,3 +1,9 @@
 """Any number of pictures: rows come in, outcomes go out as they end, and a bounded number is in memory.
 
 Entry: `stream.Stream`."""
+
+from __future__ import annotations
+
+from .. import needed
+
+needed.check()

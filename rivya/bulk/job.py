@@ -18,9 +18,10 @@ from ..errors import RivyaError, costs_nothing
 from ..images import own
 from ..images.decode import Picture
 from ..orders.order import Finished
+from ..plan import Wanted
 from .budget import Budget
 from .row_run import Priced, RowCollect, RowCount, RowRun, Work
-from .rows import Wanted, read
+from .rows import read
 from .stream import RowTask, Stream
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class BulkJob:
             delivered.write()
 
     def _load(self, image: Any) -> Picture:
-        return loaded(image if self.full_size is None else self.full_size(image).sent[0])
+        return loaded(image if self.full_size is None else self.full_size(image).sent(0))
 
     def _finished(self, row: Row, outcome: Finished) -> Edited:
         picture = read_finished(outcome)

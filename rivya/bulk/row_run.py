@@ -6,19 +6,19 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import plan
 from ..config import Config
 from ..engine.engine import Engine
 from ..engine.jobs import Ticket
-from ..errors import Charged, LedgerError, RivyaError, RivyaTimeoutError, costs_nothing
+from ..errors import Charged, LedgerError, RivyaError, costs_nothing
 from ..orders.account import Account
 from ..orders.order import Finished, Order, Reference
 from ..orders.uploads import packed, unpacked
+from ..plan import Wanted
 from .budget import Budget
-from .rows import Wanted
 
 log = logging.getLogger("rivya")
 
@@ -247,7 +247,7 @@ class RowRun:
 
     def _tell_all(self, variations: set[int], error: RivyaError) -> None:
         for variation in sorted(variations):
-            self._tell(variation, copy(error))
+            self._tell(variation, error.about())
 
 
 async def _ended(ticket: Ticket, timeout_s: float) -> Finished | RivyaError:
@@ -256,11 +256,4 @@ async def _ended(ticket: Ticket, timeout_s: float) -> Finished | RivyaError:
     # Its error is looked at also if this row is stopped before.
     done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     await asyncio.wait({done}, timeout=timeout_s)
-    if not done.done():
-        return RivyaTimeoutError(
-            f"The picture was not ready within {timeout_s:g} s.",
-            task_id=ticket.progress.task_id,
-            charged=Charged.YES,
-        )
-    error = done.exception()
-    return error if isinstance(error, RivyaError) else done.result()
+    return plan.outcome(ticket) if done.done() else plan.out_of_time(ticket, timeout_s)

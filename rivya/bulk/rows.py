@@ -4,59 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from .. import kontext, scalars
 from ..errors import ValidationError, costs_nothing
-from ..kontext import Identity, KontextParams
-from ..orders.order import Order, Reference
+from ..kontext import KontextParams
+from ..plan import Wanted
 
 PARAMETERS = tuple(each.name for each in fields(KontextParams))
 COLUMNS = ("image", "prompt", "seed", "variations", *PARAMETERS)
 """What a row may name."""
 
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The pictures that one row asks for.
-
-    Attributes:
-        image: a path, the bytes of a file, or a uint8 array (height, width, 1, 3 or 4); None: text to image.
-        variations: how many, 1 to 16.
-    """
-
-    image: Any = field(repr=False)
-    prompt: str
-    params: KontextParams
-    seed: int = 0
-    variations: int = 1
-    client_request_id: str = ""
-
-    def checked(self) -> Wanted:
-        """The same in Python's own types; raises `ValidationError` that names the first value that is not ordered."""
-        kontext.validate_prompt(self.prompt)
-        kontext.validate_client_request_id(self.client_request_id)
-        return replace(
-            self,
-            params=self.params.validate(),
-            seed=scalars.whole("seed", self.seed, 0, kontext.MAX_SEED),
-            variations=scalars.whole("variations", self.variations, 1, kontext.MAX_VARIATIONS),
-        )
-
-    def identity(
-        self, variation: int, reference: str | None = None, size: tuple[int, int] | None = None
-    ) -> Identity:
-        """What one of its orders is. ``reference``, ``size``: identity of the picture; its width and height."""
-        return Identity(self.prompt, self.params, self.seed, variation, reference, size)
-
-    def order(self, variation: int, reference: Reference | None) -> Order:
-        """One of its orders, with its packed picture."""
-        known = (reference.identity, reference.size) if reference is not None else (None, None)
-        return Order(self.identity(variation, *known), reference, self.client_request_id)
 
 
 @costs_nothing()

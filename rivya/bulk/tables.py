@@ -54,14 +54,17 @@ class Table:
             if isinstance(row, BadRow):
                 yield row
                 continue
-            wanted = {name: row.get(column) for name, column in self.columns.items()}
-            if "image" in wanted:
-                try:
-                    wanted["image"] = _image(wanted["image"], self.path.parent)
-                except ValidationError as error:
-                    yield BadRow(error)
-                    continue
-            yield wanted
+            try:
+                yield self._wanted(row)
+            except ValidationError as error:
+                yield BadRow(error)
+
+    def _wanted(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        wanted = {name: row.get(column) for name, column in self.columns.items()}
+        _check_spelling(self.path, set(row) - set(self.columns.values()), row)
+        if "image" in self.columns:
+            wanted["image"] = _image(wanted["image"], self.path.parent)
+        return wanted
 
     def __len__(self) -> int:
         """The number of rows. Reads the table through, but for Parquet."""
@@ -101,6 +104,15 @@ def look_into(
     elif "image" not in columns:
         raise _no_column(path, "image", found, "Name the column of the pictures with --image-column.")
     unused = tuple(each for each in found if each not in columns.values())
+    _check_spelling(path, unused, columns)
+    if SUFFIXES[path.suffix.lower()] == "jsonl":
+        # Each row names its own; the first one told what the named columns are.
+        columns = {name: name for name in COLUMNS if name != "image" or not text} | columns
+    return Table(path, columns, unused)
+
+
+def _check_spelling(path: Path, unused: Iterable[str], columns: Mapping[str, str]) -> None:
+    """Refuse a column whose name is nearly that of one which the table does not have."""
     for each in unused:
         near = difflib.get_close_matches(_plain(each), COLUMNS, 1, 0.8)
         if near and near[0] not in columns:
@@ -109,7 +121,6 @@ def look_into(
                 hint="Rename the column.",
                 code="unknown_column",
             )
-    return Table(path, columns, unused)
 
 
 def _no_column(path: Path, name: str, found: Sequence[str], hint: str = "") -> ValidationError:

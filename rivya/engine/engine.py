@@ -3,7 +3,7 @@
 ComfyUI runs every prompt in a new event loop and cancels what is left in it, so nothing that was paid for may live
 there. Whoever wants a picture hands an `Order` over and gets a `Ticket`; it may stop waiting at any time, which never
 stops an order that was submitted: that one is followed to its end and collected into the result store. Two who want
-the same order share one walk of it.
+the same order share one run of it.
 
 The thread starts at first use and never delays the end of the process. Work runs in a context of its own, so that no
 context variable of a caller leaks into the engine.
@@ -61,7 +61,7 @@ class Engine:
         return Job(self._running_loop(), work)
 
     def order(self, config: Config, orders: Sequence[Order]) -> list[Ticket]:
-        """Hand orders over, in this sequence; each gets a ticket. Equal ones share one walk and are paid once."""
+        """Hand orders over, in this sequence; each gets a ticket. Equal ones share one run and are paid once."""
         return [self._registry.ticket(config, order.fingerprint, order) for order in orders]
 
     def collect(self, config: Config, fingerprint: str) -> Ticket:

@@ -1,7 +1,7 @@
 """The orders under way in one engine, and those who wait for them.
 
-Two who want the same order share one walk of it. Whoever waits may leave at any time; an order that nobody waits for
-any more is dropped if nothing of it was sent, and else goes on in the background.
+Two callers who want the same order share one run of it. A caller may leave at any time. An order that no caller waits
+for any more is dropped if nothing of it was sent, and else goes on in the background.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .jobs import JobCancelled, Ticket
 log = logging.getLogger("rivya")
 
 _Key = tuple[str, str, str, str]
-"""State folder, base URL, hash of the key, fingerprint: what makes two orders one walk."""
+"""State folder, base URL, hash of the key, fingerprint: what makes two orders the same run."""
 
 
 class RunningOrder:
@@ -43,7 +43,7 @@ class RunningOrder:
 
 
 class OrderRegistry:
-    """All walks of an engine.
+    """All orders under way in an engine.
 
     Args:
         loop: gives the engine's running loop.
@@ -58,65 +58,65 @@ class OrderRegistry:
         self.under_way: dict[_Key, RunningOrder] = {}
 
     def ticket(self, config: Config, fingerprint: str, order: Order | None) -> Ticket:
-        """A place among those who wait for this order; without ``order`` it is only collected. From any thread."""
-        place = (str(config.home), config.base_url, config.key_hash, fingerprint)
+        """A ticket that waits for this order; without ``order`` it is only collected. Thread-safe."""
+        key = (str(config.home), config.base_url, config.key_hash, fingerprint)
         loop = self._loop()
 
         def leave(ticket: Ticket) -> None:
-            loop.call_soon_threadsafe(self.leave, place, ticket, context=contextvars.Context())
+            loop.call_soon_threadsafe(self.leave, key, ticket, context=contextvars.Context())
 
         ticket = Ticket(fingerprint, leave, buys=order is not None)
-        loop.call_soon_threadsafe(self._join, place, ticket, config, order, context=contextvars.Context())
+        loop.call_soon_threadsafe(self._join, key, ticket, config, order, context=contextvars.Context())
         return ticket
 
-    def _join(self, place: _Key, ticket: Ticket, config: Config, order: Order | None) -> None:
-        """Wait for the walk of this order that is under way, or begin one."""
-        walk = self.under_way.get(place)
-        if walk is None:
-            walk = self.under_way[place] = RunningOrder(OrderContext(order, ticket.fingerprint))
-            run = OrderRun(walk.context, lambda: self._account(config))
-            walk.task = asyncio.get_running_loop().create_task(run.run())
-            walk.task.add_done_callback(lambda task: self._end(place, walk, config, task))
-        walk.context.rejoin(order)
-        ticket.late = walk.context.progress.task_id is not None
-        walk.tickets.append(ticket)
-        ticket.watch = lambda: walk.context.progress
-        walk.context.when_accepted(ticket.was_accepted)
+    def _join(self, key: _Key, ticket: Ticket, config: Config, order: Order | None) -> None:
+        """Wait for the run of this order that is under way, or begin one."""
+        running = self.under_way.get(key)
+        if running is None:
+            running = self.under_way[key] = RunningOrder(OrderContext(order, ticket.fingerprint))
+            run = OrderRun(running.context, lambda: self._account(config))
+            running.task = asyncio.get_running_loop().create_task(run.run())
+            running.task.add_done_callback(lambda task: self._end(key, running, config, task))
+        running.context.rejoin(order)
+        ticket.late = running.context.progress.task_id is not None
+        running.tickets.append(ticket)
+        ticket.watch = lambda: running.context.progress
+        running.context.when_accepted(ticket.was_accepted)
 
-    def leave(self, place: _Key, ticket: Ticket) -> None:
+    def leave(self, key: _Key, ticket: Ticket) -> None:
         """Stop waiting. In the engine's loop."""
-        walk = self.under_way.get(place)
-        if walk is None or ticket not in walk.tickets:
+        running = self.under_way.get(key)
+        if running is None or ticket not in running.tickets:
             return
-        walk.tickets.remove(ticket)
+        running.tickets.remove(ticket)
         ticket.done.set_exception(JobCancelled())
-        if any(each.buys for each in walk.tickets) or (walk.tickets and not ticket.buys):
+        if any(each.buys for each in running.tickets) or (running.tickets and not ticket.buys):
             return
         # Nobody is left, or only those who collect: for them alone nothing is bought.
-        if walk.context.abandon() and walk.task is not None:
+        if running.context.abandon() and running.task is not None:
             # It stays listed until it has ended: the same order must not run twice, and whoever comes now waits.
-            walk.task.cancel()
-        elif not walk.tickets:
+            running.task.cancel()
+        elif not running.tickets:
             log.info("order %s goes on in the background", ticket.fingerprint[:12])
 
-    def _end(self, place: _Key, walk: RunningOrder, config: Config, task: asyncio.Task[Finished]) -> None:
+    def _end(self, key: _Key, running: RunningOrder, config: Config, task: asyncio.Task[Finished]) -> None:
         """Tell all who wait how it ended."""
-        if self.under_way.get(place) is walk:
-            del self.under_way[place]
+        if self.under_way.get(key) is running:
+            del self.under_way[key]
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or isinstance(error, GivenUpError):
             # It gave up because nobody waited; whoever has come since starts anew.
-            for ticket in walk.tickets:
-                self._join(place, ticket, config, walk.context.order if ticket.buys else None)
+            for ticket in running.tickets:
+                self._join(key, ticket, config, running.context.order if ticket.buys else None)
             return
-        for ticket in walk.tickets:
+        for ticket in running.tickets:
             if error is not None:
                 ticket.done.set_exception(detached(error))
             else:
-                ticket.done.set_result(walk.finished_for(ticket, task.result()))
-        if error is not None and not walk.tickets:
+                ticket.done.set_result(running.finished_for(ticket, task.result()))
+        if error is not None and not running.tickets:
             log.warning(
                 "order %s, in the background: %s",
-                walk.context.fingerprint[:12],
+                running.context.fingerprint[:12],
                 getattr(error, "message", error),
             )

@@ -6,4 +6,4 @@ from __future__ import annotations
 
 from .. import needed
 
-needed.check_http()
+needed.check()

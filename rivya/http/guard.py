@@ -3,7 +3,7 @@
 A result URL is given by the service and may have been made up by somebody else, so it must not reach this machine or
 the network around it. The checks come in two steps: `Guard.check_url_host` on the name as it is written, before
 anything is asked, and `Guard.check_address` on each address that the name stands for, right before the connection is
-made to that very address. Through an HTTP proxy, which looks up names by itself, the first step is all there is.
+made to one that passed (`allowed`). Through a proxy, which looks names up by itself, the first step is all there is.
 
 The ranges are listed here instead of asking `ipaddress.is_global`, whose answers differ between Python versions.
 """
@@ -11,16 +11,16 @@ The ranges are listed here instead of asking `ipaddress.is_global`, whose answer
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from ..errors import ConfigurationError, Sent, UnusableAnswerError
+from ..config import FAKE_IP_NETWORKS
+from ..errors import ConfigurationError, RivyaError, Sent, UnusableAnswerError
+from . import likely
 
 Address = IPv4Address | IPv6Address
 
-DEFAULT_ALLOWED = ("198.18.0.0/15",)
-"""Proxies that answer DNS with invented addresses ("fake IP", common where this pack is used) take them from here.
-The range is reserved for benchmarks and routed nowhere, so allowing it opens no door to a private network."""
+DEFAULT_ALLOWED = FAKE_IP_NETWORKS
 
 _FORBIDDEN_V4 = tuple(
     (ip_network(network), what)
@@ -120,7 +120,13 @@ class Guard:
             raise _refused(host, "has an address that cannot be read")
         reason = self._reason(found)
         if reason is not None:
-            raise _refused(host, f"has the address {found}, which belongs to {reason}")
+            own = found == _literal(host)  # then no DNS is behind it
+            names = tuple(map(str, self._allowed))
+            raise _refused(
+                host,
+                f"has the address {found}, which belongs to {reason}",
+                hint=None if own else likely.advice((_embedded(found) or (found,))[0], names),
+            )
 
     def _reason(self, address: Address) -> str | None:
         """What speaks against the address, or None."""
@@ -135,6 +141,25 @@ class Guard:
         if reason is None and isinstance(address, IPv6Address) and not carrier and address not in _GLOBAL_V6:
             reason = "a reserved range"
         return None if self._local and reason in _PRIVATE else reason
+
+
+def allowed(check: Callable[[str, str], None], host: str, addresses: Sequence[str]) -> list[str]:
+    """Those of a name's addresses that pass ``check``, in their order: one that is refused does not refuse the others.
+
+    Raises:
+        RivyaError: none passes; the error of the first.
+    """
+    passed: list[str] = []
+    refusal: RivyaError | None = None
+    for address in addresses:
+        try:
+            check(host, address)
+            passed.append(address)
+        except RivyaError as error:
+            refusal = refusal or error
+    if refusal is not None and not passed:
+        raise refusal
+    return passed
 
 
 def is_loopback(host: str) -> bool:
@@ -186,12 +211,13 @@ def _is_isatap(address: Address) -> bool:
     return isinstance(address, IPv6Address) and (int(address) >> 32) & 0xFFFFFFFF in _ISATAP_MARKS
 
 
-def _refused(host: str, why: str) -> UnusableAnswerError:
+def _refused(host: str, why: str, hint: str | None = None) -> UnusableAnswerError:
     shown = ascii(host)[1:-1][:100]
     return UnusableAnswerError(
         f"The host of the result was not asked: {shown} {why}.",
         code="forbidden_address",
-        hint="If your network really keeps results there, add it to allowed_result_networks in config.json; "
+        hint=hint
+        or "If your network really keeps results there, add it to allowed_result_networks in config.json; "
         "otherwise report it to Rivya support.",
         sent=Sent.NO,
     )

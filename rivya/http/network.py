@@ -18,6 +18,8 @@ import httpcore
 import httpx
 from anyio.to_thread import run_sync
 
+from .guard import allowed
+
 __all__ = ["Attempt", "Backend", "current", "httpcore", "httpx", "silence"]
 
 Resolver = Callable[[str, int], Sequence[str]]
@@ -99,7 +101,7 @@ class Stream(httpcore.AsyncNetworkStream):
 
 
 class Backend(httpcore.AsyncNetworkBackend):
-    """Looks a name up once, checks every address, and connects to the addresses that were checked.
+    """Looks a name up once, checks every address, and connects to one of those that passed.
 
     A second answer of DNS therefore changes nothing. TLS still verifies the name.
     """
@@ -123,8 +125,7 @@ class Backend(httpcore.AsyncNetworkBackend):
             with anyio.fail_after(timeout):
                 addresses = await self._addresses(host, port)
                 if self._check is not None:
-                    for address in addresses:
-                        self._check(host, address)
+                    addresses = allowed(self._check, host, addresses)
                 return Stream(await self._first(addresses, port))
         except TimeoutError:
             raise httpcore.ConnectTimeout("no connection in time") from None

@@ -32,7 +32,7 @@ from ..errors import (
     detached,
 )
 from ..secret import Secret
-from . import download
+from . import download, trust
 from .body import Body
 from .connections import Connections
 from .guard import DEFAULT_ALLOWED, Guard, check_loopback, is_loopback
@@ -140,7 +140,7 @@ class Transport:
         self._connections = Connections(
             api=Backend(resolver, check_loopback if plain else None),
             results=Backend(resolver, self._guard.check_address),
-            make_context=httpx.create_ssl_context,
+            make_context=trust.context,
         )
 
     async def exchange(
@@ -307,7 +307,8 @@ def _translated(error: Exception, attempt: Attempt, whom: str) -> RivyaError:
         what = "broke the connection off"
     else:
         what = f"could not be talked to ({type(error).__name__})"
-    return RivyaConnectionError(f"{whom} {what}.", sent=sent)
+    code = "bad_certificate" if trust.is_refused_certificate(error) else None
+    return RivyaConnectionError(f"{whom} {what}.", hint=trust.advice(error), code=code, sent=sent)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,9 +1,3 @@
 """Pictures: from pixels to the bytes of an upload, and from the bytes of a result to pixels, in bounded memory.
 
 Entries: `encode.encode`, `decode.decode`."""
-
-from __future__ import annotations
-
-from .. import needed
-
-needed.check_pictures()

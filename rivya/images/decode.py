@@ -1,9 +1,9 @@
 """From the bytes of a picture to its pixels: exact, in bands, with bounded memory.
 
-Pixels go straight to where they are wanted, a band of rows at a time, turned as EXIF says and converted to
-sRGB; beside them lies one picture as stored at most. Pillow's codecs are called on what the header
-readers found, so that neither its global settings (which other packs change) nor its guesses play a part, and a
-file that ends early is an error.
+Pixels go straight to where they are wanted, a band of rows at a time, turned as EXIF says and converted to sRGB. Beside
+them lies one picture as stored at most; of WebP three, since its decoder keeps more. Pillow's codecs are called on what
+the header readers found, so that neither its global settings (which other packs change) nor its guesses play a part,
+and a file that ends early is an error.
 
 Everything here is synchronous and thread-safe; the codecs run without Python's lock.
 """

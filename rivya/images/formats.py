@@ -59,11 +59,10 @@ _SVG = rb"(?i)<svg[\s>]"
 _FOREIGN_TEXT = rb"(?i)\s*(?:%PDF-|<!doctype html|<html[\s>]|<script[\s>]|<svg\s|<\?php\s)"
 _PDF_HEADER = rb"%PDF-\d\.\d"
 _PDF_OBJECT = rb"\b\d+\s+\d+\s+obj\b"
-_FOREIGN_START = rb"\s*(?:PK\x03\x04|PK\x05\x06|Rar!\x1a\x07|7z\xbc\xaf\x27\x1c|\x1f\x8b\x08|\x7fELF|MZ)"
+_FOREIGN_START = rb"\s*(?:PK\x03\x04|Rar!\x1a\x07|7z\xbc\xaf\x27\x1c|\x1f\x8b\x08|\x7fELF|MZ)"
 _FOREIGN_REACH = 1024
-_ZIP_END = b"PK\5\6"
-_ZIP_END_SIZE = 22
-_ZIP_END_REACH = _ZIP_END_SIZE + 65_535
+_ZIP_END, _ZIP_ENTRY = b"PK\5\6", b"PK\1\2"
+_ZIP_END_REACH = 22 + 65_535
 
 
 def unusable(message: str, code: str) -> ImageError:
@@ -148,19 +147,17 @@ def refuse_polyglot(data: bytes, end: int) -> None:
         (re.search(_PDF_HEADER, data[:_FOREIGN_REACH]) and re.search(_PDF_OBJECT, data))
         or re.match(_FOREIGN_TEXT, tail)
         or re.match(_FOREIGN_START, tail)
-        or _ends_as_zip(data)
+        or _holds_zip(data)
     )
     if foreign:
         raise unusable("The file is a picture and another kind of file at once.", "image_polyglot")
 
 
-def _ends_as_zip(data: bytes) -> bool:
-    """Whether an archive's directory ends exactly where the file ends: what ZIP readers go by."""
+def _holds_zip(data: bytes) -> bool:
+    """Whether an archive's directory lies where readers of ZIP look for it: before a record near the end."""
     at = data.rfind(_ZIP_END, max(0, len(data) - _ZIP_END_REACH))
-    if at < 0 or at + _ZIP_END_SIZE > len(data):
-        return False
-    comment = int.from_bytes(data[at + 20 : at + 22], "little")
-    return at + _ZIP_END_SIZE + comment == len(data)
+    size = int.from_bytes(data[at + 12 : at + 16], "little")
+    return at >= size > 0 and data.startswith(_ZIP_ENTRY, at - size)
 
 
 def _name_of(data: bytes) -> str:

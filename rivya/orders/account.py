@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ..api.endpoints import Api
 from ..api.policy import RetryPolicy
-from ..api.polling import PollSchedule
+from ..api.polling import PollSchedule, ServiceClock
 from ..api.retry import RetryingClient
 from ..config import Config
 from ..errors import Charged, LedgerError, NotFoundError
@@ -42,6 +42,7 @@ class Account:
             self.api, state, self.scope, self.disk, confirm_age_s=config.upload_confirm_age_s
         )
         self.downloads = asyncio.Semaphore(MAX_DOWNLOADS)
+        self.clock = ServiceClock()
         self.unknown_tasks: set[str] = set()
         """Tasks that the service did not know when it was asked in this process."""
         self._scope: str | None = None

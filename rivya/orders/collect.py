@@ -12,7 +12,6 @@ import time
 from random import random
 
 from ..api.endpoints import Task
-from ..api.polling import service_seconds
 from ..errors import (
     Charged,
     ImageError,
@@ -48,7 +47,7 @@ _URL_READINGS = 3
 _IMAGE_TRIES = 3
 
 
-class Following:
+class Collection:
     """From an accepted order to its pictures in the result store."""
 
     def __init__(self, context: OrderContext, row: OrderRow, task: Task | None) -> None:
@@ -167,7 +166,8 @@ class Following:
         return error
 
     async def _succeeded(self, task: Task) -> Finished:
-        seconds = service_seconds(time.monotonic() - self._started, self._last_running_s, task.service_s)
+        noticed_s = time.monotonic() - self._started
+        seconds = self._account.clock.seconds(noticed_s, self._last_running_s, task.service_s)
         await self._note_urls(task, seconds)
         return await self._fetch(task.urls, task.final_credits, seconds)
 

@@ -62,11 +62,16 @@ class Reference:
 
 @dataclass(frozen=True)
 class Order:
-    """A request for one picture: what it is, and what it needs on its way."""
+    """A request for one picture: what it is, and what it needs on its way.
+
+    Attributes:
+        user: who ordered it, where a server has several users; it changes nothing but who collects it.
+    """
 
     identity: Identity
     reference: Reference | None = None
     client_request_id: str = ""
+    user: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -94,6 +99,7 @@ class Order:
             "output_format": identity.params.output_format,
             "encoding": reference.encoding if reference else None,
             "notes": list(reference.notes) if reference else [],
+            **({"user": self.user} if self.user else {}),
         }
 
 

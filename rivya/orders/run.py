@@ -27,11 +27,11 @@ from ..errors import LedgerError, RivyaError
 from ..ledger.ledger import OrderRow, OrderState
 from ..storage.results import ResultGone, ResultStore, StoredResult
 from .account import Account
-from .collect import Following
+from .collect import Collection
 from .context import OrderContext
 from .messages import failure_of
 from .order import Finished
-from .submit import Buying
+from .submit import Submission
 
 log = logging.getLogger("rivya")
 
@@ -115,7 +115,7 @@ class OrderRun:
         return row.id if row is not None else None
 
     async def _through_the_ledger(self) -> Finished:
-        """Take the order over or make it, and walk it on from where it stands."""
+        """Take the order over or make it, and go on from where it stands."""
         ledger, scope = self._account.ledger, await self._account.scope()
         waited = False
         while True:
@@ -126,9 +126,9 @@ class OrderRun:
                 or row.state is OrderState.FORGOTTEN
                 or (row.state is OrderState.FAILED and not waited)
             ):
-                bought = await Buying(self._context).attempt(row)
+                bought = await Submission(self._context).attempt(row)
                 if bought is not None:
-                    return await Following(self._context, *bought).pictures()
+                    return await Collection(self._context, *bought).pictures()
             elif row.state is OrderState.FAILED:
                 raise failure_of(row)
             elif (taken := await self._take(row)) is not None:
@@ -158,10 +158,12 @@ class OrderRun:
         """Go on with an order that an earlier run left open."""
         self._context.show(source="resumed", task_id=row.task_id)
         if row.state in (OrderState.PREPARED, OrderState.UNKNOWN):
-            return await Following(self._context, row, await Buying(self._context).repeat(row)).pictures()
+            return await Collection(
+                self._context, row, await Submission(self._context).repeat(row)
+            ).pictures()
         # Stored once and evicted since, or submitted, or succeeded: the task id brings the picture, for nothing.
         self._context.committed = True
-        return await Following(self._context, row, None).pictures()
+        return await Collection(self._context, row, None).pictures()
 
 
 def _whole(store: ResultStore, scope: str, fingerprint: str) -> StoredResult | None:

@@ -33,7 +33,7 @@ _CONFLICT_PAUSE_S = 2.0
 """Pause before a repeat that was answered with 409 is made again."""
 
 
-class Buying:
+class Submission:
     """From an order to its task id."""
 
     def __init__(self, context: OrderContext) -> None:
@@ -198,7 +198,7 @@ class Buying:
             raise LedgerError("The ledger has lost the body of this order.", charged=_charged(uncertain))
         self._context.committed = True
         self._context.show(state="sending")
-        patience = _Patience(0.0 if _waited_before(row) else account.config.conflict_wait_s)
+        conflict_wait = _ConflictWait(0.0 if _waited_before(row) else account.config.conflict_wait_s)
         while True:
             if not self._context.wanted:
                 raise GivenUpError("The run was cancelled.", charged=_charged(uncertain))
@@ -213,7 +213,7 @@ class Buying:
             except RivyaError as error:
                 uncertain = uncertain or error.sent is Sent.MAYBE
                 in_flight = isinstance(error, ConflictError)
-                if in_flight and uncertain and patience.left():
+                if in_flight and uncertain and conflict_wait.left():
                     await asyncio.sleep(_CONFLICT_PAUSE_S)
                 elif in_flight or uncertain:
                     raise await self._note_as_unknown(row, error) from None
@@ -254,7 +254,7 @@ class Buying:
         return unknown
 
 
-class _Patience:
+class _ConflictWait:
     """How long a 409 on a repeat is taken for "the first one is still in flight", from the first 409 on."""
 
     def __init__(self, seconds: float) -> None:

@@ -21,6 +21,8 @@ _FOREIGN = re.compile(
 )
 RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 _NAME_BYTES = 255
+_SHORT = 80
+"""Bytes of a stem that every file system takes, whatever is added to it."""
 _WINDOWS_PATH = 259
 _TAIL = 48
 """Most that is added to a stem when it is saved: seed, variation, numbers of further pictures, an ending."""
@@ -68,8 +70,9 @@ def derived(folder: Path, stem: str, tail: str = "") -> Place:
     """
     if RESERVED.match(stem):
         stem = f"_{stem}"
-    room = _name_room(folder) - _TAIL
-    if len(os.fsencode(stem)) > room:
+    size = len(os.fsencode(stem))
+    room = _name_room(folder) - _TAIL if size > _SHORT or os.name == "nt" else size
+    if size > room:
         digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
         stem = f"{_cut(stem, room - len(digest) - 1)}-{digest}"
     return Place(folder, stem + tail)
@@ -113,6 +116,11 @@ def reason(error: Exception) -> str:
 def shown(path: Path | str) -> str:
     """A path in characters that can be printed; the others by their codes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
+
+
+def shown_lines(text: object) -> str:
+    """The same for a text of several lines, such as an error: names of files in it hold what they like."""
+    return "\n".join(map(shown, str(text).splitlines()))
 
 
 def corrected(place: Place, saved: Path) -> str:

@@ -13,7 +13,7 @@ from shutil import disk_usage
 
 from ..errors import costs_nothing
 from .places import ENDINGS, FORMATS, RESERVED, Place, named, reason, refused, shown
-from .write import TEMPORARY, create, sync
+from .write import TEMPORARY, create, sweep, sync
 
 _PROBE_BYTES = 4096
 _ROOM = {"jpg": 250_000}
@@ -43,6 +43,7 @@ class Settled:
                 raise refused(f"{shown(each)} is a file; nothing can be saved in it.")
         try:
             self._make(folder)
+            sweep(folder)
             _try_writing(folder)
         except (OSError, ValueError) as error:
             raise refused(f"Nothing can be saved in {shown(folder)}: {reason(error)}.") from None

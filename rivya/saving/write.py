@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from ..files import sync_folder
 from .places import ENDINGS, Place
 
 TEMPORARY = ".rivya-{}.tmp"
+_TEMPORARY = re.compile(r"\.rivya-[0-9a-f]{12}\.tmp")
+_ABANDONED_S = 86_400.0
 _ODD_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, errno.ENOENT)
 _NO_LINKS = (
     errno.EPERM,
@@ -151,6 +154,15 @@ class _Written:
         self.path.unlink(missing_ok=True)
         with suppress(OSError):  # some file systems synchronise no folders
             sync_folder(self._folder)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that a killed program left here a day ago or earlier."""
+    for entry in os.scandir(folder):
+        if _TEMPORARY.fullmatch(entry.name):
+            with suppress(OSError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_S:
+                    os.unlink(entry.path)
 
 
 def create(path: Path) -> int:

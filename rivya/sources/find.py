@@ -26,6 +26,7 @@ _EDIT = re.compile(r"(.+)-(?:0|[1-9][0-9]{0,19})-(?:[0-9]|1[0-5])(?:-[2-9])?(?:_
 """Names that edits get when they are saved in a folder: that of the picture, seed, variation."""
 
 _NAMED_AT_MOST = 20
+_REASONS_AT_MOST = 12
 _OPTION = "--edits-too edits it as well"
 
 
@@ -56,7 +57,7 @@ class Found:
         lines = [f"{shown(each.path)}: {each.reason}" for each in named[:_NAMED_AT_MOST]]
         rest = Counter(each.reason for each in self.left_out if not each.meant)
         rest["not named here"] = len(named[_NAMED_AT_MOST:])
-        counts = ", ".join(f"{count} x {why}" for why, count in rest.most_common() if count)
+        counts = ", ".join(f"{count} x {why}" for why, count in rest.most_common(_REASONS_AT_MOST) if count)
         return [*lines, *([f"Left out: {counts}."] if counts else [])]
 
 
@@ -154,7 +155,7 @@ def _edits(paths: Sequence[Path], origins: Origins | None) -> list[LeftOut]:
     pictures: dict[tuple[Path, str], Path] = {}
     for path in paths:
         for stem in (path.name, path.stem):
-            pictures[path.parent, derived(path.parent, stem).stem] = path
+            pictures.setdefault((path.parent, derived(path.parent, stem).stem), path)
     known = origins.results_among(paths) if origins is not None else {}
     edits = [LeftOut(path, f"an edit of a picture there ({_OPTION})") for path in known]
     for path in paths:

@@ -140,6 +140,8 @@ def with_field(colours: Colours, original: Array, edited: Array, weight: Array) 
     trust = weight * (np.abs(rest).max(-1) < max(4 * spread, thresholds.MOST_FIELD))
     stacked = np.concatenate([rest * trust[..., None], trust[..., None]], axis=-1)
     cells = resampled(stacked, whole, size, TRIANGLE)
+    plane = _plane(cells)
+    cells[..., :3] -= cells[..., 3:] * plane
     field = np.zeros((size[1], size[0], 3), np.float32)
     for radius in _RADII:
         if 2 * radius + 1 > 2 * max(size):
@@ -149,4 +151,24 @@ def with_field(colours: Colours, original: Array, edited: Array, weight: Array) 
         sure = mass / (mass + np.float32(thresholds.FIELD_MASS))
         field += sure * (around[..., :3] / (mass + np.float32(1e-6)) - field)
     most = np.float32(thresholds.MOST_FIELD)
-    return replace(colours, field=np.clip(field, -most, most))
+    return replace(colours, field=np.clip(plane + field, -most, most))
+
+
+def _plane(cells: Array) -> Array:
+    """The plane through what is left over, so that a drift from side to side goes on under the edited part.
+
+    Args:
+        cells: float32 (rows, columns, 4): what is left over times the share of trusted pixels, and that share.
+    """
+    rows, columns = cells.shape[:2]
+    longer = max(rows, columns)
+    down, across = np.mgrid[0:rows, 0:columns].astype(np.float32) / np.float32(longer)
+    mass = cells[..., 3]
+    total = float(mass.sum()) + 1e-6
+    middle = cells[..., :3].sum((0, 1)) / np.float32(total)
+    sides = np.stack([across - (mass * across).sum() / total, down - (mass * down).sum() / total])
+    spread = np.einsum("iyx,jyx,yx->ij", sides, sides, mass) / total
+    slopes = np.einsum("iyx,yxc->ic", sides, cells[..., :3] - mass[..., None] * middle) / total
+    slopes = np.linalg.solve(spread + thresholds.PLANE_PULL * np.eye(2), slopes)
+    plane: Array = (middle + np.einsum("iyx,ic->yxc", sides, slopes)).astype(np.float32)
+    return plane

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..images.pixels import eight_bits
 from .boxes import Box
 
 Array = np.ndarray[Any, Any]
@@ -89,6 +90,8 @@ def _needed(first: float, last: float, length: int, out: int, kernel: Image.Resa
 
 def stored(values: Array, dtype: np.dtype[Any]) -> Array:
     """Values of 0 to 1 as they are stored in ``dtype``: integers are rounded and clipped, floats taken as they are."""
+    if dtype == np.uint8:
+        return eight_bits(values)
     if dtype.kind != "u":
         return values.astype(dtype, copy=False)
     most = np.iinfo(dtype).max

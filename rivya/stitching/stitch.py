@@ -98,7 +98,7 @@ def stitch(
     Raises:
         ValidationError: pixels or mask of a form that does not fit, or a shape that is far from the original's.
     """
-    _check_pixels("original", original)
+    check_pixels("original", original)
     height, width, channels = original.shape
     canvas = Canvas(
         np.empty((height, width, max(3, channels)), original.dtype),
@@ -123,21 +123,21 @@ def stitch_into(
 ) -> dict[str, Any]:
     """As `stitch`, into arrays of the caller's; returns the report."""
     options = (options or Options()).validate()
-    _check_pixels("original", original)
-    _check_pixels("edited", edited)
+    check_pixels("original", original)
+    check_pixels("edited", edited)
     height, width = original.shape[:2]
     notes: list[str] = []
     allowed = _allowed(mask, placement, width, height, notes)
     keep = _resolved(options.keep, allowed, notes)
-    places = _places(placement, (width, height), (edited.shape[1], edited.shape[0]))
-    region, view, found = _registered(original, edited, places, options.align, notes, check)
+    near = places(placement, (width, height), (edited.shape[1], edited.shape[0]))
+    region, view, found = _registered(original, edited, near, options.align, notes, check)
     compared = _compared(view, edited, region, found.frame, allowed, keep, options, check)
     if compared.colours.note:
         notes.append(compared.colours.note)
     canvas.mask[...] = _shares(found, compared, region, allowed, keep, options, (width, height), notes)
     check()
     compose(original, edited, found.frame, compared.colours, region, canvas, check)
-    return describe(canvas.mask, edited, found, compared, keep, options, places[0], notes)
+    return describe(canvas.mask, edited, found, compared, keep, options, near[0], notes)
 
 
 def describe(
@@ -182,7 +182,7 @@ def describe(
     }
 
 
-def _check_pixels(name: str, pixels: object) -> None:
+def check_pixels(name: str, pixels: object) -> None:
     """Refuse what is no picture; the message names which."""
     if not isinstance(pixels, np.ndarray) or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
         shape = getattr(pixels, "shape", None)
@@ -231,7 +231,7 @@ def _resolved(keep: str, allowed: Array | None, notes: list[str]) -> str:
     return keep
 
 
-def _places(placement: Placement | None, size: tuple[int, int], sent: tuple[int, int]) -> list[Box]:
+def places(placement: Placement | None, size: tuple[int, int], sent: tuple[int, int]) -> list[Box]:
     """Where the edit lies if nothing was moved, the likeliest first.
 
     Raises:
@@ -250,18 +250,35 @@ def _places(placement: Placement | None, size: tuple[int, int], sent: tuple[int,
         return [placement.box]
     if _like(whole, sent):
         return [whole]
-    nearest = min(SIZES.values(), key=lambda each: abs(math.log(each[0] / each[1] * size[1] / size[0])))
-    if abs(math.log(sent[0] / sent[1] * nearest[1] / nearest[0])) > 0.02:
-        raise _other_shape(sent, f"original is {size[0]}x{size[1]}")
-    # A picture longer than any shape of the service: its answer is a cut of the middle, or padded, or squeezed.
     ratio, (x, y) = sent[0] / sent[1], whole.centre
+    if not any(_apart(ratio, each) <= thresholds.SERVICE_SHAPE for each in _answered(size[0] / size[1])):
+        raise _other_shape(sent, f"original is {size[0]}x{size[1]}")
+    # The picture lies between two shapes of the service, or is longer than any: the answer is a cut of its middle, or
+    # padded, or squeezed.
     inner, outer = min(whole.width, whole.height * ratio), max(whole.width, whole.height * ratio)
     return [Box.around(x, y, inner, inner / ratio), Box.around(x, y, outer, outer / ratio), whole]
 
 
+def _answered(ratio: float) -> list[float]:
+    """In which ratios the service may answer a picture: that of the nearest size, or of the nearest name.
+
+    16:9 is really 1.851. A picture of 1.56 is nearest to 4:3 in pixels and to 16:9 by name.
+    """
+
+    def by_name(shape: str) -> float:
+        across, down = shape.split(":")
+        return _apart(ratio, int(across) / int(down))
+
+    pixels = {shape: width / height for shape, (width, height) in SIZES.items()}
+    return [min(pixels.values(), key=lambda each: _apart(ratio, each)), pixels[min(pixels, key=by_name)]]
+
+
+def _apart(one: float, other: float) -> float:
+    return abs(math.log(one / other))
+
+
 def _like(place: Box, sent: tuple[int, int]) -> bool:
-    off = math.log(sent[0] / sent[1] * place.height / place.width)
-    return abs(off) <= math.log(1 + thresholds.PLACE_SHAPE)
+    return _apart(sent[0] / sent[1], place.width / place.height) <= math.log(1 + thresholds.PLACE_SHAPE)
 
 
 def _other_shape(sent: tuple[int, int], other: str) -> ValidationError:

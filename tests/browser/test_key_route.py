@@ -118,7 +118,7 @@ def test_a_key_is_written_for_its_owner_alone_and_keeps_what_stands_beside_it(
     assert json.loads(path.read_text()) == {"api_key": SECRET, "base_url": service.url, "max_concurrency": 3}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     status, text = ask(comfy, "POST", "/rivya/key/status")
-    assert json.loads(text) == {"configured": True, "source": "file", "last4": SECRET[-4:]}
+    assert json.loads(text) == {"configured": True, "source": "file", "last4": SECRET[-4:], "problem": None}
     assert ask(comfy, "DELETE", "/rivya/key")[0] == 200
     assert json.loads(path.read_text()) == {"base_url": service.url, "max_concurrency": 3}
 

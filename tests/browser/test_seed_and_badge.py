@@ -1,11 +1,18 @@
-"""The seed control starts on fixed, and the badge says what a run costs."""
+"""The seed control starts on fixed, the badge says what a run costs, and the blueprints are boxes that run."""
 
 from __future__ import annotations
 
 import copy
+from io import BytesIO
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 import rivya
+from stitch.photos import cat, disc
+from support.comfy import RivyaComfyUI
+from support.service import Watched
 
 from .frontend import Frontend
 from .test_templates import graph_of
@@ -158,6 +165,46 @@ def test_the_blueprint_is_one_box_that_shows_its_price_and_runs(frontend: Fronte
     assert entry["status"]["status_str"] == "success"
     box = "() => { const b = app.graph.nodes.find((n) => n.subgraph).badges.at(-1); return b().text }"
     assert page.evaluate(box) == "4 credits (last run 4)"
+
+
+def test_the_blueprint_of_a_region_leaves_everything_outside_the_mask_as_it_was(
+    frontend: Frontend, newcomer: RivyaComfyUI, service: Watched
+) -> None:
+    page, photo, mask = frontend.page, np.asarray(cat(1500, 1000)), disc(1500, 1000, 0.4, 0.5, 0.15)
+    # Load Image takes what is transparent as the mask.
+    name = newcomer.put_image(np.dstack([photo, np.where(mask > 0, 0, 255).astype(np.uint8)]))
+    assert "Edit a region at full size" in frontend.search_nodes("region at full size")[0]
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => app.graph.nodes.some((node) => node.subgraph)")
+    page.evaluate(
+        """(name) => {
+          const box = app.graph.nodes.find((node) => node.subgraph);
+          const place = (type, x) => {
+            const node = LiteGraph.createNode(type);
+            app.graph.add(node);
+            node.pos = [box.pos[0] + x, box.pos[1]];
+            return node;
+          };
+          const load = place('LoadImage', -400);
+          load.widgets.find((widget) => widget.name === 'image').value = name;
+          for (const [slot, input] of ['image', 'mask'].entries())
+            load.connect(slot, box, box.inputs.findIndex((each) => each.name === input));
+          box.connect(0, place('SaveImage', 450), 0);
+          box.widgets.find((widget) => widget.name === 'prompt').value = 'A red hat';
+        }""",
+        name,
+    )
+    entry = frontend.run()
+    frontend.frame()
+    frontend.screenshot("blueprint-region")
+    assert entry["status"]["status_str"] == "success"
+    (saved,) = [picture for output in entry["outputs"].values() for picture in output.get("images", [])]
+    with Image.open(BytesIO(newcomer.file(saved))) as opened:
+        result = np.asarray(opened.convert("RGB"))
+    assert result.shape == photo.shape
+    assert np.array_equal(result[mask == 0], photo[mask == 0])
+    assert np.abs(result[mask > 0].astype(int) - photo[mask > 0]).mean() > 5
+    assert service.charges() == [4]
 
 
 def test_the_badge_counts_the_prompts_of_a_list_and_the_pictures_of_a_batch(frontend: Frontend) -> None:

@@ -111,24 +111,22 @@ def test_a_template_holds_nothing_of_its_maker_and_can_be_found_by_the_manager(p
     assert others <= CORE | {g["id"] for g in graph.get("definitions", {}).get("subgraphs", [])}
 
 
-# Templates whose pictures or masks are joined and painted in the graph: a form would hide what they are about.
-WITHOUT_FORM = {
-    *("Edit a region at full size", "Edit in steps without drift", "One instruction for many photos"),
-}
-
-
-def test_a_template_is_a_form_in_app_mode_where_one_is_enough(comfyui: RivyaComfyUI) -> None:
+def test_every_template_is_a_form_in_app_mode_and_tells_its_price_there(comfyui: RivyaComfyUI) -> None:
     known = comfyui.object_info()
     for name in NAMES:
         graph = graph_of(name)
-        form = graph["extra"].get("linearData")
-        assert (form is None) == (name in WITHOUT_FORM), name
-        if form is None:
-            continue
+        form = graph["extra"]["linearData"]
         types = {str(node["id"]): node["type"] for node in graph["nodes"]}
         for node, widget in form["inputs"]:
             inputs = known[types[node]]["input"]
             assert widget in {**inputs["required"], **inputs.get("optional", {})}, (name, widget)
+        labels = {
+            (str(node["id"]), each["name"]): each.get("label", each["name"])
+            for node in graph["nodes"]
+            for each in node.get("inputs", [])
+        }
+        fields = [labels.get((node, widget), widget) for node, widget in form["inputs"]]
+        assert len(set(fields)) == len(fields), f"{name} has fields of one name"
         assert all(known[types[node]]["output_node"] for node in form["outputs"]), name
         # The price stands beside the variations: every node that buys has them in the form.
         buying = {number for number, kind in types.items() if kind == "RivyaSubmitAndWait"}

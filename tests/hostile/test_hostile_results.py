@@ -254,7 +254,7 @@ https://nonsense.example/ http://results.example/ http://127.0.0.1/
 """
 NAMES = {
     "private.example": ["10.1.2.3"],
-    "mixed.example": ["93.184.216.34", "192.168.1.1"],
+    "mixed.example": ["fd00::7", "192.168.1.1"],
     "mapped.example": ["::ffff:127.0.0.2"],
     "zero.example": ["0.0.0.0"],
     "zone.example": ["fe80::1%eth0"],
@@ -320,6 +320,19 @@ async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
         async with abroad(resolver=rebinding) as client:
             error = await failure(client.download(url))
         assert error.code == "forbidden_address"
+        assert evil.opened == 0
+
+
+async def test_of_a_name_with_several_addresses_only_those_that_are_allowed_are_asked() -> None:
+    """As behind a fake-IP proxy that invents IPv4 addresses alone, or NAT64 with a prefix of the network's own."""
+    async with (
+        serving(always(reply(b"good")), certificate="server.pem") as good,
+        serving(
+            always(reply(b"evil")), address="127.0.0.2", port=good.port, certificate="server.pem"
+        ) as evil,
+        abroad(resolver=lambda host, port: ["127.0.0.2", "fd00::7", "127.0.0.1"]) as client,
+    ):
+        assert await client.download(f"https://results.example:{good.port}/a") == b"good"
         assert evil.opened == 0
 
 

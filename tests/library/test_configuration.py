@@ -64,6 +64,7 @@ def test_the_file_wins_over_the_defaults(home: Path) -> None:
             "base_url": "http://127.0.0.1:8765",
             "max_concurrency": 3,
             "max_credits_per_run": 40,
+            "max_orders_per_node": 200.0,
             "result_store_bytes": 1000,
             "repeat_window_s": 60,
             "allowed_result_networks": ["10.1.0.0/16"],
@@ -73,7 +74,7 @@ def test_the_file_wins_over_the_defaults(home: Path) -> None:
     assert found.require_key().reveal() == KEY
     assert found.key_source == "file"
     assert (found.base_url, found.max_concurrency) == ("http://127.0.0.1:8765", 3)
-    assert (found.max_credits_per_run, found.result_store_bytes) == (40, 1000)
+    assert (found.max_credits_per_run, found.max_orders_per_node, found.result_store_bytes) == (40, 200, 1000)
     assert (found.repeat_window_s, found.allowed_result_networks) == (60, ("10.1.0.0/16",))
 
 
@@ -479,3 +480,11 @@ def test_a_key_of_the_environment_goes_to_no_address_that_another_user_wrote(hom
 def test_a_number_of_400_digits_is_refused_in_words(home: Path) -> None:
     write(home, '{"max_concurrency": 1' + "0" * 400 + "}")
     assert "max_concurrency" in str(refused(home))
+
+
+@pytest.mark.parametrize("name", ["max_orders_per_node", "max_concurrency", "max_credits_per_run"])
+@pytest.mark.parametrize("value", [7.5, "7.5", float("nan"), -1, 10**17, True, [7]])
+def test_a_whole_number_that_is_none_is_refused_by_name(home: Path, name: str, value: object) -> None:
+    write(home, {"api_key": KEY, name: value})
+    with pytest.raises(ConfigurationError, match=f"^{name} is "):
+        loaded(home)

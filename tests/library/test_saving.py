@@ -216,3 +216,65 @@ def test_collect_takes_a_file_for_one_task_and_is_refused_where_nothing_can_be_s
     assert one.returncode == 0, one.stderr
     assert (work / "one" / "night.jpg").read_bytes() == service.picture(first)
     assert second in shell("collect").stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("n.JPG", "n.JPG"),
+        ("n.jfif", "n.jfif"),
+        ("n.webp", "n.jpg"),
+        ("n.PNG", "n.jpg"),
+        ("n", "n.jpg"),
+        ("v1.2", "v1.2.jpg"),
+        ("dir.v2/n", "dir.v2/n.jpg"),
+    ],
+)
+def test_collected_pictures_have_the_ending_of_what_they_are_and_a_change_is_said(
+    shell: Run, client: Client, service: Any, work: Path, given: str, kept: str
+) -> None:
+    client.run(client.order("not yet seen"))
+    task = service.tasks()[-1]["id"]
+    done = shell("collect", task, "-o", given)
+    assert done.returncode == 0, done.stderr
+    assert (work / kept).read_bytes() == service.picture(task)
+    assert ("so it is not named" in done.stdout) is (given in ("n.webp", "n.PNG"))
+
+
+@pytest.mark.parametrize("ending", ["webp", "gif", "png", "tiff", "heic"])
+def test_an_ending_that_tells_of_another_format_is_refused_before_anything_is_sent(
+    shell: Run, library: Client, service: Any, photos: Path, ending: str
+) -> None:
+    before = len(service.requests())
+    target = f"new/night.{ending}"
+    for arguments in (["photos/lake.png", "x"], ["--text", "x"]):
+        done = shell("edit", *arguments, "--output-format", "jpeg", "-o", target)
+        assert done.returncode == 1
+        assert f"{target.split('/')[1]}: the picture will be JPEG" in done.stderr
+    with pytest.raises(SavingError):
+        program.edit("x", photos / "lake.png", save_to=photos / target, config=library.config)
+    assert len(service.requests()) == before
+    assert not (photos / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--batch", "", "x"], ["--text", "x", "-o", ""], ["lake.png", "x", "--mask", " "]]
+)
+def test_a_variable_that_was_not_set_never_means_the_current_folder(
+    shell: Run, service: Any, photos: Path, arguments: list[str]
+) -> None:
+    before = len(service.requests())
+    done = shell("edit", *arguments)
+    assert done.returncode == 2
+    assert "the path is empty" in done.stderr
+    assert len(service.requests()) == before
+
+
+def test_what_a_killed_program_left_is_removed_after_a_day(shell: Run, work: Path) -> None:
+    old, new, other = (work / name for name in (".rivya-0123456789ab.tmp", ".rivya-ba9876543210.tmp", ".tmp"))
+    for path in (old, new, other):
+        path.write_bytes(b"half a picture")
+    for path in (old, other):
+        os.utime(path, (1e9, 1e9))
+    assert shell("edit", "--text", "x").returncode == 0
+    assert {path.name for path in work.iterdir()} == {new.name, other.name, "picture-0-0.jpg"}

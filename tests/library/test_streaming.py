@@ -16,11 +16,12 @@ from library.client import PATIENCE_S, Client
 from library.test_many_orders import most_at_once, until
 from rivya.bulk.budget import Budget
 from rivya.bulk.row_run import RowRun, Work
-from rivya.bulk.rows import Wanted, read
+from rivya.bulk.rows import read
 from rivya.bulk.stream import Stream
 from rivya.errors import Charged, ImageError, RivyaError, ValidationError
 from rivya.kontext import KontextParams
 from rivya.orders.order import Finished
+from rivya.plan import Wanted
 from support.quick import picture
 
 DEFAULT = Wanted(None, "make it night", KontextParams())
@@ -170,11 +171,31 @@ def test_the_budget_buys_exactly_what_it_allows(client: Client, service: Any) ->
     assert len(service.charges()) == 6
 
 
-def test_a_failure_that_cost_nothing_is_given_back_to_the_budget(make: Any, service: Any) -> None:
+def test_a_failure_that_cost_nothing_is_given_back_to_the_budget(client: Client, service: Any) -> None:
     service.fault("create", "status", status=400, times=1)
-    told = outcomes(make(max_concurrency=1), [picture(number) for number in range(3)], most=8)
-    assert len(service.charges()) + sum(isinstance(each, RivyaError) for _, _, each in told) == 3
-    assert len(service.charges()) >= 1
+    ended = threading.Event()
+
+    def rows() -> Iterator[Any]:
+        yield picture(0)
+        assert ended.wait(PATIENCE_S)
+        yield picture(1)
+
+    told = iter(stream(client, rows(), most=4))
+    _, failed = next(told)
+    assert isinstance(failed, ValidationError)
+    ended.set()
+    assert [outcome.source for _, outcome in told] == ["new"]
+    assert len(service.charges()) == 1
+
+
+def test_ending_the_iteration_drops_the_orders_that_wait_for_their_turn(make: Any, service: Any) -> None:
+    client = make(max_concurrency=1)
+    service.fault("create", "latency", seconds=0.3, times=None)
+    with closing(iter(stream(client, Endless()))) as told:
+        next(told)
+        until(lambda: len(client.account.slots._queue) == 4)
+    until(lambda: not client.loop_call(lambda: client.engine._registry.under_way))
+    assert len(service.charges()) <= 3  # the one that was told, and those that went out while it was
 
 
 def test_equal_rows_are_paid_once(client: Client, service: Any) -> None:

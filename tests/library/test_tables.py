@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 
 from rivya.bulk import tables
-from rivya.bulk.rows import Wanted, read
+from rivya.bulk.rows import read
 from rivya.errors import ConfigurationError, ValidationError
 from rivya.kontext import KontextParams
+from rivya.plan import Wanted
 
-pyarrow = pytest.importorskip("pyarrow")
 DEFAULT = Wanted(None, "make it night", KontextParams())
 
 
@@ -50,13 +51,18 @@ def test_csv_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
 
 
 def test_json_lines(tmp_path: Path) -> None:
-    lines = [{"photo": "a.png", "text": "a hat", "seed": 3}, {"photo": "b.png", "text": None, "other": 1}]
+    lines = [
+        {"photo": "a.png", "text": "a hat"},
+        {"photo": "b.png", "text": None, "other": 1, "seed": 1e3},
+        {"photo": "c.png", "text": "c", "aspect-ratio": "1:1"},
+    ]
     path = written(tmp_path, "rows.jsonl", "\n\n".join(map(json.dumps, lines)) + "\n{broken\n[1]\n")
     table = tables.look_into(path, image_column="photo", prompt_column="text")
     first, second, *bad = table.rows()
     assert read(first, DEFAULT).prompt == "a hat"
     assert read(second, DEFAULT).prompt == "make it night"
-    assert [type(row).__name__ for row in bad] == ["BadRow", "BadRow"]
+    assert read(second, DEFAULT).seed == 1000
+    assert [type(row).__name__ for row in bad] == ["BadRow"] * 3
 
 
 def test_parquet_with_pictures_in_its_cells(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rivya.errors import ConfigurationError, Sent, UnusableAnswerError
-from rivya.http.guard import Guard, is_loopback
+from rivya.config import FAKE_IP_NETWORKS
+from rivya.errors import ConfigurationError, RivyaError, Sent, UnusableAnswerError
+from rivya.http.guard import Guard, allowed, check_loopback, is_loopback
 
 GUARD = Guard()
 
@@ -23,7 +26,15 @@ PUBLIC = [
     "2a00:1450::1",
 ]
 PUBLIC_THROUGH_NAT64 = ["64:ff9b::808:808", "::ffff:8.8.8.8"]
-FAKE = ["198.18.0.1", "198.19.255.255", "::ffff:198.18.0.1"]
+FAKE = [
+    "198.18.0.1",
+    "198.19.255.255",
+    "::ffff:198.18.0.1",
+    "fc00::1",
+    "fc00:3fff::1",
+    "fdfe:dcba:9876::7",
+    "2001:2::1",
+]
 
 _FORBIDDEN_TEXT = r"""
 0.0.0.0 0.1.2.3 10.0.0.0 10.255.255.255 100.64.0.1 100.127.255.255 127.0.0.1 127.255.255.254 169.254.0.1
@@ -31,9 +42,10 @@ _FORBIDDEN_TEXT = r"""
 192.168.255.255 198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.255 240.0.0.1 255.255.255.255 :: ::1 ::2
 ::7f00:1 ::127.0.0.1 ::ffff:127.0.0.1 ::ffff:7f00:1 ::ffff:10.0.0.1 ::ffff:169.254.169.254
 ::ffff:0:127.0.0.1 64:ff9b::7f00:1 64:ff9b::10.0.0.1 64:ff9b::a9fe:a9fe 64:ff9b:1::1 100::1 100:0:0:1::1
-2001::1 2001:0:4136:e378::1 2001:2::1 2001:10::1 2001:20::1 2001:db8::1 2002:7f00:1::1 2002:a00:1::
+2001::1 2001:0:4136:e378::1 2001:10::1 2001:20::1 2001:db8::1 2002:7f00:1::1 2002:a00:1::
 64:ff9b:1:a00:0:5efe:808:808 200::5efe:808:808 100::5efe:808:808
-2002:808:808::1 3fff::1 3ffe::5efe:127.0.0.1 2600::5efe:10.0.0.1 2600::200:5efe:192.168.1.1 5f00::1 fc00::1
+2002:808:808::1 3fff::1 3ffe::5efe:127.0.0.1 2600::5efe:10.0.0.1 2600::200:5efe:192.168.1.1 5f00::1 fc00:4000::1
+fdfe:dcba:9876:1::1 fdfe:dcba:9875::1 fd00::1 2001:2:1::1
 fd00:ec2::254 fe80::1 fe80::5efe:1.1.1.1 febf::1 fec0::1 feff::1 ff02::1 ff0e::1 4000::1 8000::1 1::1
 """
 FORBIDDEN = _FORBIDDEN_TEXT.split()
@@ -172,7 +184,8 @@ def test_every_ipv6_address_that_python_calls_private_is_refused(address: IPv6Ad
         GUARD.check_address("name.example", str(address))
     except UnusableAnswerError:
         return
-    assert address.is_global or address.ipv4_mapped is not None
+    fake = any(address in ip_network(network) for network in FAKE_IP_NETWORKS)
+    assert fake or address.is_global or address.ipv4_mapped is not None
 
 
 @given(st.text(max_size=80))
@@ -184,3 +197,59 @@ def test_any_text_as_a_host_is_taken_or_refused_by_name(host: str) -> None:
     else:
         assert host.isascii()
         assert not set(host) & set("/\\?#@%[] \t\r\n\0")
+
+
+@pytest.mark.parametrize(
+    "refused", ["fd00::5", "64:ff9b:1::808:808", "fe80::1", "127.0.0.1", "::", "no address"]
+)
+def test_one_refused_address_of_a_name_does_not_refuse_the_others(refused: str) -> None:
+    for addresses in ([refused, "8.8.8.8"], ["8.8.8.8", refused], [refused, "8.8.8.8", refused]):
+        assert allowed(GUARD.check_address, "name.example", addresses) == ["8.8.8.8"]
+    with pytest.raises(UnusableAnswerError) as caught:
+        allowed(GUARD.check_address, "name.example", [refused, "10.0.0.1"])
+    assert refused == "no address" or f"the address {refused}," in caught.value.message
+
+
+def test_plain_http_goes_to_the_addresses_of_this_machine_alone() -> None:
+    assert allowed(check_loopback, "localhost", ["192.168.1.5", "::1", "127.0.0.1"]) == ["::1", "127.0.0.1"]
+    with pytest.raises(RivyaError):
+        allowed(check_loopback, "localhost", ["192.168.1.5"])
+
+
+@pytest.mark.parametrize(
+    ("address", "program", "setting"),
+    [
+        ("fd00:6152::9", "Surge", "fd00:6152::/64"),
+        ("198.18.0.5", "Clash", "198.18.0.0/15"),
+        ("240.1.2.3", "sing-box", "240.1.0.0/16"),
+        ("100.100.1.2", "Tailscale", "100.64.0.0/10"),
+        ("::ffff:192.168.7.9", "company", "192.168.7.0/24"),
+        ("64:ff9b:1::a00:1", "NAT64", "64:ff9b:1::/96"),
+        ("0.0.0.0", "Pi-hole", None),
+        ("127.0.0.1", "AdGuard", None),
+        ("::", "hosts file", None),
+        ("169.254.1.1", "login page", None),
+        ("203.0.113.7", "your network", "203.0.113.7"),
+    ],
+)
+def test_a_refusal_names_the_address_the_likely_program_and_the_setting_that_works(
+    address: str, program: str, setting: str | None
+) -> None:
+    with pytest.raises(UnusableAnswerError) as caught:
+        Guard(["10.1.0.0/16"]).check_address("results.example", address)
+    assert f"results.example has the address {ip_address(address)}" in caught.value.message
+    assert program in caught.value.hint
+    if setting is None:
+        assert "allowed_result_networks" not in caught.value.hint
+        return
+    written = re.search(r'"allowed_result_networks": (\[.*\])', caught.value.hint)
+    assert written is not None
+    networks = json.loads(written[1])
+    assert networks == ["10.1.0.0/16", setting]
+    Guard(networks).check_address("results.example", address)
+
+
+def test_an_address_that_the_service_itself_names_is_put_down_to_no_program() -> None:
+    with pytest.raises(UnusableAnswerError) as caught:
+        GUARD.check_url_host("192.168.1.1")
+    assert "DNS" not in caught.value.hint

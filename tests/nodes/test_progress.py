@@ -129,14 +129,6 @@ def test_the_time_limit_of_a_run_does_not_count_what_was_before_it() -> None:
     assert resumed.done.done()
 
 
-def test_an_order_that_was_dropped_is_an_error_that_cost_nothing() -> None:
-    dropped = ticket()
-    dropped.leave()
-    error = outcomes(progress.Watch([dropped], 900, lambda count: ""))["a"]
-    assert isinstance(error, RivyaError)
-    assert error.charged is Charged.NO
-
-
 def test_an_error_that_is_not_ours_is_raised_as_what_it_is() -> None:
     broken = ticket()
     broken.done.set_exception(ZeroDivisionError("a bug"))

@@ -41,3 +41,8 @@ def test_a_picture_is_turned_as_pillow_turns_it(name: str) -> None:
 def test_words_in_metadata_make_no_polyglot(words: bytes) -> None:
     decode.verify(m.png_with(PNG, (b"tEXt", b"prompt\0" + words)))
     decode.verify(m.jpeg_with(m.saved(m.photo(24, 16), "JPEG"), m.segment(0xFE, words)))
+
+
+def test_the_signature_of_an_archive_without_a_directory_makes_no_polyglot() -> None:
+    decode.verify(PNG + b"PK\5\6" + bytes(18))
+    decode.verify(m.png_with(PNG, (b"tEXt", b"prompt\0how PK\5\6 ends a ZIP"), before=b"IEND"))

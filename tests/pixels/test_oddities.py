@@ -439,6 +439,11 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "image_polyglot",
         "another kind",
     ),
+    "a JPEG with an archive and padding behind it": (
+        lambda: JPEG + bytes(9000) + zip_archive() + bytes(9),
+        "image_polyglot",
+        "another kind",
+    ),
     "a PNG with an archive inside": (zip_in_a_png_text, "image_polyglot", "another kind"),
     "a WebP with an archive behind it": (lambda: WEBP + zip_archive(), "image_polyglot", "another kind"),
     "a WebP with a program behind it": (lambda: WEBP + b"\x7fELF\2\1\1", "image_polyglot", "another kind"),

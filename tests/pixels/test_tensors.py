@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
@@ -122,7 +121,7 @@ def test_a_broken_picture_is_named_before_anything_is_done(
         tensors.frames(image)
     message = f"image 3 of 8 contains {word}: the node before it produced a broken picture."
     assert caught.value.message == message
-    assert caught.value.charged.value == "no"
+    assert caught.value.charged is None  # the node says that: no order has been sent
 
 
 @pytest.mark.parametrize(
@@ -261,19 +260,6 @@ def test_results_are_the_same_over_any_number_of_threads() -> None:
             (*batches.images, *batches.masks), (*expected.images, *expected.masks), strict=True
         ):
             assert torch.equal(ours, theirs)
-
-
-def test_no_thread_is_left_behind_even_by_a_damaged_file() -> None:
-    data = bytearray(m.png(m.photo(900, 700), m.RGB, filters=(0,), idat=1 << 20))
-    at = data.index(b"IDAT") + 50_000
-    data[at : at + 64] = bytes(64)
-    fixed = m.PNG_SIGNATURE + b"".join(m.chunk(*each) for each in m.chunks_of(bytes(data)))
-    with pytest.raises(ImageError):
-        tensors.to_batches([fixed])
-    for thread in threading.enumerate():
-        if thread.name == "rivya-inflate":
-            thread.join(5)
-            assert not thread.is_alive()
 
 
 def test_decoding_holds_little_beside_the_result() -> None:

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rivya.api.polling import LONGEST_HINT_S, LONGEST_WAIT_S, SHORTEST_WAIT_S, PollSchedule, service_seconds
+from rivya.api.polling import (
+    LONGEST_HINT_S,
+    LONGEST_WAIT_S,
+    SHORTEST_WAIT_S,
+    PollSchedule,
+    ServiceClock,
+    service_seconds,
+)
 
 ANY_FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 DURATIONS = st.lists(ANY_FLOATS | st.floats(0.01, 2000), max_size=80)
@@ -146,6 +153,7 @@ def lag_after_five(told: Callable[[float], float | None], accounts: int) -> floa
     lags = []
     for _ in range(accounts):
         history: list[float] = []
+        clock = ServiceClock()
         for number in range(15):
             duration, pace = draw.gauss(8, 2), PollSchedule.learn(history)
             now, polls, running = 0.0, 0, 0.0
@@ -156,7 +164,7 @@ def lag_after_five(told: Callable[[float], float | None], accounts: int) -> floa
             noticed = now + 0.1
             if number >= 5:
                 lags.append(noticed - duration)
-            learned = service_seconds(noticed, running, told(duration))
+            learned = clock.seconds(noticed, running, told(duration))
             assert learned is not None
             history.append(learned)
     return sum(lags) / len(lags)
@@ -176,6 +184,31 @@ UNTRUE = {
 @pytest.mark.parametrize("told", UNTRUE.values(), ids=UNTRUE)
 def test_untrue_timestamps_are_as_good_as_none(told: Callable[[float], float]) -> None:
     assert lag_after_five(told, accounts=4) == lag_after_five(lambda _: None, accounts=4)
+
+
+LIKELY = {
+    "constant": lambda _: 3.0,
+    "constant, nearer": lambda _: 4.0,
+    "a slow clock": lambda duration: 0.7 * duration,
+    "two clocks": lambda duration: duration - 3,
+}
+
+
+@pytest.mark.parametrize("told", LIKELY.values(), ids=LIKELY)
+def test_untrue_timestamps_that_may_be_true_of_one_order_are_found_out(
+    told: Callable[[float], float],
+) -> None:
+    assert lag_after_five(told, accounts=60) <= 1.1 * lag_after_five(lambda duration: duration, accounts=60)
+
+
+def test_a_true_clock_is_never_found_untrue_and_an_untrue_one_is_believed_no_more() -> None:
+    clock = ServiceClock()
+    for noticed, running, told in ((9.5, 8.0, 8.9), (9.5, 8.0, 6.6), (9.5, 0.0, 10.9), (7200.0, None, 8.9)):
+        clock.seconds(noticed, running, told)
+        assert clock.believed
+    assert clock.seconds(9.5, 8.0, 3.0) == service_seconds(9.5, 8.0)
+    assert clock.seconds(9.5, 8.0, 8.9) == service_seconds(9.5, 8.0)
+    assert clock.seconds(7200.0, None, 8.9) is None
 
 
 def test_after_five_orders_no_timestamps_are_nearly_as_good_as_true_ones() -> None:

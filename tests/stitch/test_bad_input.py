@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from rivya.errors import ValidationError
+from rivya.kontext import nearest_ratio
 from rivya.stitching import Box, Options, Placement, stitch
-from rivya.stitching.placement import refuse_erased
+from rivya.stitching.placement import SIZES, refuse_erased
+from rivya.stitching.stitch import places
 from stitch.photos import cat, disc
 
 PICTURE = np.asarray(cat(300, 200))
@@ -41,6 +43,13 @@ def test_an_edit_of_another_shape_is_refused_with_both_sizes() -> None:
         stitch(PICTURE, np.zeros((1392, 752, 3), np.uint8))
     assert caught.value.code == "edit_of_another_shape"
     assert caught.value.hint
+
+
+def test_no_answer_to_an_automatic_ratio_is_refused_for_its_shape() -> None:
+    # 16:9 is really 1.851: the shape that is nearest by name is not the one nearest in pixels.
+    for ratio in np.geomspace(0.2, 5, 400):
+        size = round(1000 * ratio**0.5), round(1000 / ratio**0.5)
+        assert places(None, size, SIZES[nearest_ratio(*size)])
 
 
 def test_a_placement_of_another_picture_is_refused() -> None:

@@ -27,6 +27,21 @@ def masked(draw: st.DrawFn) -> tuple[tuple[int, int], Box | None, float]:
 def test_the_box_is_of_the_shape_around_the_mask_and_inside_where_it_can_be(
     picture: tuple[tuple[int, int], Box | None, float], fit: str
 ) -> None:
+    check_choice(picture, fit)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@settings(max_examples=10_000, deadline=None)
+@given(masked(), st.sampled_from(["pad", "crop"]))
+def test_it_is_for_ten_thousand_pictures(
+    picture: tuple[tuple[int, int], Box | None, float], fit: str
+) -> None:
+    check_choice(picture, fit)
+
+
+def check_choice(picture: tuple[tuple[int, int], Box | None, float], fit: str) -> None:
+    """Ratio, size and place of the box by themselves, and the choice beside one that tries every shape."""
     size, region, context = picture
     shape, (box,) = choose(size, [region], context, fit=fit)
     whole = Box.of_size(*size)
@@ -37,6 +52,7 @@ def test_the_box_is_of_the_shape_around_the_mask_and_inside_where_it_can_be(
     fits = needed.width <= min(whole.width, whole.height * ratio) and needed.height <= min(
         whole.height, whole.width / ratio
     )
+    assert box.width == pytest.approx(smallest_width(size, region, context, ratio, fit))
     inside = holds(whole, box, hair)
     assert inside or (fit == "pad" and not fits)
     assert holds(box, needed, hair) or (fit == "crop" and not fits)
@@ -45,6 +61,20 @@ def test_the_box_is_of_the_shape_around_the_mask_and_inside_where_it_can_be(
         for name in SIZES
         for each in [choose(size, [region], context, name, fit)]
     )
+
+
+def smallest_width(
+    size: tuple[int, int], region: Box | None, context: float, ratio: float, fit: str
+) -> float:
+    """How wide a box has to be: for the context, else for the region, else (crop) as wide as the picture lets it."""
+    width, height = (float(side) for side in size)
+    largest = min(width, height * ratio)
+    of_region = (region.width, region.height) if region else (width, height)
+    of_context = min(of_region[0] * context, width), min(of_region[1] * context, height)
+    enough, least = (max(wide, high * ratio) for wide, high in (of_context, of_region))
+    if enough <= largest:
+        return enough
+    return least if fit == "pad" and least > largest else largest
 
 
 def holds(outer: Box, inner: Box, hair: float) -> bool:

@@ -95,6 +95,16 @@ def test_colours_are_taken_from_what_was_left_alone() -> None:
     assert error <= 1.5
 
 
+def test_a_drift_of_colours_from_side_to_side_goes_on_under_the_mask() -> None:
+    # A large mask up to the border, and nothing in the picture but the drift: what is left is the error of the field.
+    original = np.full((400, 600, 3), 0.5, np.float32) + np.asarray(cat(600, 400), np.float32)[..., :3] / 2550
+    mask = np.zeros((400, 600), np.float32)
+    mask[:300, 200:540] = 1
+    slope = np.linspace(-0.05, 0.05, 600, dtype=np.float32)[None, :, None]
+    done = stitch(original, original + slope, mask=mask, options=Options(align=False, feather=0))
+    assert np.abs(done.image - original)[mask > 0].mean() * 255 <= 0.5
+
+
 def test_the_soft_edge_lies_inside_the_mask_and_not_at_the_border(pair: drift.Pair) -> None:
     height, width = pair.original.shape[:2]
     mask = np.zeros((height, width), np.float32)

@@ -14,14 +14,14 @@ from support.sources import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("bounds")]
 
-# The lower bounds of pyproject.toml: of httpx exactly, of the others the oldest that this Python has builds of.
+# The lower bounds of pyproject.toml: of httpx and truststore, of the others the oldest that this Python has builds of.
 OLDEST = {
-    (3, 10): ["httpx==0.27.0", "pillow==10.3.0", "numpy==1.25.0"],
-    (3, 11): ["httpx==0.27.0", "pillow==10.3.0", "numpy==1.25.0"],
-    (3, 12): ["httpx==0.27.0", "pillow==10.3.0", "numpy==1.26.0"],
-    (3, 13): ["httpx==0.27.0", "pillow==11.0.0", "numpy==2.1.0"],
+    (3, 10): ["httpx[socks]==0.27.0", "truststore==0.9.0", "pillow==10.3.0", "numpy==1.25.0"],
+    (3, 11): ["httpx[socks]==0.27.0", "truststore==0.9.0", "pillow==10.3.0", "numpy==1.25.0"],
+    (3, 12): ["httpx[socks]==0.27.0", "truststore==0.9.0", "pillow==10.3.0", "numpy==1.26.0"],
+    (3, 13): ["httpx[socks]==0.27.0", "truststore==0.9.0", "pillow==11.0.0", "numpy==2.1.0"],
 }
-NEWEST = ["httpx>=0.27,<1", "pillow", "numpy"]
+NEWEST = ["httpx[socks]>=0.27,<1", "truststore", "pillow", "numpy"]
 
 
 def environment(folder: Path, *requirements: str) -> Path:
@@ -55,8 +55,10 @@ def test_pip_installs_the_library_and_nothing_else(tmp_path: Path) -> None:
     )
     files = [line.strip() for line in shown.stdout.split("Files:")[1].splitlines() if line.strip()]
     assert {name.replace(os.sep, "/").split("/")[0].split("-")[0] for name in files} == {
+        "..",  # the command
         "rivya",
         "rivya_nodes",
     }
+    assert [name for name in files if name.startswith("..")] == ["../../../bin/rivya"] or os.name == "nt"
     program = "import rivya, sys; print(rivya.__version__); assert not {'nodes', 'httpx'} & set(sys.modules)"
     subprocess.run([python, "-c", program], cwd=tmp_path, check=True)
