@@ -123,11 +123,23 @@ def _edit(work: Path, service: Any, photos: Path, name: str) -> tuple[int, dict[
     told = work / "told"
     with told.open("w") as out:
         running = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.DEVNULL)
-        _, status, used = os.wait4(running.pid, 0)
-    running.returncode = os.waitstatus_to_exitcode(status)
+        peak = 0
+        # The usage that the system tells at the end counts what this process had when it started the other.
+        while running.poll() is None:
+            peak = max(peak, _peak_mb(running.pid))
+            time.sleep(0.1)
     if running.returncode:
         raise AssertionError(told.read_text("utf-8")[-2000:])
-    return used.ru_maxrss // 1000, json.loads(told.read_text("utf-8").splitlines()[-1])
+    return peak, json.loads(told.read_text("utf-8").splitlines()[-1])
+
+
+def _peak_mb(pid: int) -> int:
+    """The most memory that a process has had, in MB; 0 once it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) // 1000 for line in lines if line.startswith("VmHWM")), 0)
 
 
 def pictures(folder: Path, count: int, size: tuple[int, int]) -> Path:

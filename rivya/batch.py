@@ -28,7 +28,7 @@ from .saving.origins import Origins
 from .saving.places import shown
 from .sources.find import Source, find
 
-FREE_ORDERS = 64
+FREE_ORDERS = kontext.MAX_ORDERS
 """New orders that need no ``--max-credits``: as many as one node may place."""
 
 RESULTS = "results.jsonl"
@@ -140,20 +140,19 @@ class Batch:
     """One run of the command.
 
     Args:
-        default: what a piece asks for where it says nothing itself.
-        options: of `client.bulk_job`, beside those of ``default``.
+        prompt: for the pieces that have none.
+        options: of `client.bulk_job`, for the pieces that say nothing else.
     """
 
     def __init__(
         self, arguments: argparse.Namespace, config: Config, prompt: str, options: Mapping[str, Any]
     ) -> None:
-        self._arguments, self._config = arguments, config
+        self._arguments = arguments
         self._origins = Origins(config.home)
         self._pieces = look(arguments, self._origins)
         if not prompt.strip() and not (self._pieces.table and "prompt" in self._pieces.table.columns):
             kontext.validate_prompt(prompt)
-        limit = arguments.max_credits
-        self._job = client.bulk_job(config, prompt, max_credits=limit, read=read, **options)
+        self._job = client.bulk_job(config, prompt, max_credits=arguments.max_credits, read=read, **options)
         self._root = Path(arguments.output or ".")
 
     def run(self, extensions: tuple[str, ...], *, keeps_size: bool) -> int:
@@ -170,39 +169,39 @@ class Batch:
             return self._count()
         photos = [each.path for each in self._pieces.found or ()] if keeps_size else []
         room = settle.room(extensions, photos)
+        wanted = len(self._pieces) * self._job.default.variations
         settled = settle.Settled()
         try:
-            settled.folder(self._root, room * len(self._pieces) * self._job.default.variations)
+            settled.folder(self._root, room * wanted)
             for folder in self._pieces.folders():
                 settled.folder(self._root / folder, room)
-            self._ask_for_a_limit()
+            self._ask_for_a_limit(wanted)
             with Results(self._root / RESULTS) as results:
-                return self._edit(results)
+                return self._edit(results, wanted)
         finally:
             settled.undo()
 
-    def _edit(self, results: Results) -> int:
+    def _edit(self, results: Results, wanted: int) -> int:
+        """Order, wait and save. ``wanted``: how many pictures there will be, unless rows name variations."""
         files: dict[tuple[int, int], tuple[Path, ...]] = {}
-        wanted = len(self._pieces) * self._job.default.variations
+        lines: dict[tuple[int, int], list[str]] = {}
 
         def save(row: Row, edited: Edited) -> None:
             piece: Piece = row.given
             if edited.about.get("encoding"):  # what is made from text alone is no edit
                 self._origins.note((edited.data, *edited.more), piece.path)
-            files[row.number, row.variation] = edited.save_at(self._place(row))
+            place, key = self._place(row), (row.number, row.variation)
+            files[key] = edited.save_at(place)
+            lines[key] = saved(edited, place, files[key])
 
         with Tally(wanted, as_json=self._arguments.json) as tally:
             for row, result in self._job.run(self._pieces, save):
-                written = files.pop((row.number, row.variation), ())
-                record = self._record(row, result, written)
+                key = row.number, row.variation
+                record = self._record(row, result, files.pop(key, ()))
                 results.add(record)
-                tally.ended(record, self._lines(row, result, written))
+                failure = [places.shown_lines(f"{row.given.source}: {result}")]
+                tally.ended(record, lines.pop(key, failure))
         return tally.status
-
-    def _lines(self, row: Row, result: Edited | RivyaError, files: Sequence[Path]) -> list[str]:
-        if isinstance(result, RivyaError):
-            return [places.shown_lines(f"{row.given.source}: {result}")]
-        return saved(result, self._place(row), files)
 
     def _place(self, row: Row) -> places.Place:
         piece: Piece = row.given
@@ -230,11 +229,11 @@ class Batch:
     # -- before anything is sent ------------------------------------------------------------------------------------
 
     @costs_nothing()
-    def _ask_for_a_limit(self) -> None:
+    def _ask_for_a_limit(self, most: int) -> None:
         """Refuse to buy more than a few pictures without a word on how much may be spent."""
-        default = self._job.default
-        most = len(self._pieces) * default.variations
-        if self._job.max_credits is not None or (most <= FREE_ORDERS and self._pieces.table is None):
+        table = self._pieces.table
+        at_least = table is not None and "variations" in table.columns
+        if self._job.max_credits is not None or (most <= FREE_ORDERS and not at_least):
             return
         new: dict[str, int] = {}
         for _, priced in self._job.prices(self._pieces):

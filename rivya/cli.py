@@ -9,16 +9,13 @@ import time
 from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import commands, kontext, scalars
 from . import config as configuration
 from .errors import RivyaError, costs_nothing
 from .saving import places, settle
 from .saving.origins import Origins
-
-if TYPE_CHECKING:
-    pass
 
 
 def main(argv: Sequence[str] | None = None) -> int:

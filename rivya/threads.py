@@ -19,11 +19,15 @@ from anyio.to_thread import run_sync
 T = TypeVar("T")
 
 
+CODECS = max(2, min(4, os.cpu_count() or 2))
+"""Codecs that run at once."""
+
+
 class Threads:
     """Two small pools, one for codecs and one for the disk. Made inside the event loop that uses it."""
 
     def __init__(self) -> None:
-        self._codecs = CapacityLimiter(max(2, min(4, os.cpu_count() or 2)))
+        self._codecs = CapacityLimiter(CODECS)
         self._disk = CapacityLimiter(4)
 
     async def codec(self, work: Callable[..., T], *args: Any, **options: Any) -> T:

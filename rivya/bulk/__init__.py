@@ -1,6 +1,6 @@
 """Any number of pictures: rows come in, outcomes go out as they end, and a bounded number is in memory.
 
-Entry: `stream.Stream`."""
+Entry: `job.BulkJob`."""
 
 from __future__ import annotations
 

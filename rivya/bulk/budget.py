@@ -37,7 +37,7 @@ class Budget:
         self._prices[order.fingerprint] = price
         self.spent += price
 
-    def give_back(self, order: Order, error: RivyaError) -> None:
+    def give_back(self, fingerprint: str, error: RivyaError) -> None:
         """Take an order off again if it is certain that it cost nothing."""
-        if error.charged is Charged.NO and order.fingerprint in self._prices:
-            self.spent -= self._prices.pop(order.fingerprint)
+        if error.charged is Charged.NO and fingerprint in self._prices:
+            self.spent -= self._prices.pop(fingerprint)

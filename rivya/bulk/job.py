@@ -63,10 +63,8 @@ class BulkJob:
             ConfigurationError: there is no key.
         """
         config.require_key()
-        prompt = default.prompt
-        return cls(
-            config, replace(replace(default, prompt=prompt or "-").checked(), prompt=prompt), **options
-        )
+        checked = replace(default, prompt=default.prompt or "-").checked()
+        return cls(config, replace(checked, prompt=default.prompt), **options)
 
     def run(
         self, rows: Iterable[Any], save: Callable[[Row, Edited], object] | None = None

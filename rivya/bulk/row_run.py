@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from ..orders.account import Account
 from ..orders.order import Finished, Order, Reference
 from ..orders.uploads import packed, unpacked
 from ..plan import Wanted
+from ..threads import CODECS
 from .budget import Budget
 
 log = logging.getLogger("rivya")
@@ -45,10 +45,6 @@ class _Room:
         self._freed.set()
 
 
-def _some() -> asyncio.Semaphore:
-    return asyncio.Semaphore(max(2, min(4, os.cpu_count() or 2)))
-
-
 @dataclass
 class Work:
     """What all rows of a job share.
@@ -69,7 +65,7 @@ class Work:
     timeout_s: float = 900.0
     budget: Budget = field(default_factory=Budget)
     room: _Room = field(default_factory=_Room)
-    packing: asyncio.Semaphore = field(default_factory=_some)
+    packing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CODECS))
 
     async def would_cost(self, account: Account, order: Order) -> bool:
         """Whether an order would cost credits now; a ledger that cannot be read does not know it."""
@@ -158,7 +154,7 @@ class RowRun:
         self._work, self._told_to = work, tell
         self._untold = {0}
         self._held = 0
-        self._orders: dict[int, tuple[Order, Ticket]] = {}
+        self._tickets: dict[int, Ticket] = {}
 
     async def run(self, given: Any, accepted: Callable[[], object]) -> None:
         """Run the row. ``accepted`` is called when its picture is at the service, or is not needed there."""
@@ -167,17 +163,17 @@ class RowRun:
                 await self._hand_over(given)
             except RivyaError as error:
                 # What was bought before is waited for all the same.
-                self._tell_all(self._untold - set(self._orders), error)
+                self._tell_all(self._untold - set(self._tickets), error)
             finally:
                 accepted()
                 self._work.room.change(-self._held)
-            await asyncio.gather(*(self._wait(variation) for variation in self._orders))
+            await asyncio.gather(*(self._wait(variation) for variation in self._tickets))
         except Exception as error:
             log.exception("a row of a bulk job")
             fault = f"This picture ended by a fault of the program: {type(error).__name__}."
             self._tell_all(self._untold, RivyaError(fault, code="internal_error", charged=Charged.UNKNOWN))
         finally:
-            for _, ticket in self._orders.values():
+            for ticket in self._tickets.values():
                 ticket.leave()
 
     async def _hand_over(self, given: Any) -> None:
@@ -188,13 +184,10 @@ class RowRun:
             account = await self._work.engine.account(self._work.config)
             reference = await self._reference(account, wanted) if wanted.image is not None else None
         for variation in range(wanted.variations):
-            if variation not in self._orders:
+            if variation not in self._tickets:
                 await self._order(account, variation, wanted.order(variation, reference))
         del reference
-        await asyncio.gather(*(asyncio.wrap_future(ticket.accepted) for _, ticket in self._orders.values()))
-        self._orders = {
-            each: (order.without_bytes(), ticket) for each, (order, ticket) in self._orders.items()
-        }
+        await asyncio.gather(*(asyncio.wrap_future(ticket.accepted) for ticket in self._tickets.values()))
 
     async def _reference(self, account: Account, wanted: Wanted) -> Reference | None:
         """The uploaded picture, for those orders that were not bought before; None if all were."""
@@ -205,7 +198,7 @@ class RowRun:
             plain = await codec(unpacked, picture)
             if plain is not None:
                 await self._take_what_is_bought(account, wanted, plain)
-                if len(self._orders) == wanted.variations:
+                if len(self._tickets) == wanted.variations:
                     return None
             known = plain.identity if plain is not None else None
             reference = await codec(packed, picture, self._work.encoding, known)
@@ -219,8 +212,7 @@ class RowRun:
         for variation in range(wanted.variations):
             order = wanted.order(variation, plain)
             if not await self._work.would_cost(account, order):
-                ticket = self._work.engine.collect(self._work.config, order.fingerprint)
-                self._orders[variation] = order, ticket
+                self._tickets[variation] = self._work.engine.collect(self._work.config, order.fingerprint)
 
     async def _order(self, account: Account, variation: int, order: Order) -> None:
         """Order one picture, unless the budget forbids it."""
@@ -230,15 +222,14 @@ class RowRun:
         except RivyaError as error:
             self._tell(variation, error)
             return
-        (ticket,) = self._work.engine.order(self._work.config, [order])
-        self._orders[variation] = order, ticket
+        (self._tickets[variation],) = self._work.engine.order(self._work.config, [order])
 
     async def _wait(self, variation: int) -> None:
         """Wait for one order and tell its outcome; one out of time goes on at the service."""
-        order, ticket = self._orders[variation]
+        ticket = self._tickets[variation]
         outcome = await _ended(ticket, self._work.timeout_s)
         if isinstance(outcome, RivyaError):
-            self._work.budget.give_back(order, outcome)
+            self._work.budget.give_back(ticket.fingerprint, outcome)
         self._tell(variation, outcome)
 
     def _tell(self, variation: int, outcome: Finished | RivyaError) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 from ..errors import ValidationError, costs_nothing
@@ -84,8 +83,3 @@ def _number(text: str) -> Any:
         return int(text)
     except ValueError:
         return text
-
-
-def name_of(image: Any) -> str:
-    """What a person calls the picture of a row: the name of its file, else empty."""
-    return Path(image).name if isinstance(image, (str, Path)) else ""

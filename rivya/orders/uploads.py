@@ -95,8 +95,7 @@ class PackedReferences:
         with self._lock:
             known = self._kept.get(key)
         if known is None:
-            height, width = pixels.shape[:2]
-            known = reference_from(encode.encode(pixels, encoding), key[0], width, height)
+            known = packed(pixels, encoding, key[0])
         with self._lock:
             self._kept[key] = known
             self._kept.move_to_end(key)

@@ -28,7 +28,9 @@ _ROUNDS = ((3, 3), (8, 1))
 """So many iterations for each start, so many of which are taken on."""
 _LAST_ITERATIONS = 14
 _SCALES = [float(each) for each in np.exp(np.linspace(-math.log(1.25), math.log(1.25), 9))]
-_BEST = 6
+_PEAKS, _BEST = 30, 6
+"""So many of the highest peaks are laid over the original, so many of the likest are taken on."""
+_COARSE_ITERATIONS = 6
 _BEYOND = 0.45
 _FLAT = 0.02
 _TUKEY = 4.685
@@ -179,6 +181,13 @@ class _Level:
                 break
         return frame
 
+    def likeness(self, frame: Box) -> float:
+        """Correlation of original and edit over all that both have, -1 to 1."""
+        moved, has = self.laid(frame)
+        ours, theirs = self.template[has], moved[has]
+        energy = math.sqrt(float(ours @ ours) * float(theirs @ theirs))
+        return float(ours @ theirs) / energy if energy else 0.0
+
     def _alike(self, moved: Array) -> Array:
         """How far the surroundings of each pixel show the same, 0 to 1.
 
@@ -267,9 +276,13 @@ def _at_most(brightness: Array, longer: int) -> Array:
 
 
 def _starts(level: _Level, check: Callable[[], None]) -> Iterator[Box]:
-    """The likeliest frames by phase correlation over a grid of scales."""
+    """The likeliest frames: by phase correlation over a grid of scales, then by what lies on what there.
+
+    A peak is high where one strong edge meets its like, as in a wide picture with a horizon; alone it would decide
+    for a wrong scale.
+    """
     width, height = level.size
-    place, whole = level.place, level.moving.whole()
+    place, edit, whole = level.place, level.moving, level.moving.whole()
     level.moving = _Moving(level.normalised(_at_most(whole, COARSE))[0])
     shape = 2 * height, 2 * width
     fixed = np.fft.rfft2(level.template, shape)
@@ -291,5 +304,9 @@ def _starts(level: _Level, check: Callable[[], None]) -> Iterator[Box]:
         shift = float(across) * per_pixel[0], float(down) * per_pixel[1]
         found.append((float(near.flat[at]), frame.moved(*shift)))
         check()
+    level.moving = edit
     found.sort(key=lambda pair: -pair[0])
-    yield from (frame for _, frame in found[:_BEST])
+    starts = [frame for _, frame in found[:_PEAKS]]
+    for frame in sorted(starts, key=level.likeness, reverse=True)[:_BEST]:
+        check()
+        yield level.fitted(frame, _COARSE_ITERATIONS)

@@ -136,13 +136,15 @@ def test_the_badge_tells_what_was_charged_and_then_what_was_reused(frontend: Fro
     frontend.screenshot("badge-reused")
 
 
-def test_the_blueprint_is_one_box_that_shows_its_price_and_runs(frontend: Frontend) -> None:
-    page = frontend.page
+def test_the_blueprint_is_one_box_that_shows_its_price_and_runs(
+    frontend: Frontend, newcomer: RivyaComfyUI
+) -> None:
+    page, name = frontend.page, newcomer.put_image(np.asarray(cat(300, 200)))
     assert "Kontext image edit (image to image)" in frontend.search_nodes("Kontext image edit")[0]
     page.keyboard.press("Enter")
     page.wait_for_function("() => app.graph.nodes.some((node) => node.subgraph)")
     page.evaluate(
-        """() => {
+        """(name) => {
           const box = app.graph.nodes.find((node) => node.subgraph);
           const place = (type, x) => {
             const node = LiteGraph.createNode(type);
@@ -150,10 +152,13 @@ def test_the_blueprint_is_one_box_that_shows_its_price_and_runs(frontend: Fronte
             node.pos = [box.pos[0] + x, box.pos[1]];
             return node;
           };
-          place('LoadImage', -400).connect(0, box, 0);
+          const load = place('LoadImage', -400);
+          load.widgets.find((widget) => widget.name === 'image').value = name;
+          load.connect(0, box, 0);
           box.connect(0, place('SaveImage', 450), 0);
           box.widgets.find((widget) => widget.name === 'prompt').value = 'Make it night';
-        }"""
+        }""",
+        name,
     )
     assert [
         i[0]

@@ -29,7 +29,7 @@ PRICES = {
     "Edit a photo": ("4 credits", 4),
     "Make a picture from text": ("4 credits", 4),
     "Four variations in a grid": ("16 credits", 16),
-    "One instruction for many photos": ("4 credits × references", 8),
+    "One instruction for many photos": ("4 credits × pictures", 8),
     "Edit in two steps": ("4 credits", 8),
     "Before and after": ("4 credits", 4),
     "Edit a region at full size": ("4 credits", 4),

@@ -40,6 +40,13 @@ def test_what_replaced_a_part_by_another_photograph_does_not_pull_the_frame(numb
     assert drift.corner_error(found.frame, pair.frame, pair.place) <= 0.5
 
 
+def test_a_wide_picture_with_one_strong_edge_is_not_taken_for_another_scale() -> None:
+    photos = stitching.photographs()
+    pair = drift.make(photos[0], photos[4], (1568, 672), seed=0)
+    found = register(*floats(pair.original, pair.place), pair.edited.astype(np.float32) / 255, pair.place)
+    assert drift.corner_error(found.frame, pair.frame, pair.place) <= 0.5
+
+
 def test_an_edit_of_something_else_is_not_aligned() -> None:
     pair = drift.make(cat(), cat(), (1184, 880), seed=1, share=0)
     other = drift.make(scenery(), scenery(), (1184, 880), seed=1, share=0)
