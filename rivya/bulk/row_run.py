@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from .. import plan
 from ..config import Config
 from ..engine.engine import Engine
 from ..engine.jobs import Ticket
-from ..errors import Charged, LedgerError, RivyaError, costs_nothing
+from ..errors import LedgerError, RivyaError, costs_nothing
 from ..orders.account import Account
 from ..orders.order import Finished, Order, Reference
 from ..orders.uploads import packed, unpacked
@@ -20,7 +19,7 @@ from ..plan import Wanted
 from ..threads import CODECS
 from .budget import Budget
 
-log = logging.getLogger("rivya")
+T = TypeVar("T")
 
 PACKED_BYTES = 48 * 1024**2
 """Bytes of packed pictures above which no further one is packed before the service has accepted some."""
@@ -84,28 +83,36 @@ class Priced:
     credits: int
 
 
-class RowCount:
-    """Prices the orders of a row. Nothing that could cost is sent.
+class _RowTask(Generic[T]):
+    """What the tasks of rows have in common.
 
     Args:
-        tell: called with each variation and its price.
+        tell: called with each variation and its outcome, as it ends.
     """
 
-    def __init__(self, work: Work, tell: Callable[[int, Priced | RivyaError], None]) -> None:
-        self._work, self._tell = work, tell
+    def __init__(self, work: Work, tell: Callable[[int, T | RivyaError], None]) -> None:
+        self._work, self._told_to = work, tell
+        self.untold = {0}
+
+    def _tell(self, variation: int, outcome: T | RivyaError) -> None:
+        self.untold.discard(variation)
+        self._told_to(variation, outcome)
+
+
+class RowCount(_RowTask[Priced]):
+    """Prices the orders of a row. Nothing that could cost is sent."""
 
     async def run(self, given: Any, accepted: Callable[[], object]) -> None:
         """Price the row."""
         try:
             await self._price(given)
-        except RivyaError as error:
-            self._tell(0, error)
         finally:
             accepted()
 
     @costs_nothing()
     async def _price(self, given: Any) -> None:
         wanted = self._work.read(given)
+        self.untold = set(range(wanted.variations))
         account = await self._work.engine.account(self._work.config)
         reference = None
         if wanted.image is not None:
@@ -120,15 +127,8 @@ class RowCount:
             self._tell(variation, Priced(order.fingerprint, wanted.params.credits if costs else 0))
 
 
-class RowCollect:
-    """Collects an order that the ledger knows; its row is the fingerprint. Never spends.
-
-    Args:
-        tell: called with 0 and the outcome.
-    """
-
-    def __init__(self, work: Work, tell: Callable[[int, Finished | RivyaError], None]) -> None:
-        self._work, self._tell = work, tell
+class RowCollect(_RowTask[Finished]):
+    """Collects an order that the ledger knows; its row is the fingerprint. Never spends."""
 
     async def run(self, given: Any, accepted: Callable[[], object]) -> None:
         """Collect the order."""
@@ -143,16 +143,11 @@ class RowCollect:
             ticket.leave()
 
 
-class RowRun:
-    """From what a row asks for to the outcome of each of its orders.
-
-    Args:
-        tell: called with each variation and its outcome, as it ends.
-    """
+class RowRun(_RowTask[Finished]):
+    """From what a row asks for to the outcome of each of its orders."""
 
     def __init__(self, work: Work, tell: Callable[[int, Finished | RivyaError], None]) -> None:
-        self._work, self._told_to = work, tell
-        self._untold = {0}
+        super().__init__(work, tell)
         self._held = 0
         self._tickets: dict[int, Ticket] = {}
 
@@ -163,15 +158,12 @@ class RowRun:
                 await self._hand_over(given)
             except RivyaError as error:
                 # What was bought before is waited for all the same.
-                self._tell_all(self._untold - set(self._tickets), error)
+                for variation in sorted(self.untold - set(self._tickets)):
+                    self._tell(variation, error.about())
             finally:
                 accepted()
                 self._work.room.change(-self._held)
             await asyncio.gather(*(self._wait(variation) for variation in self._tickets))
-        except Exception as error:
-            log.exception("a row of a bulk job")
-            fault = f"This picture ended by a fault of the program: {type(error).__name__}."
-            self._tell_all(self._untold, RivyaError(fault, code="internal_error", charged=Charged.UNKNOWN))
         finally:
             for ticket in self._tickets.values():
                 ticket.leave()
@@ -180,7 +172,7 @@ class RowRun:
         """Hand the orders of the row to the engine, and wait until the service has accepted them."""
         with costs_nothing():  # no order has been sent yet, and an upload is free
             wanted = self._work.read(given)
-            self._untold = set(range(wanted.variations))
+            self.untold = set(range(wanted.variations))
             account = await self._work.engine.account(self._work.config)
             reference = await self._reference(account, wanted) if wanted.image is not None else None
         for variation in range(wanted.variations):
@@ -231,14 +223,6 @@ class RowRun:
         if isinstance(outcome, RivyaError):
             self._work.budget.give_back(ticket.fingerprint, outcome)
         self._tell(variation, outcome)
-
-    def _tell(self, variation: int, outcome: Finished | RivyaError) -> None:
-        self._untold.discard(variation)
-        self._told_to(variation, outcome)
-
-    def _tell_all(self, variations: set[int], error: RivyaError) -> None:
-        for variation in sorted(variations):
-            self._tell(variation, error.about())
 
 
 async def _ended(ticket: Ticket, timeout_s: float) -> Finished | RivyaError:

@@ -8,6 +8,7 @@ loop, see `row_run`. Three bounds keep the memory flat, however many rows there 
 from __future__ import annotations
 
 import contextvars
+import logging
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -17,7 +18,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from ..edited import Row
 from ..engine.engine import Engine
 from ..engine.jobs import Job
-from ..errors import RivyaError
+from ..errors import Charged, RivyaError
+
+log = logging.getLogger("rivya")
 
 T = TypeVar("T")
 
@@ -26,7 +29,13 @@ _LOOK_S = 0.5
 
 
 class RowTask(Protocol):
-    """The work on one row in the engine's loop; it tells the outcome of each variation and raises nothing."""
+    """The work on one row in the engine's loop; it tells the outcome of each variation, or raises for all the others.
+
+    Attributes:
+        untold: variations whose outcome has not been told; 0 alone until the row has been read.
+    """
+
+    untold: set[int]
 
     async def run(self, given: Any, accepted: Callable[[], object]) -> None:
         """Run the row. ``accepted`` is called when its picture is at the service, or is not needed there."""
@@ -126,9 +135,14 @@ class Stream(Generic[T]):
         return partial(self._run, number, given)
 
     async def _run(self, number: int, given: Any) -> None:
-        """One row in the engine's loop."""
+        """One row in the engine's loop. A fault of the program ends this row alone."""
+        tell = partial(self._tell, number, given)
+        task = self._begin(tell)
         try:
-            await self._begin(partial(self._tell, number, given)).run(given, self._ahead.release)
+            await task.run(given, self._ahead.release)
+        except Exception as error:
+            for variation in sorted(task.untold):
+                tell(variation, _as_outcome(error))
         finally:
             with self._lock:
                 del self._jobs[number]
@@ -136,3 +150,11 @@ class Stream(Generic[T]):
 
     def _tell(self, number: int, given: Any, variation: int, outcome: T | RivyaError) -> None:
         self._told.put((Row(number, given, variation), outcome))
+
+
+def _as_outcome(error: Exception) -> RivyaError:
+    if isinstance(error, RivyaError):
+        return error.about()
+    log.error("a row of a bulk job", exc_info=error)
+    fault = f"This picture ended by a fault of the program: {type(error).__name__}."
+    return RivyaError(fault, code="internal_error", charged=Charged.UNKNOWN)

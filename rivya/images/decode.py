@@ -36,10 +36,12 @@ class Picture:
     Attributes:
         pixels: (height, width, 3 RGB or 4 RGBA), uint8, or uint16 where the file has 16 bits a channel; sRGB.
         warnings: sentences for the report.
+        jpeg: a JPEG file of just these pixels, without metadata, where there is one.
     """
 
     pixels: Array
     warnings: tuple[str, ...]
+    jpeg: bytes | None = None
 
 
 def inspect(data: bytes, limits: Limits = STRANGERS) -> Header:

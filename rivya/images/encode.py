@@ -104,6 +104,11 @@ def encode(pixels: np.ndarray[Any, Any], encoding: str = "auto", limit: int = LI
     return _encoded(image, image, encoding, *packed)
 
 
+def encoded_jpeg(data: bytes, width: int, height: int) -> Encoded:
+    """A JPEG file, under the limit, as it is uploaded."""
+    return Encoded(data, "image/jpeg", _EXTENSIONS["jpeg"], "jpeg", width, height, "", ())
+
+
 def thumbnail_for_preview(data: bytes, max_side: int = 512) -> Image.Image:
     """A small RGB picture of a result, for the preview of a run. Raises `ImageError` as `decode.verify`."""
     image = as_image(eight_bits(decode.decode(data).pixels[..., :3]))

@@ -18,6 +18,12 @@ _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _SOS = b"\xff\xda"
 # One ff, though more may stand before the marker: a pattern for all of them takes the square of a long run of ff.
 _MARKER = rb"\xff([\x01-\xcf\xd8-\xfe])"
+_NEEDED = frozenset({0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD})
+"""Frames of the common kinds, Huffman tables, quantization tables, restart interval."""
+_BETWEEN_SCANS = frozenset({0xC4, 0xDA, 0xDB, 0xDD})
+_JFIF = b"\xff\xe0\0\x10JFIF\0"
+_ADOBE = b"\xff\xee\0\x0eAdobe"
+"""Both say which colours the channels are. Of these lengths they hold nothing else."""
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
@@ -99,6 +105,36 @@ def _jpeg_header(
         complete=complete,
         warnings=tuple(notes.warnings),
     )
+
+
+def bare(data: bytes, end: int) -> bytes | None:
+    """The same JPEG with what its pixels need and nothing else: no EXIF, comment, profile, preview or further picture.
+
+    Args:
+        data: a JPEG that `read_jpeg` takes.
+        end: `Header.end`.
+
+    Returns:
+        None for a JPEG that is put together in an unusual way, or that many decoders do not read: an arithmetic one,
+        say. It is not sRGB without its profile, and not upright without its EXIF block: that is the caller's to check.
+    """
+    parts, at = [data[:2]], 2
+    while True:
+        if data[at] != 0xFF:
+            return None
+        marker, (length,) = data[at + 1], struct.unpack_from(">H", data, at + 2)
+        part = data[at : at + 2 + length]
+        if marker == 0xDA:
+            break
+        if marker in _NEEDED or part.startswith((_JFIF, _ADOBE)):
+            parts.append(part)
+        elif part[4:9] == b"JFIF\0" or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            return None
+        at += 2 + length
+    scans = data[at:end]
+    if any(found[0] not in _BETWEEN_SCANS for found in re.findall(_MARKER, scans[:-2])):
+        return None
+    return b"".join((*parts, scans))
 
 
 def _jpeg_end(data: bytes, at: int, plain: bool) -> tuple[int, bool, int]:

@@ -12,8 +12,10 @@ from typing import Any
 from ..errors import ImageError
 from . import decode as _decode
 from . import foreign
+from .colour import to_srgb
 from .formats import OWN, STRANGERS, check_bytes
 from .header import Header
+from .jpeg import bare
 from .pixels import eight_bits
 
 MOST_PIXELS = 32_000_000
@@ -64,7 +66,9 @@ def decode(data: bytes, header: Header, **options: Any) -> _decode.Picture:
 
 
 def for_upload(data: bytes) -> _decode.Picture:
-    """Decode a picture to 8 bits; one over `STRANGERS` is made smaller on the way, and the warnings say so.
+    """Decode a picture to 8 bits. One over `STRANGERS` is made smaller on the way, and the warnings say so.
+
+    `Picture.jpeg` is set for a JPEG that needs no more than its metadata left out.
 
     One such picture is read at a time. Beside its file, memory is needed for the small picture alone, except where the
     format has to be decoded whole: WebP, and PNG and JPEG that are stored in several passes.
@@ -82,4 +86,12 @@ def for_upload(data: bytes) -> _decode.Picture:
             f"Made smaller while it was read, from {header.width}x{header.height} to {made}.",
             *warnings,
         )
-    return _decode.Picture(pixels, warnings)
+    return _decode.Picture(pixels, warnings, None if shrink > 1 or warnings else _as_it_is(data, header))
+
+
+def _as_it_is(data: bytes, header: Header) -> bytes | None:
+    """The file without its metadata, where that is a JPEG of just the pixels that were decoded."""
+    if header.format != "JPEG" or header.channels != 3 or header.orientation != 1:
+        return None
+    converts = header.icc is not None and to_srgb(header.icc, header.channels)[0] is not None
+    return None if converts else bare(data, header.end)

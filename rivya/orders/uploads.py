@@ -50,21 +50,27 @@ def reference_from(encoded: Encoded, pixel_hash: str, width: int, height: int) -
 
 
 def unpacked(picture: Any) -> Reference | None:
-    """The reference of pixels as it is before it is packed, without bytes; None where packing may change its identity.
-
-    A picture changes its identity only when it is made smaller to fit, and one whose raw pixels fit never is.
-    """
+    """The reference of a picture before it is packed, without bytes; None where packing may change its identity."""
     from ..images import encode
 
     pixels = getattr(picture, "pixels", picture)
-    if pixels.nbytes > encode.LIMIT_BYTES * 0.9:
+    if not _fits_raw(pixels):
         return None
     height, width = pixels.shape[:2]
     return Reference(encode.pixel_hash(pixels), width, height, b"", "", "", "", "")
 
 
+def _fits_raw(pixels: Any) -> bool:
+    """Whether the picture keeps its identity: it changes only when it is made smaller, and such a one never is."""
+    from ..images import encode
+
+    return bool(pixels.nbytes <= encode.LIMIT_BYTES * 0.9)
+
+
 def packed(picture: Any, encoding: str, identity: str | None = None) -> Reference:
     """The reference of a picture, packed; not yet uploaded. For a codec thread.
+
+    A JPEG file goes up as it is, without its metadata: it is exact, and smaller and sooner there than as PNG.
 
     Args:
         picture: an `images.decode.Picture`, whose warnings become notes, or its pixels alone.
@@ -74,7 +80,12 @@ def packed(picture: Any, encoding: str, identity: str | None = None) -> Referenc
 
     pixels = getattr(picture, "pixels", picture)
     height, width = pixels.shape[:2]
-    encoded = encode.encode(pixels, encoding)
+    jpeg = getattr(picture, "jpeg", None)
+    as_it_is = encoding in ("auto", "jpeg") and _fits_raw(pixels)
+    if as_it_is and jpeg is not None and len(jpeg) <= encode.LIMIT_BYTES:
+        encoded = encode.encoded_jpeg(jpeg, width, height)
+    else:
+        encoded = encode.encode(pixels, encoding)
     encoded = replace(encoded, notes=(*getattr(picture, "warnings", ()), *encoded.notes))
     return reference_from(encoded, identity or encode.pixel_hash(pixels), width, height)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from .raster import Array
+
+_BAND_ROWS = 32
 
 
 def labels(mask: Array) -> tuple[Array, int]:
@@ -86,16 +90,25 @@ def distance(mask: Array, most: int) -> Array:
 
     0 outside the mask. What lies beyond the picture does not count as outside.
     """
-    height, width = mask.shape
-    far = np.float32(most)
-    down = np.arange(height, dtype=np.float32)[:, None]
-    above = np.maximum.accumulate(np.where(mask, -far, down), axis=0)
-    below = np.minimum.accumulate(np.where(mask, height + far, down)[::-1], axis=0)[::-1]
-    upright = np.minimum(np.minimum(down - above, below - down), far) ** 2
-    nearest = upright.copy()
-    for step in range(1, min(most, width)):
-        apart = np.float32(step * step)
-        np.minimum(nearest[:, step:], upright[:, :-step] + apart, out=nearest[:, step:])
-        np.minimum(nearest[:, :-step], upright[:, step:] + apart, out=nearest[:, :-step])
-    distances: Array = np.minimum(np.sqrt(nearest), far)
+    steps = np.where(mask, np.float32(most), np.float32(0))
+    lines = list(steps)
+    for line, before in [*pairwise(lines), *pairwise(lines[::-1])]:
+        np.minimum(before, line + 1, out=before)
+    steps *= steps
+    # Bands of rows that fit the processor's cache.
+    for top in range(0, len(steps), _BAND_ROWS):
+        _spread(steps[top : top + _BAND_ROWS], most)
+    distances: Array = np.minimum(np.sqrt(steps), np.float32(most))
     return distances
+
+
+def _spread(squares: Array, most: int) -> None:
+    """Squared distances along columns become those in any direction, in place."""
+    upright, moved = squares.copy(), np.empty_like(squares)
+    furthest, width = squares.max(initial=0), squares.shape[1]
+    for step in range(1, min(most, width)):
+        if step * step >= furthest:
+            return
+        further = np.add(upright, np.float32(step * step), out=moved)
+        np.minimum(squares[:, step:], further[:, :-step], out=squares[:, step:])
+        np.minimum(squares[:, :-step], further[:, step:], out=squares[:, :-step])

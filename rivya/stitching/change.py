@@ -9,7 +9,7 @@ import numpy as np
 
 from . import blobs, colour, thresholds
 from .colour import Colours
-from .raster import Array, blurred, luma
+from .raster import Array, blurred, largest, luma
 
 _ROUNDS = 3
 _WINDOW = 8
@@ -52,12 +52,13 @@ def compare(
     weight = (usable & alike(original, edited)).astype(np.float32)
     colours = Colours()
     changed = np.zeros(has.shape, bool)
+    slack, halves = _slack(original), (colour.halved(original), colour.halved(edited))
     for _ in range(_ROUNDS):
         check()
         if match_color:
-            colours = colour.fitted(original, edited, weight)
+            colours = colour.fitted(*halves, weight)
             colours = colour.with_field(colours, original, edited, weight)
-        changed = found(original, colours.applied(edited), has)
+        changed = found(original, colours.applied(edited), has, slack)
         weight = (usable & ~blobs.grown(changed, 3)).astype(np.float32)
     return Comparison(colours, changed, float(changed.sum() / max(1, has.sum())))
 
@@ -76,11 +77,15 @@ def _shapes(brightness: Array) -> Array:
     return shapes
 
 
-def found(original: Array, edited: Array, has: Array) -> Array:
-    """The changed pixels: parts over a threshold that holds for this picture, with something clear in them."""
+def found(original: Array, edited: Array, has: Array, slack: Array) -> Array:
+    """The changed pixels: parts over a threshold that holds for this picture, with something clear in them.
+
+    Args:
+        slack: what each pixel may differ without being changed.
+    """
     rest = blurred(original - edited, 1)
-    difference = np.abs(rest).max(-1)
-    difference = np.maximum(0, difference - _slack(original))
+    difference = largest(np.abs(rest))
+    difference = np.maximum(0, difference - slack)
     inside = difference[::2, ::2][has[::2, ::2]]
     if not len(inside):
         return has & False

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import raster, thresholds
+from . import thresholds
 from .boxes import Box
-from .raster import TRIANGLE, Array, blurred, resampled
+from .raster import TRIANGLE, Array, blurred, enlarged, largest, resampled
 
 _GRID = 96
 """Longer side of the local field, in cells."""
@@ -50,25 +50,29 @@ class Colours:
         Args:
             part: which part of the compared region they cover, in shares (0 to 1) of it; the edge goes on beyond it.
         """
-        added: Iterable[Array | None] = (None, None, None)
+        added: Iterable[Array | np.float32] = np.asarray(self.offset, np.float32)
         if self.field is not None:
             rows, columns = self.field.shape[:2]
             cells = Box(part.left * columns, part.top * rows, part.right * columns, part.bottom * rows)
-            added = raster.planes(self.field, cells, size, raster.TRIANGLE)
-        for plane, gain, offset, more in zip(planes, self.gain, self.offset, added, strict=True):
+            added = enlarged(self.field + np.asarray(self.offset, np.float32), cells, size)
+        for plane, gain, more in zip(planes, self.gain, added, strict=True):
             plane *= np.float32(gain)
-            plane += np.float32(offset)
-            if more is not None:
-                plane += more
+            plane += more
             yield plane
+
+
+def halved(pixels: Array) -> Array:
+    """Pixels of half the width and height: float32 (height, width, channels)."""
+    height, width = pixels.shape[:2]
+    return resampled(pixels, Box.of_size(width, height), (max(1, width // 2), max(1, height // 2)), TRIANGLE)
 
 
 def fitted(original: Array, edited: Array, weight: Array) -> Colours:
     """Gain and offset from paired pixels.
 
     Args:
-        original, edited: float32 (height, width, 3) on one grid.
-        weight: float32 (height, width), 1 where nothing was edited.
+        original, edited: float32 (height, width, 3) on one grid, `halved`.
+        weight: float32 (height, width) in full, 1 where nothing was edited.
 
     Returns:
         Colours without a field; as they are, with a note, where too little is unchanged or the correction would be
@@ -76,18 +80,15 @@ def fitted(original: Array, edited: Array, weight: Array) -> Colours:
     """
     if float(weight.mean()) < thresholds.LEAST_UNCHANGED:
         return Colours(note="Colours were left alone: too little of the picture is unchanged.")
-    height, width = weight.shape
-    size, whole = (max(1, width // 2), max(1, height // 2)), Box.of_size(width, height)
-    trust = (resampled(weight[..., None], whole, size, TRIANGLE) > 0.99).astype(np.float32)
-    theirs, ours = (resampled(pixels, whole, size, TRIANGLE) for pixels in (edited, original))
+    trust = (halved(weight[..., None]) > 0.99).astype(np.float32)
     gains, offsets = [], []
-    details = (_detail(theirs, trust), _detail(ours, trust))
+    details = (_detail(edited, trust), _detail(original, trust))
     sure = trust[..., 0] > 0
     if not sure.any():
         return Colours(note="Colours were left alone: too little of the picture is unchanged.")
     for channel in range(3):
         gain = _slope(*(detail[..., channel][sure] for detail in details))
-        x, y = theirs[..., channel][sure], ours[..., channel][sure]
+        x, y = edited[..., channel][sure], original[..., channel][sure]
         offset = float(np.median(y - gain * x))
         middle = float(x.mean())
         if not thresholds.LEAST_GAIN <= gain <= thresholds.MOST_GAIN:
@@ -137,7 +138,7 @@ def with_field(colours: Colours, original: Array, edited: Array, weight: Array) 
     size = max(2, round(width * scale)), max(2, round(height * scale))
     whole = Box.of_size(width, height)
     spread = max(3 / 255, 1.4826 * float(np.median(np.abs(rest[few, few][weight[few, few] > 0.5]))))
-    trust = weight * (np.abs(rest).max(-1) < max(4 * spread, thresholds.MOST_FIELD))
+    trust = weight * (largest(np.abs(rest)) < max(4 * spread, thresholds.MOST_FIELD))
     stacked = np.concatenate([rest * trust[..., None], trust[..., None]], axis=-1)
     cells = resampled(stacked, whole, size, TRIANGLE)
     plane = _plane(cells)

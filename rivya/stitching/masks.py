@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import ValidationError
 from . import blobs, thresholds
 from .boxes import Box
-from .raster import TRIANGLE, Array, resampled
+from .raster import BAND_ROWS, TRIANGLE, Array, enlarged, resampled
 
 _CELLS = 1536
 """Longer side of the grid on which distances are measured."""
@@ -59,11 +59,11 @@ def feathered(support: Array, feather: float) -> Array:
     cell = max(1, -(-max(part.shape) // _CELLS), int(min(part.shape) * feather / 100 / _CELLS_A_FEATHER))
     borders = top > 0, bottom < support.shape[0], left > 0, right < support.shape[1]
     soft = _soft_cells(_cells(part, cell), borders, feather)
-    for first in range(0, bottom - top, 512):
-        last = min(first + 512, bottom - top)
+    for first in range(0, bottom - top, BAND_ROWS):
+        last = min(first + BAND_ROWS, bottom - top)
         window = Box(0, first / cell, (right - left) / cell, last / cell)
-        band = resampled(soft[..., None], window, (right - left, last - first), TRIANGLE)[..., 0]
-        out[top + first : top + last, left:right] *= band.clip(0, 1)
+        (band,) = enlarged(soft[..., None], window, (right - left, last - first))
+        out[top + first : top + last, left:right] *= band
     return out
 
 
@@ -76,12 +76,14 @@ def _bounds(support: Array) -> tuple[int, int, int, int] | None:
 
 def _cells(part: Array, cell: int) -> Array:
     """Cells of ``cell`` squared pixels, true where any of their pixels is: a thin line must not vanish."""
-    if cell == 1:
-        return part
-    rows, columns = (range(0, side, cell) for side in part.shape)
-    down = np.logical_or.reduceat(part, rows, axis=0)
-    whole: Array = np.logical_or.reduceat(down, columns, axis=1)
-    return whole
+    # Slices take a tenth of the time of NumPy's reduceat.
+    for _ in range(2):
+        cells = part[::cell].copy()
+        for offset in range(1, cell):
+            line = part[offset::cell]
+            cells[: len(line)] |= line
+        part = cells.T
+    return part
 
 
 def _soft_cells(cells: Array, borders: tuple[bool, bool, bool, bool], feather: float) -> Array:

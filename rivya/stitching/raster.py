@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ CUBIC = Image.Resampling.BICUBIC
 """For enlarging: in half the time of Lanczos, and without its ringing at the blocks of a JPEG."""
 TRIANGLE = Image.Resampling.BILINEAR
 """For shrinking before measuring: antialiased, and without the bias that a plain mean of whole pixels has."""
+
+BAND_ROWS = 64
+"""Rows of a large picture that are worked on at once, so that they stay in the processor's cache."""
 
 _SUPPORT = {LANCZOS: 3.0, CUBIC: 2.0, TRIANGLE: 1.0}
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -88,6 +92,45 @@ def _needed(first: float, last: float, length: int, out: int, kernel: Image.Resa
     return slice(low, high), low
 
 
+def enlarged(cells: Array, box: Box, size: tuple[int, int]) -> Iterator[Array]:
+    """As `planes` with `TRIANGLE`, for enlarging: the values between the centres of coarse cells.
+
+    It takes a third of the time of Pillow's resizing, which weighs each pixel anew.
+
+    Args:
+        cells: float32 (rows, columns, channels).
+        box: in cells; beyond the cells the outermost go on.
+        size: (width, height) of each plane.
+    """
+    left, right, beside = _between(box.left, box.right, cells.shape[1], size[0])
+    above, below, under = _between(box.top, box.bottom, cells.shape[0], size[1])
+    first = int(above[0])
+    part = cells[first : int(below[-1]) + 1]
+    turns = [0, *(np.flatnonzero(np.diff(above)) + 1).tolist(), size[1]]
+    for channel in range(cells.shape[2]):
+        here = part[..., channel]
+        across = here[:, left]
+        across += (here[:, right] - across) * beside
+        plane = np.empty((size[1], size[0]), np.float32)
+        for start, stop in pairwise(turns):
+            upper, lower = across[above[start] - first], across[below[start] - first]
+            lines = np.multiply(under[start:stop, None], lower - upper, out=plane[start:stop])
+            lines += upper
+        yield plane
+
+
+def _between(first: float, last: float, cells: int, count: int) -> tuple[Array, Array, Array]:
+    """The two cells that each of ``count`` pixels lies between, and how far it is on the way to the second."""
+    at = np.clip(first + (np.arange(count) + 0.5) * ((last - first) / count) - 0.5, 0, cells - 1)
+    low = at.astype(np.intp)
+    return low, np.minimum(low + 1, cells - 1), (at - low).astype(np.float32)
+
+
+def largest(pixels: Array) -> Array:
+    """The largest channel of each pixel: (height, width). NumPy's ``max`` takes ten times as long over so few."""
+    return np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+
+
 def stored(values: Array, dtype: np.dtype[Any]) -> Array:
     """Values of 0 to 1 as they are stored in ``dtype``: integers are rounded and clipped, floats taken as they are."""
     if dtype == np.uint8:
@@ -111,10 +154,22 @@ def luma(pixels: Array) -> Array:
 
 def blurred(plane: Array, radius: int, passes: int = 1) -> Array:
     """Means over (2 radius + 1) squared pixels; edge pixels are repeated. Shape (height, width, ...)."""
+    mean = _mean_of_three if radius == 1 else _running_mean
     for _ in range(passes):
         for axis in (0, 1):
-            plane = _running_mean(plane, radius, axis)
+            plane = mean(plane, radius, axis)
     return plane
+
+
+def _mean_of_three(plane: Array, radius: int, axis: int) -> Array:
+    """As `_running_mean` for radius 1, in half the time."""
+    out: Array = plane * np.float32(1 / 3)
+    sums, thirds = out.swapaxes(0, axis), out.copy().swapaxes(0, axis)
+    sums[1:] += thirds[:-1]
+    sums[:-1] += thirds[1:]
+    sums[0] += thirds[0]
+    sums[-1] += thirds[-1]
+    return out
 
 
 def _running_mean(plane: Array, radius: int, axis: int) -> Array:

@@ -17,7 +17,7 @@ from .change import Comparison
 from .colour import Colours
 from .compose import Canvas, compose, covered
 from .placement import SIZES, Placement
-from .raster import TRIANGLE, Array, full, resampled
+from .raster import BAND_ROWS, TRIANGLE, Array, enlarged, full, resampled
 from .register import Registration, register
 
 KEEPS = ("auto", "mask", "changed", "mask and changed", "all")
@@ -410,10 +410,10 @@ def _enlarged(changed: Array, region: Box, size: tuple[int, int]) -> Array:
     out = np.zeros((height, width), bool)
     rows, columns = covered(region, width, height)
     part = changed.astype(np.float32)[..., None]
-    for top in range(rows.start, rows.stop, 512):
-        bottom = min(top + 512, rows.stop)
+    for top in range(rows.start, rows.stop, BAND_ROWS):
+        bottom = min(top + BAND_ROWS, rows.stop)
         here = Box(float(columns.start), float(top), float(columns.stop), float(bottom))
         window = here.seen_from(region, changed.shape[1], changed.shape[0])
-        shape = columns.stop - columns.start, bottom - top
-        out[top:bottom, columns] = resampled(part, window, shape, TRIANGLE)[..., 0] > 0.5
+        (share,) = enlarged(part, window, (columns.stop - columns.start, bottom - top))
+        out[top:bottom, columns] = share > 0.5
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 from collections.abc import Iterator
@@ -285,3 +286,16 @@ def test_a_name_that_the_console_cannot_print_stops_nobody(
     assert "\\u788e\\x1b[31m.png" in done.stderr
     assert "\x1b[31m" not in done.stderr
     assert len(done.stdout.splitlines()) == 7
+
+
+def test_a_jpeg_goes_up_as_it_is_without_its_metadata_and_is_the_order_of_its_pixels(
+    shell: Run, work: Path, service: Any, new_charges: Any
+) -> None:
+    bare = encoded(3, "JPEG")
+    (work / "photo.jpg").write_bytes(encoded(3, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"))
+    Image.open(BytesIO(bare)).save(work / "same.png")
+    for name in ("photo.jpg", "same.png"):
+        assert shell("edit", name, "make it night", "-o", "out").returncode == 0
+    assert new_charges() == 1
+    (upload,) = service.book()["uploads"]
+    assert (upload["mime_type"], upload["sha256"]) == ("image/jpeg", hashlib.sha256(bare).hexdigest())

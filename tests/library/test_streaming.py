@@ -15,7 +15,7 @@ import pytest
 from library.client import PATIENCE_S, Client
 from library.test_many_orders import most_at_once, until
 from rivya.bulk.budget import Budget
-from rivya.bulk.row_run import RowRun, Work
+from rivya.bulk.row_run import RowCount, RowRun, Work
 from rivya.bulk.rows import read
 from rivya.bulk.stream import Stream
 from rivya.errors import Charged, ImageError, RivyaError, ValidationError
@@ -29,15 +29,17 @@ DEFAULT = Wanted(None, "make it night", KontextParams())
 
 def load(image: Any) -> Any:
     if isinstance(image, str):
-        raise ImageError(f"{image} cannot be read.")
+        raise ZeroDivisionError if image == "faulty" else ImageError(f"{image} cannot be read.")
     return image
 
 
-def stream(client: Client, rows: Iterable[Any], most: int | None = None, **options: Any) -> Stream[Finished]:
+def stream(
+    client: Client, rows: Iterable[Any], most: int | None = None, task: Any = RowRun, **options: Any
+) -> Stream[Any]:
     work = Work(
         client.engine, client.config, lambda given: read(given, DEFAULT), load, budget=Budget(most), **options
     )
-    return Stream(client.engine, rows, partial(RowRun, work), client.config.max_concurrency)
+    return Stream(client.engine, rows, partial(task, work), client.config.max_concurrency)
 
 
 def outcomes(client: Client, rows: Iterable[Any], **options: Any) -> list[tuple[int, int, Any]]:
@@ -131,6 +133,14 @@ def test_a_row_that_cannot_be_ordered_fails_by_itself_and_names_itself(client: C
     assert [each.charged for _, _, each in told if isinstance(each, ValidationError | ImageError)] == [
         Charged.NO
     ] * 5
+
+
+@pytest.mark.parametrize("task", [RowRun, RowCount])
+def test_a_fault_of_the_program_is_an_outcome_of_each_order_of_its_row(client: Client, task: Any) -> None:
+    rows = [picture(0), {"image": "faulty", "variations": 2}, picture(1)]
+    told = outcomes(client, rows, task=task)
+    assert [each[:2] for each in told] == [(0, 0), (1, 0), (1, 1), (2, 0)]
+    assert [getattr(each, "code", "") for _, _, each in told] == ["", "internal_error", "internal_error", ""]
 
 
 def test_an_error_of_the_iterable_comes_after_what_it_gave(client: Client, service: Any) -> None:
