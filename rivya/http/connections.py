@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-from anyio.to_thread import run_sync
 
-from ..errors import ConfigurationError, Sent
-from .network import Backend, httpcore, httpx
+from ..errors import ConfigurationError, RivyaError, Sent
+from .network import Backend, SharedWork, httpcore, httpx
 from .proxy_settings import proxy_for
 
 _KEEPALIVE_S = 60.0
 """Long enough to keep the connection between two polls and between two prompts."""
+
+_LOOK_EVERY_S = 5.0
+"""How often connections that no request can take any more are looked for."""
 
 
 class _Single(httpcore.AsyncNetworkBackend):
@@ -56,10 +59,9 @@ class _Transport(httpx.AsyncHTTPTransport):
     """httpx's transport over a single connection."""
 
     def __init__(self, backend: Backend, context: ssl.SSLContext, proxy: str | None) -> None:
-        through = None if proxy is None else httpx.Proxy(proxy)
-        if through is not None and through.url.scheme == "https":
-            through.ssl_context = context
-        super().__init__(verify=context, proxy=through, limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S))
+        super().__init__(verify=context, proxy=proxy, limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S))
+        if proxy is not None and proxy.startswith("https:"):
+            self._pool._proxy_ssl_context = context  # type: ignore[attr-defined]  # httpx 0.27 has no other way
         self._single = _Single(self._pool, backend)
         self._pool = self._single  # type: ignore[assignment]
 
@@ -80,11 +82,15 @@ class Connections:
 
     def __init__(self, *, api: Backend, results: Backend, make_context: Callable[[], ssl.SSLContext]) -> None:
         self._backends = {False: api, True: results}
+        self._to_proxies = Backend()
         self._make_context = make_context
-        self._building: asyncio.Future[ssl.SSLContext] | None = None
+        self._context_made: ssl.SSLContext | None = None
         self._proxies: dict[tuple[str, str], str | None] = {}
-        self._idle: defaultdict[tuple[bool, str | None, str], deque[_Transport]] = defaultdict(deque)
+        self._settings = SharedWork(threads=4)
+        self._idle: defaultdict[Hashable, deque[_Transport]] = defaultdict(deque)
         self._open: set[_Transport] = set()
+        self._closing: set[asyncio.Future[None]] = set()
+        self._next_look = 0.0
 
     def count(self) -> tuple[int, int]:
         """All connections, and those among them that wait for a request."""
@@ -96,12 +102,14 @@ class Connections:
 
         Requests to the service and those for results share no connection.
         """
+        url = request.url
         context = await self._context()
-        proxy = await self._proxy(request.url.scheme, request.url.host)
-        idle = self._idle[result, proxy, str(request.url.copy_with(raw_path=b"/"))]
-        transport = await self._kept(idle)
+        proxy = await self._proxy(url.scheme, url.host)
+        await self._close_old()
+        key = (result, proxy, url.scheme, url.host, url.port)
+        transport = await self._kept(key)
         if transport is None:
-            backend = self._backends[result] if proxy is None else Backend()
+            backend = self._backends[result] if proxy is None else self._to_proxies
             transport = _Transport(backend, context, proxy)
             self._open.add(transport)
         try:
@@ -112,7 +120,7 @@ class Connections:
             await self._close(transport)
             raise
         if transport.idle and transport in self._open:
-            idle.append(transport)
+            self._idle[key].append(transport)
         else:
             await self._close(transport)
 
@@ -121,40 +129,56 @@ class Connections:
         self._idle.clear()
         for transport in list(self._open):
             await self._close(transport)
+        if self._closing:
+            await asyncio.wait(self._closing)
 
-    async def _kept(self, idle: deque[_Transport]) -> _Transport | None:
-        """The one used last that can take a request; those that cannot any more are closed."""
-        while idle and not idle[0].idle:
-            await self._close(idle.popleft())
-        while idle:
-            transport = idle.pop()
+    async def _kept(self, key: Hashable) -> _Transport | None:
+        """The transport used last that can take a request; those that cannot any more are closed."""
+        while self._idle[key]:
+            transport = self._idle[key].pop()
             if transport.idle:
                 return transport
             await self._close(transport)
         return None
 
+    async def _close_old(self) -> None:
+        """Every few seconds, close the idle connections to any host that have expired or that the host has closed."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_EVERY_S
+        old = {transport for idle in self._idle.values() for transport in idle if not transport.idle}
+        kept = {key: deque(t for t in idle if t not in old) for key, idle in self._idle.items()}
+        self._idle = defaultdict(deque, {key: idle for key, idle in kept.items() if idle})
+        for transport in old:
+            await self._close(transport)
+
     async def _close(self, transport: _Transport) -> None:
+        """Close it in a task of its own, which goes on when the caller is cancelled once more."""
         self._open.discard(transport)
-        await transport.aclose()
+        closing = asyncio.ensure_future(transport.aclose())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        await asyncio.shield(closing)
 
     async def _context(self) -> ssl.SSLContext:
-        if self._building is None:
-            self._building = asyncio.ensure_future(run_sync(self._make_context, abandon_on_cancel=True))
-        await asyncio.wait({self._building})
-        try:
-            return self._building.result()
-        except (OSError, ValueError):
-            self._building = None
-            raise ConfigurationError(
-                "The TLS certificates of this computer cannot be read.",
-                hint="Check SSL_CERT_FILE and SSL_CERT_DIR in the environment.",
-                sent=Sent.NO,
-            ) from None
+        if self._context_made is None:
+            try:
+                self._context_made = await self._settings.run(self._make_context)
+            except (OSError, ValueError):
+                raise ConfigurationError(
+                    "The TLS certificates of this computer cannot be read.",
+                    hint="Check SSL_CERT_FILE and SSL_CERT_DIR in the environment.",
+                    sent=Sent.NO,
+                ) from None
+        return self._context_made
 
     async def _proxy(self, scheme: str, host: str) -> str | None:
         """The proxy's URL, or None. Asked for in a thread."""
         if (scheme, host) not in self._proxies:
             if len(self._proxies) > 1000:
                 self._proxies.clear()
-            self._proxies[scheme, host] = await run_sync(proxy_for, scheme, host, abandon_on_cancel=True)
+            try:
+                self._proxies[scheme, host] = await self._settings.run(proxy_for, scheme, host)
+            except RivyaError as error:
+                raise error.about() from None  # an error of its own for each caller
         return self._proxies[scheme, host]

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextvars import ContextVar
 from itertools import zip_longest
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import httpcore
@@ -20,7 +20,9 @@ from anyio.to_thread import run_sync
 
 from .guard import allowed
 
-__all__ = ["Attempt", "Backend", "current", "httpcore", "httpx", "silence"]
+__all__ = ["Attempt", "Backend", "SharedWork", "current", "httpcore", "httpx", "silence"]
+
+T = TypeVar("T")
 
 Resolver = Callable[[str, int], Sequence[str]]
 """Gives the addresses of a host name; runs in a thread. Raises OSError."""
@@ -32,7 +34,7 @@ _NEXT_ADDRESS_S = 0.25
 """How long one address is tried alone before the next one joins in (RFC 8305)."""
 
 _LOOKUPS = 32
-"""Most threads of one backend that look up names."""
+"""Names that one backend looks up at once."""
 
 _MAX_HEAD_BYTES = 256 * 1024
 
@@ -100,6 +102,37 @@ class Stream(httpcore.AsyncNetworkStream):
         return self._inner.get_extra_info(info)
 
 
+class SharedWork:
+    """Blocking calls in threads. Callers that want the same call at the same time share one; a cancelled caller does
+    not end it.
+
+    Args:
+        threads: calls that run at once.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._running: dict[tuple[Hashable, ...], asyncio.Future[Any]] = {}
+
+    async def run(self, work: Callable[..., T], *args: Hashable) -> T:
+        """The value of ``work(*args)``. Raises what it raises."""
+        key = (work, *args)
+        running: asyncio.Future[T] | None = self._running.get(key)
+        if running is None:
+            self._limiter = self._limiter or anyio.CapacityLimiter(self._threads)
+            running = asyncio.ensure_future(run_sync(work, *args, limiter=self._limiter))
+            running.add_done_callback(lambda done: self._ended(key, done))
+            self._running[key] = running
+        await asyncio.wait({running})
+        return running.result()
+
+    def _ended(self, key: tuple[Hashable, ...], done: asyncio.Future[Any]) -> None:
+        del self._running[key]
+        if not done.cancelled():
+            done.exception()  # Seen: all callers may have been cancelled.
+
+
 class Backend(httpcore.AsyncNetworkBackend):
     """Looks a name up once, checks every address, and connects to one of those that passed.
 
@@ -110,8 +143,7 @@ class Backend(httpcore.AsyncNetworkBackend):
         self._resolve = resolve or look_up
         self._check = check
         self._inner = httpcore.AnyIOBackend()
-        self._lookups: dict[tuple[str, int], asyncio.Future[Sequence[str]]] = {}
-        self._threads: anyio.CapacityLimiter | None = None
+        self._lookups = SharedWork(_LOOKUPS)
 
     async def connect_tcp(
         self,
@@ -131,28 +163,13 @@ class Backend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectTimeout("no connection in time") from None
 
     async def _addresses(self, host: str, port: int) -> Sequence[str]:
-        """The addresses of the host. Callers share a lookup under way; one that is cancelled does not end it."""
-        lookup = self._lookups.get((host, port))
-        if lookup is None:
-            self._threads = self._threads or anyio.CapacityLimiter(_LOOKUPS)
-            lookup = asyncio.ensure_future(
-                run_sync(self._resolve, host, port, abandon_on_cancel=True, limiter=self._threads)
-            )
-            lookup.add_done_callback(lambda done: self._looked_up((host, port), done))
-            self._lookups[host, port] = lookup
-        await asyncio.wait({lookup})
         try:
-            addresses = tuple(dict.fromkeys(lookup.result()))
+            addresses = tuple(dict.fromkeys(await self._lookups.run(self._resolve, host, port)))
         except (OSError, UnicodeError):
             raise httpcore.ConnectError("its name could not be looked up") from None
         if not addresses:
             raise httpcore.ConnectError("its name has no address")
         return addresses
-
-    def _looked_up(self, key: tuple[str, int], lookup: asyncio.Future[Sequence[str]]) -> None:
-        self._lookups.pop(key, None)
-        if not lookup.cancelled():
-            lookup.exception()  # Seen: nobody may be waiting any more.
 
     async def _first(self, addresses: Sequence[str], port: int) -> httpcore.AsyncNetworkStream:
         """The first address that answers; the next one is tried as well after a quarter of a second."""
