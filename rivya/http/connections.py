@@ -77,12 +77,15 @@ class Connections:
 
     Args:
         api: makes the connections to the service. results: makes those to the hosts of results, guarded.
+        proxies: makes those to proxies.
         make_context: builds the TLS settings; slow, so it runs in a thread.
     """
 
-    def __init__(self, *, api: Backend, results: Backend, make_context: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(
+        self, *, api: Backend, results: Backend, proxies: Backend, make_context: Callable[[], ssl.SSLContext]
+    ) -> None:
         self._backends = {False: api, True: results}
-        self._to_proxies = Backend()
+        self._to_proxies = proxies
         self._make_context = make_context
         self._context_made: ssl.SSLContext | None = None
         self._proxies: dict[tuple[str, str], str | None] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Hashable, Sequence
 from contextvars import ContextVar
 from itertools import zip_longest
@@ -96,7 +97,10 @@ class Stream(httpcore.AsyncNetworkStream):
         await self._inner.aclose()
 
     async def start_tls(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
-        return Stream(await self._inner.start_tls(*args, **options))
+        try:
+            return Stream(await self._inner.start_tls(*args, **options))
+        except ssl.SSLError as error:  # httpcore 1.0.3 lets it pass
+            raise httpcore.ConnectError(str(error)) from error
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
@@ -158,7 +162,7 @@ class Backend(httpcore.AsyncNetworkBackend):
                 addresses = await self._addresses(host, port)
                 if self._check is not None:
                     addresses = allowed(self._check, host, addresses)
-                return Stream(await self._first(addresses, port))
+                return Stream(await self._first(addresses, port, timeout))
         except TimeoutError:
             raise httpcore.ConnectTimeout("no connection in time") from None
 
@@ -171,14 +175,16 @@ class Backend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError("its name has no address")
         return addresses
 
-    async def _first(self, addresses: Sequence[str], port: int) -> httpcore.AsyncNetworkStream:
+    async def _first(
+        self, addresses: Sequence[str], port: int, time_s: float | None
+    ) -> httpcore.AsyncNetworkStream:
         """The first address that answers; the next one is tried as well after a quarter of a second."""
         won: list[httpcore.AsyncNetworkStream] = []
         failures: list[Exception] = []
 
         async def attempt(address: str, over: anyio.Event) -> None:
             try:
-                stream = await self._inner.connect_tcp(address, port)
+                stream = await self._connected(address, port, time_s)
                 if won:
                     await _closed(stream)
                 else:
@@ -190,7 +196,7 @@ class Backend(httpcore.AsyncNetworkBackend):
                 over.set()
 
         if len(addresses) == 1:
-            return await self._inner.connect_tcp(addresses[0], port)
+            return await self._connected(addresses[0], port, time_s)
         try:
             async with anyio.create_task_group() as group:
                 for address in _families_in_turn(addresses):
@@ -206,6 +212,16 @@ class Backend(httpcore.AsyncNetworkBackend):
         if not won:
             raise httpcore.ConnectError(str(failures[0]))
         return won[0]
+
+    async def _connected(self, address: str, port: int, time_s: float | None) -> httpcore.AsyncNetworkStream:
+        """Connect to one address, in a task that is never cancelled: many versions of anyio lose a connection that
+        comes about while they are. Where the caller is gone, it is closed as soon as it is there."""
+        connecting = asyncio.ensure_future(self._inner.connect_tcp(address, port, timeout=time_s))
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            connecting.add_done_callback(_close_unwanted)
+            raise
 
 
 def look_up(host: str, port: int) -> list[str]:
@@ -223,6 +239,11 @@ def _families_in_turn(addresses: Sequence[str]) -> list[str]:
 async def _closed(stream: httpcore.AsyncNetworkStream) -> None:
     with anyio.CancelScope(shield=True):
         await stream.aclose()
+
+
+def _close_unwanted(connecting: asyncio.Future[httpcore.AsyncNetworkStream]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        asyncio.ensure_future(_closed(connecting.result()))
 
 
 class _NotOurs(logging.Filter):

@@ -140,6 +140,7 @@ class Transport:
         self._connections = Connections(
             api=Backend(resolver, check_loopback if plain else None),
             results=Backend(resolver, self._guard.check_address),
+            proxies=Backend(resolver),
             make_context=trust.context,
         )
 

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 
 import pytest
 
 from hostile.host import always, reply, serving
 from network.clients import PATIENT, connections, transport
-from network.proxy import proxying
+from network.proxy import proxying, socks
 from rivya.http.transport import Transport
 
 pytestmark = pytest.mark.anyio
 
 MOST_TURNS = 3000
 """More than any request takes: the sweep must reach the end of one."""
+
+
+PROXIES = {
+    "proxy": proxying,
+    "tls proxy": functools.partial(proxying, certificate="server.pem"),
+    "socks": socks,
+}
 
 
 class Gate:
@@ -72,10 +80,11 @@ async def reached(how: str, environment: pytest.MonkeyPatch) -> AsyncIterator[tu
         certificate = None if how == "http" else "server.pem"
         host = await stack.enter_async_context(serving(always(reply()), certificate=certificate))
         port = host.port
-        if how == "proxy":
-            proxy = await stack.enter_async_context(proxying())
-            gate = await stack.enter_async_context(counting(int(proxy.url.rpartition(":")[2])))
-            environment.setenv("HTTPS_PROXY", f"http://127.0.0.1:{gate.port}")
+        if how in PROXIES:
+            proxy = await stack.enter_async_context(PROXIES[how]())
+            name, _, proxy_port = proxy.url.rpartition(":")
+            gate = await stack.enter_async_context(counting(int(proxy_port)))
+            environment.setenv("HTTPS_PROXY", f"{name}:{gate.port}")
         else:
             gate = await stack.enter_async_context(counting(host.port))
             port = gate.port
@@ -100,7 +109,7 @@ async def settled(gate: Gate, wanted: int) -> int:
 
 @pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
 @pytest.mark.parametrize("kept", [False, True], ids=["fresh", "kept"])
-@pytest.mark.parametrize("how", ["http", "https", "proxy"])
+@pytest.mark.parametrize("how", ["http", "https", *PROXIES])
 async def test_cancelling_at_any_turn_of_the_loop_leaves_no_connection_behind(
     how: str, kept: bool, twice: bool, environment: pytest.MonkeyPatch
 ) -> None:
