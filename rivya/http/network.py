@@ -148,6 +148,7 @@ class Backend(httpcore.AsyncNetworkBackend):
         self._check = check
         self._inner = httpcore.AnyIOBackend()
         self._lookups = SharedWork(_LOOKUPS)
+        self._closing: set[asyncio.Future[None]] = set()
 
     async def connect_tcp(
         self,
@@ -220,8 +221,14 @@ class Backend(httpcore.AsyncNetworkBackend):
         try:
             return await asyncio.shield(connecting)
         except asyncio.CancelledError:
-            connecting.add_done_callback(_close_unwanted)
+            connecting.add_done_callback(self._close_unwanted)
             raise
+
+    def _close_unwanted(self, connecting: asyncio.Future[httpcore.AsyncNetworkStream]) -> None:
+        if not connecting.cancelled() and connecting.exception() is None:
+            closing = asyncio.ensure_future(connecting.result().aclose())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
 
 def look_up(host: str, port: int) -> list[str]:
@@ -239,11 +246,6 @@ def _families_in_turn(addresses: Sequence[str]) -> list[str]:
 async def _closed(stream: httpcore.AsyncNetworkStream) -> None:
     with anyio.CancelScope(shield=True):
         await stream.aclose()
-
-
-def _close_unwanted(connecting: asyncio.Future[httpcore.AsyncNetworkStream]) -> None:
-    if not connecting.cancelled() and connecting.exception() is None:
-        asyncio.ensure_future(_closed(connecting.result()))
 
 
 class _NotOurs(logging.Filter):
