@@ -16,7 +16,7 @@ import psutil
 
 import sandbox
 from devtools.comfyui import ComfyUI, Finished
-from rivya.ledger.holders import Holder
+from rivya.ledger.holders import FileHolder
 from rivya.ledger.ledger import Ledger
 from sandbox.pictures import PictureOrder, render
 
@@ -105,7 +105,7 @@ def core(folder: Path, work: Path, picture: bytes, bits_per_s: float | None = No
 def history(home: Path, url: str, key: str, times: Sequence[float]) -> None:
     """Write finished orders of these durations into a ledger, as an account has them that was used before."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    holder = Holder(home)
+    holder = FileHolder(home)
     ledger = Ledger(home, holder)
     key_hash = hashlib.sha256(key.encode()).hexdigest()
     scope = hashlib.sha256(f"{url}\n{key_hash}".encode()).hexdigest()

@@ -96,7 +96,7 @@ def ledger_growth(sizes: Sequence[int], samples: int = 60) -> dict[str, Any]:
     Each ledger is filled with copies of one finished order; the orders that are measured go the ordinary way. They take
     turns, so that other work on the machine hits all sizes alike, and the lower quartile is taken.
     """
-    from rivya.ledger.holders import Holder
+    from rivya.ledger.holders import FileHolder
     from rivya.ledger.ledger import Ledger
 
     written: dict[int, list[float]] = {size: [] for size in sizes}
@@ -107,7 +107,7 @@ def ledger_growth(sizes: Sequence[int], samples: int = 60) -> dict[str, Any]:
             home = Path(folder) / str(size)
             history(home, "http://127.0.0.1:1", "bench", service_times(1, seed=1))
             _fill(home, size)
-            holder = Holder(home)
+            holder = FileHolder(home)
             ledgers[size] = Ledger(home, holder)
             stack.callback(holder.close)
             stack.callback(ledgers[size].close)

@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
     chosen = [argument for argument in arguments if argument not in _MODES]
     quick, rest, full = (mode in arguments for mode in _MODES)
     folder = comfyui_folder(named)
-    ensure_environment(folder, ("test",))
+    ensure_environment(folder, ("test", "long") if full or rest else ("test",))
     env = {**os.environ, "COMFYUI_DIR": str(folder)}
     if quick:
         folders = [f"tests/{name}" for name in _QUICK_FOLDERS]
@@ -77,6 +77,7 @@ def main(arguments: list[str]) -> int:
         return _conclude(_in_turn([_ruff("check"), tests], env))
     ensure_newest_frontend()
     env["CHROMIUM"] = _ensure_chromium()
+    _ensure_databases()
     if chosen:
         long = ["--full"] if full or rest else []
         return subprocess.run([str(PYTHON), "-m", "pytest", *long, *chosen], cwd=ROOT, env=env).returncode
@@ -162,22 +163,49 @@ def _ensure_chromium() -> str:
         if found:
             end(f"already there: {found}")
             return found
-        if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("apt-get"):
+        if not _may_install():
             raise StepFailed(
                 "No Chromium or Chrome was found.",
                 "Install it, or set CHROMIUM to its path. Without one:\n"
                 '  python dev.py test -m "not browser"  with CHROMIUM set to anything.',
             )
-        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"]):
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-            if done.returncode != 0:
-                raise StepFailed(
-                    (done.stdout + done.stderr).strip()[-2000:], "Install Chromium by hand, then run again."
-                )
+        _install("chromium")
         found = _find_chromium()
         if not found:
             raise StepFailed("Chromium was installed, but is not in the PATH.", "Set CHROMIUM to its path.")
     return found
+
+
+def _ensure_databases() -> None:
+    """Have PostgreSQL and PgBouncer, where they can be installed; tests that need them are skipped elsewhere."""
+    with step("PostgreSQL and PgBouncer") as end:
+        places = f"{os.environ.get('PATH', '')}:/usr/sbin"
+        server = shutil.which("initdb") or next(Path("/usr/lib/postgresql").glob("*/bin/initdb"), None)
+        if server and shutil.which("pgbouncer", path=places):
+            end("already there")
+        elif not _may_install():
+            end("not there: their tests are left out")
+        else:
+            _install("postgresql", "pgbouncer")
+
+
+def _may_install() -> bool:
+    return sys.platform == "linux" and os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def _install(*packages: str) -> None:
+    """Install Debian's packages."""
+    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", *packages]):
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        )
+        if done.returncode != 0:
+            by_hand = f"Install {' and '.join(packages)} by hand, then run again."
+            raise StepFailed((done.stdout + done.stderr).strip()[-2000:], by_hand)
 
 
 def _find_chromium() -> str | None:

@@ -1,139 +1,44 @@
-"""The command ``edit --batch``: the pictures of a folder or of a table, each saved when it is there.
+"""The command ``edit --batch``: the pictures of a folder, of a bucket or of a table, each saved when it is there.
 
 Beside the pictures lies ``results.jsonl``, one line for each picture as it ends. The same command again goes on where
-it was stopped: what was bought costs nothing more, and what is saved is not saved twice.
+it was stopped: what was bought costs nothing more, and what is saved is not saved twice. A bucket tells what was asked
+for when a picture was saved, so that such a row needs neither its source nor its picture again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from . import client, kontext
-from .bulk import rows, tables
+from .batch_pieces import Piece, look, read
+from .batch_target import BucketTarget, FolderTarget, Found, ResultsList, Target, target_of
 from .bulk.row_run import Priced
 from .config import Config
 from .edited import Edited, Row
 from .errors import RivyaError, ValidationError, costs_nothing
+from .objects import BucketError
 from .plan import Wanted
-from .printing import Tally, saved
+from .printing import Tally
 from .saving import places, settle
-from .saving.origins import Origins
+from .saving.origins import Origins, digest_of
 from .saving.places import shown
-from .sources.find import Source, find
 
 FREE_ORDERS = kontext.MAX_ORDERS
 """New orders that need no ``--max-credits``: as many as one node may place."""
 
-RESULTS = "results.jsonl"
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One row of the batch.
-
-    Attributes:
-        values: what it asks for, by the names of `rows.COLUMNS`; or why it cannot be read.
-        source: what a person calls it.
-        path: the file of its picture, if it has one.
-        folder, stem: where its edits go, relative to the target, and what their names begin with.
-    """
-
-    values: Mapping[str, Any] | tables.BadRow = field(repr=False)
-    source: str
-    path: Path | None
-    folder: Path
-    stem: str
-
-
-def read(piece: Piece, default: Wanted) -> Wanted:
-    """What a piece asks for; raises as `rows.read`."""
-    if isinstance(piece.values, tables.BadRow):
-        raise piece.values.error
-    return rows.read(piece.values, default)
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """What ``--batch`` names, to be read any number of times.
-
-    Attributes:
-        found: the pictures of a folder; None for a table.
-        table: the table; None for a folder.
-    """
-
-    found: Sequence[Source] | None = None
-    table: tables.Table | None = None
-
-    def __iter__(self) -> Iterator[Piece]:
-        """All of them, one at a time."""
-        for each in self.found or ():
-            yield Piece({"image": each.path}, shown(each.path), each.path, each.folder, each.stem)
-        if self.table is not None:
-            for number, values in enumerate(self.table.rows(), 1):
-                yield _piece(self.table.path.name, number, values)
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self.found or ()) if self.table is None else len(self.table)
-
-    def folders(self) -> list[Path]:
-        """Where their edits go, relative to the target."""
-        return list(dict.fromkeys(each.folder for each in self.found or ())) or [Path()]
-
-
-def _piece(table: str, number: int, values: Mapping[str, Any] | tables.BadRow) -> Piece:
-    image = None if isinstance(values, tables.BadRow) else values.get("image")
-    path = image if isinstance(image, Path) else None
-    source = shown(path) if path is not None else f"{shown(table)}, row {number}"
-    return Piece(values, source, path, Path(), path.stem if path is not None else f"row-{number:05}")
-
-
-@costs_nothing()
-def look(arguments: argparse.Namespace, origins: Origins) -> Pieces:
-    """The pictures that ``--batch`` names.
-
-    Raises:
-        ValidationError: there are none, or a table that cannot be used; see `tables.look_into`.
-    """
-    source: Path = arguments.batch
-    if source.is_dir():
-        if arguments.text or arguments.image_column or arguments.prompt_column:
-            raise ValidationError(
-                f"{shown(source)} is a folder; columns and --text are for a table.", code="usage"
-            )
-        found = find(
-            source,
-            recursive=arguments.recursive,
-            target=Path(arguments.output or "."),
-            origins=origins,
-            edits_too=arguments.edits_too,
-        )
-        for line in found.told():
-            print(line, file=sys.stderr)
-        return Pieces(found=found.sources)
-    if not tables.is_table(source):
-        raise ValidationError(
-            f"{shown(source)} is neither a folder nor a table ({', '.join(sorted(tables.SUFFIXES))}).",
-            hint="Give a picture without --batch." if source.is_file() else "Look at its name.",
-            code="no_picture",
-        )
-    table = tables.look_into(
-        source,
-        image_column=arguments.image_column,
-        prompt_column=arguments.prompt_column,
-        text=arguments.text,
-    )
-    if table.unused:
-        names = ", ".join(shown(each) for each in table.unused[:20])
-        print(f"{shown(source.name)}: not used: {names}", file=sys.stderr)
-    return Pieces(table=table)
+_LOOKED_AHEAD = 16
+"""Rows for which a target is asked at once whether their pictures are there."""
 
 
 class Batch:
@@ -148,12 +53,13 @@ class Batch:
         self, arguments: argparse.Namespace, config: Config, prompt: str, options: Mapping[str, Any]
     ) -> None:
         self._arguments = arguments
+        self._target: Target = target_of(arguments.output)
         self._origins = Origins(config.home)
         self._pieces = look(arguments, self._origins)
         if not prompt.strip() and not (self._pieces.table and "prompt" in self._pieces.table.columns):
             kontext.validate_prompt(prompt)
         self._job = client.bulk_job(config, prompt, max_credits=arguments.max_credits, read=read, **options)
-        self._root = Path(arguments.output or ".")
+        self._options = {name: options.get(name) for name in ("keep_size", "save_as")}
 
     def run(self, extensions: tuple[str, ...], *, keeps_size: bool) -> int:
         """Order, wait and save. The status of the command: 0 only if every picture is there.
@@ -166,59 +72,116 @@ class Batch:
             RivyaError: something that keeps all pictures from being ordered; nothing was sent.
         """
         if self._arguments.dry_run:
-            return self._count()
+            return self._count(extensions)
         photos = [each.path for each in self._pieces.found or ()] if keeps_size else []
         room = settle.room(extensions, photos)
         wanted = len(self._pieces) * self._job.default.variations
-        settled = settle.Settled()
         try:
-            settled.folder(self._root, room * wanted)
-            for folder in self._pieces.folders():
-                settled.folder(self._root / folder, room)
-            self._ask_for_a_limit(wanted)
-            with Results(self._root / RESULTS) as results:
-                return self._edit(results, wanted)
+            self._target.settle(self._pieces.folders(), room, wanted)
+            self._ask_for_a_limit(wanted, extensions)
+            with self._target.results() as results:
+                return self._edit(results, wanted, extensions)
         finally:
-            settled.undo()
+            self._target.undo()
 
-    def _edit(self, results: Results, wanted: int) -> int:
+    def _edit(self, results: ResultsList, wanted: int, extensions: tuple[str, ...]) -> int:
         """Order, wait and save. ``wanted``: how many pictures there will be, unless rows name variations."""
-        files: dict[tuple[int, int], tuple[Path, ...]] = {}
+        files: dict[tuple[int, int], tuple[str, ...]] = {}
         lines: dict[tuple[int, int], list[str]] = {}
+        telling, over = threading.Lock(), threading.Event()
 
         def save(row: Row, edited: Edited) -> None:
             piece: Piece = row.given
-            if edited.about.get("encoding"):  # what is made from text alone is no edit
+            if edited.about.get("encoding") and isinstance(
+                self._target, FolderTarget
+            ):  # of text it is no edit
                 self._origins.note((edited.data, *edited.more), piece.path)
-            place, key = self._place(row), (row.number, row.variation)
-            files[key] = edited.save_at(place)
-            lines[key] = saved(edited, place, files[key])
+            key, wish = (piece.number, row.variation), read(piece, self._job.default)
+            files[key], lines[key] = self._target.save(
+                piece.folder,
+                piece.stem,
+                _tail(wish, row.variation),
+                edited,
+                self._made(piece, wish, row.variation),
+            )
 
-        with Tally(wanted, as_json=self._arguments.json) as tally:
-            for row, result in self._job.run(self._pieces, save):
-                key = row.number, row.variation
-                record = self._record(row, result, files.pop(key, ()))
-                results.add(record)
+        with Tally(wanted, as_json=self._arguments.json) as tally, ExitStack() as stack:
+
+            def tell(record: dict[str, Any], said: Sequence[str]) -> None:
+                with telling:
+                    if not over.is_set():
+                        results.add(record)
+                        tally.ended(record, said)
+
+            def is_there(piece: Piece, found: Sequence[Found]) -> bool:
+                for variation, (name, task) in enumerate(found):
+                    tell(_there_record(piece, variation, name, task), [f"{shown(name)}  (is there)"])
+                return not over.is_set()
+
+            stack.callback(over.set)
+            for row, result in self._job.run(self._not_there(is_there, extensions), save):
+                key = row.given.number, row.variation
                 failure = [places.shown_lines(f"{row.given.source}: {result}")]
-                tally.ended(record, lines.pop(key, failure))
+                tell(self._record(row, result, files.pop(key, ())), lines.pop(key, failure))
         return tally.status
 
-    def _place(self, row: Row) -> places.Place:
-        piece: Piece = row.given
-        seed = read(piece, self._job.default).seed
-        return places.derived(self._root / piece.folder, piece.stem, f"-{seed}-{row.variation}")
+    def _not_there(
+        self, is_there: Callable[[Piece, Sequence[Found]], bool], extensions: Sequence[str]
+    ) -> Iterator[Piece]:
+        """The pieces whose pictures a run before has not saved in the target.
 
-    def _record(self, row: Row, result: Edited | RivyaError, files: Sequence[Path]) -> dict[str, Any]:
+        Args:
+            is_there: is told of the others, in the thread that reads the rows; False: nobody listens any more.
+        """
+        if not isinstance(self._target, BucketTarget):
+            yield from self._pieces
+            return
+        with ThreadPoolExecutor(_LOOKED_AHEAD, "rivya-target") as pool:
+            for piece, found in _ahead(pool, self._pieces, lambda piece: self._look(piece, extensions)):
+                if found is None:
+                    yield piece
+                elif not is_there(piece, found):
+                    return
+
+    def _look(self, piece: Piece, extensions: Sequence[str]) -> list[Found] | None:
+        """What is there of a piece, for each variation; None where one is missing, or where that cannot be told."""
+        found = []
+        try:
+            wish = read(piece, self._job.default)
+            for variation in range(wish.variations):
+                made = self._made(piece, wish, variation)
+                tail = _tail(wish, variation)
+                one = made and self._target.there(piece.folder, piece.stem, tail, made, extensions)
+                if not one:
+                    return None
+                found.append(one)
+        except (RivyaError, BucketError):
+            return None  # its run says what is wrong
+        return found
+
+    def _made(self, piece: Piece, wish: Wanted, variation: int) -> str:
+        """What is asked for, and the state of the picture that it is asked of; empty where that is not known."""
+        state = piece.state
+        if wish.image is None:
+            state = "text"
+        elif piece.path is not None:
+            state = _state_of(piece.path)
+        if not state:
+            return ""
+        asked = [state, wish.prompt, asdict(wish.params), wish.seed, variation, self._options]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+    def _record(self, row: Row, result: Edited | RivyaError, files: Sequence[str]) -> dict[str, Any]:
         """The line of ``results.jsonl``: JSON values."""
         piece: Piece = row.given
-        record: dict[str, Any] = {"row": row.number, "source": piece.source, "variation": row.variation}
+        record: dict[str, Any] = {"row": piece.number, "source": piece.source, "variation": row.variation}
         if isinstance(result, RivyaError):
             error = result.as_dict()
             known = {"task_id": result.task_id, "credits": result.credits or 0, "status": "failed"}
             return {**record, "file": None, **known, "seconds": None, "error": error}
         return {
             **record,
-            "file": str(files[0].relative_to(self._root)) if files else None,
+            "file": files[0] if files else None,
             "task_id": result.task_id,
             "credits": result.credits if result.source == "new" else 0,
             "status": result.source,
@@ -229,14 +192,14 @@ class Batch:
     # -- before anything is sent ------------------------------------------------------------------------------------
 
     @costs_nothing()
-    def _ask_for_a_limit(self, most: int) -> None:
+    def _ask_for_a_limit(self, most: int, extensions: Sequence[str]) -> None:
         """Refuse to buy more than a few pictures without a word on how much may be spent."""
         table = self._pieces.table
         at_least = table is not None and "variations" in table.columns
         if self._job.max_credits is not None or (most <= FREE_ORDERS and not at_least):
             return
         new: dict[str, int] = {}
-        for _, priced in self._job.prices(self._pieces):
+        for _, priced in self._job.prices(self._not_there(lambda piece, found: True, extensions)):
             if isinstance(priced, Priced) and priced.credits:
                 new[priced.fingerprint] = priced.credits
             if len(new) > FREE_ORDERS:
@@ -247,18 +210,24 @@ class Batch:
                     code="limit_missing",
                 )
 
-    def _count(self) -> int:
+    def _count(self, extensions: Sequence[str]) -> int:
         """Print what a run would order and cost. Nothing that could cost is sent."""
         prices: dict[str, int] = {}
         pictures, failures = 0, []
-        for row, priced in self._job.prices(self._pieces):
+        there: list[int] = []
+
+        def is_there(piece: Piece, found: Sequence[Found]) -> bool:
+            there.append(len(found))
+            return True
+
+        for row, priced in self._job.prices(self._not_there(is_there, extensions)):
             pictures += 1
             if isinstance(priced, RivyaError):
                 failures.append(f"{row.given.source}: {priced}")
             else:
                 prices[priced.fingerprint] = priced.credits
         new, credits = sum(map(bool, prices.values())), sum(prices.values())
-        bought = len(prices) - new
+        bought, pictures = len(prices) - new + sum(there), pictures + sum(there)
         if self._arguments.json:
             counted = {"pictures": pictures, "new": new, "credits": credits, "bought": bought}
             print(json.dumps({**counted, "failed": len(failures)}))
@@ -270,39 +239,43 @@ class Batch:
         return 1 if failures else 0
 
 
-class Results:
-    """The file ``results.jsonl``, to which a line is added as each picture ends."""
+def _state_of(path: Path) -> str:
+    digest = digest_of(path)
+    try:
+        return f"{digest[0]}/{digest[1].hex()}/{path.stat().st_mtime_ns}" if digest else ""
+    except OSError:
+        return ""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._refused = False
 
-    def __enter__(self) -> Results:
-        """Open it. Raises `SavingError` where it cannot be written."""
-        try:
-            self._file = open(self._path, "a+b", buffering=0)
-            self._end_half_a_line()
-        except OSError as error:
-            raise places.refused(f"{shown(self._path)} cannot be written: {places.reason(error)}.") from None
-        return self
+def _tail(wish: Wanted, variation: int) -> str:
+    """What stands behind the name of a source in that of its edit."""
+    return f"-{wish.seed}-{variation}"
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
-    def add(self, record: Mapping[str, Any]) -> None:
-        """Add a line in one write. What the disk refuses is said once: the pictures are not held up by their list."""
-        line = json.dumps(record, ensure_ascii=True).encode() + b"\n"
-        try:
-            if self._refused:
-                self._end_half_a_line()
-            self._file.write(line)
-        except OSError as error:
-            if not self._refused:
-                print(f"{shown(self._path)} cannot be written: {places.reason(error)}.", file=sys.stderr)
-            self._refused = True
+def _there_record(piece: Piece, variation: int, name: str, task: str) -> dict[str, Any]:
+    """The line of ``results.jsonl`` for a picture that was there."""
+    return {
+        "row": piece.number,
+        "source": piece.source,
+        "variation": variation,
+        "file": name,
+        "task_id": task or None,
+        "credits": 0,
+        "status": "stored",
+        "seconds": None,
+        "error": None,
+    }
 
-    def _end_half_a_line(self) -> None:
-        """End what a run that was killed, or a full disk, has left."""
-        self._file.seek(max(0, os.fstat(self._file.fileno()).st_size - 1))
-        if self._file.read(1) not in (b"", b"\n"):
-            self._file.write(b"\n")
+
+def _ahead(
+    pool: ThreadPoolExecutor, pieces: Iterable[Piece], look: Callable[[Piece], list[Found] | None]
+) -> Iterator[tuple[Piece, list[Found] | None]]:
+    """Each piece with what ``look`` gives, in their order; some of them are looked at while others are waited for."""
+    under_way: deque[tuple[Piece, Future[list[Found] | None]]] = deque()
+    for piece in pieces:
+        under_way.append((piece, pool.submit(look, piece)))
+        if len(under_way) > _LOOKED_AHEAD:
+            first, looked = under_way.popleft()
+            yield first, looked.result()
+    for first, looked in under_way:
+        yield first, looked.result()

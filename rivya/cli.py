@@ -11,8 +11,9 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from . import commands, kontext, scalars
+from . import commands, kontext, ledger_commands, scalars
 from . import config as configuration
+from .bucket_urls import is_bucket
 from .errors import RivyaError, costs_nothing
 from .saving import places, settle
 from .saving.origins import Origins
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     forget.add_argument("order", help="the beginning of its order key, or its task id")
     forget.add_argument("--give-up", action="store_true", help="also one that Rivya has accepted")
     forget.set_defaults(run=_forget)
+    ledger_commands.add(known.add_parser("ledger", help="make, check or copy the ledger itself"))
     return parser
 
 
@@ -100,12 +102,18 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
         metavar="image prompt",
         help="the picture to edit (left out with --batch or --text), and what to change in it",
     )
-    parser.add_argument("-o", "--output", type=_path_text, help="file, or folder for several pictures")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=_path_text,
+        help="file, or folder for several pictures; with --batch also a bucket",
+    )
     parser.add_argument(
         "--batch",
-        type=_path,
+        type=_source,
         metavar="SOURCE",
-        help="edit every picture of a folder, or every row of a table (CSV, JSON lines, Parquet)",
+        help="edit every picture of a folder or of a bucket (s3://, gs://, az://), or every row of a table "
+        "(CSV, JSON lines, Parquet)",
     )
     parser.add_argument(
         "--recursive",
@@ -172,6 +180,11 @@ def _path_text(text: str) -> str:
 
 def _path(text: str) -> Path:
     return Path(_path_text(text))
+
+
+def _source(text: str) -> Path | str:
+    """A path, or the URL of a bucket as it was given."""
+    return text if is_bucket(text) else _path(text)
 
 
 def _edit(arguments: argparse.Namespace) -> int:
@@ -244,7 +257,9 @@ def _places(arguments: argparse.Namespace, image: Path | None, settled: settle.S
 @costs_nothing()
 def _is_one_file(output: str | None, pictures: int, batch: bool) -> bool:
     """Whether ``-o`` names a file, not a folder."""
-    if not output or os.path.isdir(output) or output.endswith(("/", os.sep)):
+    if is_bucket(output) and not batch:
+        raise places.refused("A bucket takes the pictures of edit --batch alone.")
+    if not output or is_bucket(output) or os.path.isdir(output) or output.endswith(("/", os.sep)):
         return False
     if pictures == 1 and not batch:
         return True
@@ -277,6 +292,8 @@ def _image_and_prompt(arguments: argparse.Namespace) -> tuple[Path | None, str]:
         raise _usage(f"--{only[0].replace('_', '-')} goes with --batch.")
     if len(words) != (1 if arguments.text else 2):
         raise _usage("Give one picture and a prompt, or --batch FOLDER and a prompt, or --text and a prompt.")
+    if not arguments.text and is_bucket(words[0]):
+        raise _usage("A picture in a bucket goes with --batch.")
     kontext.validate_prompt(words[-1])
     return (None if arguments.text else Path(words[0]).expanduser()), words[-1]
 

@@ -202,12 +202,13 @@ def bulk_job(
     if max_credits is not None:
         max_credits = scalars.whole("max_credits", max_credits, 0, 2**53)
     limits = [each for each in (max_credits, config.max_credits_per_run) if each is not None]
+    most = min(limits, default=None)
     return BulkJob.checked(
-        config,
+        replace(config, max_credits_per_run=most) if config.run else config,
         Wanted(None, prompt, chosen, seed, variations, client_request_id),
         timeout_s=scalars.number("timeout_s", timeout_s, 0, math.inf),
         encoding=encoding,
-        max_credits=min(limits, default=None),
+        max_credits=most,
         full_size=_full_size(photos, mask, chosen.aspect_ratio, save_as)
         if keep_size or mask is not None
         else None,

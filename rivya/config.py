@@ -18,16 +18,23 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import files
+from . import files, ledger_url
+from .bucket_urls import BucketUrl, is_bucket
 from .errors import ConfigurationError, costs_nothing
 from .kontext import MAX_ORDERS
 from .refusals import advice
 from .secret import Secret
+from .values import ANY_QUOTE, number, whole
+from .values import unquoted as unquoted
 
 ENV_KEY = "RIVYA_API_KEY"
 ENV_BASE_URL = "RIVYA_BASE_URL"
 ENV_CONCURRENCY = "RIVYA_MAX_CONCURRENCY"
 ENV_HOME = "RIVYA_HOME"
+ENV_RESULTS = "RIVYA_RESULTS"
+ENV_LEDGER = ledger_url.SETTING
+ENV_RUN = "RIVYA_RUN"
+ENV_CREDIT_CAP = "RIVYA_MAX_CREDITS_PER_RUN"
 
 DEFAULT_BASE_URL = "https://rivya.ai"
 DEFAULT_CONCURRENCY = 8
@@ -53,10 +60,14 @@ class Config:
         key: the API key, or None. Shown nowhere.
         key_source: "environment", "file" or None.
         max_concurrency: most orders of the account under way at once.
-        max_credits_per_run: most credits that all nodes of one prompt may spend together; None: no cap.
+        ledger: the URL of the database that holds the ledger, or None: a file in the state folder. Shown nowhere.
+        run: the name of a run whose orders share one budget over all processes of the ledger; empty: none.
+        max_credits_per_run: most credits that all nodes of one prompt may spend together, and all processes of a named
+            run; None: no cap.
         max_orders_per_node: most orders that one node may place in one prompt.
         allowed_result_networks: private networks (CIDR) that results may come from all the same.
-        result_store_bytes: cap of the result store.
+        results: where pictures are kept: the path of a folder, or the URL of a bucket; empty: the state folder's own.
+        result_store_bytes: cap of the result store, where it is a folder.
         repeat_window_s: how long an order of unknown outcome is repeated with its key and body.
         conflict_wait_s: how long a 409 on a repeat is taken for "the first is still in flight".
         retry_budget_s: how long one request is tried again.
@@ -68,14 +79,22 @@ class Config:
     key: Secret | None = None
     key_source: str | None = None
     max_concurrency: int = DEFAULT_CONCURRENCY
+    ledger: Secret | None = None
+    run: str = ""
     max_credits_per_run: int | None = None
     max_orders_per_node: int = MAX_ORDERS
     allowed_result_networks: tuple[str, ...] = FAKE_IP_NETWORKS
+    results: str = ""
     result_store_bytes: int = 2 * 1024**3
     repeat_window_s: float = 12 * 3600.0
     conflict_wait_s: float = 60.0
     retry_budget_s: float = 120.0
     upload_confirm_age_s: float = 900.0
+
+    @property
+    def place(self) -> tuple[Path, Secret | None, str]:
+        """What tells one set of ledger and pictures from another."""
+        return self.home, self.ledger, self.results
 
     @property
     def key_hash(self) -> str:
@@ -108,7 +127,7 @@ def load(env: Mapping[str, str] = os.environ, default_home: Path | None = None) 
     named_url = unquoted(env.get(ENV_BASE_URL, ""))
     if source == "environment" and "base_url" in stored and not named_url:
         _refuse_address_of_others(home)
-    times: dict[str, Any] = {n: _number(n, stored[n], 0, math.inf) for n in _TIMES if n in stored}
+    times: dict[str, Any] = {n: number(n, stored[n], 0, math.inf) for n in _TIMES if n in stored}
     concurrency: object = unquoted(env.get(ENV_CONCURRENCY, "")) or stored.get(
         "max_concurrency", DEFAULT_CONCURRENCY
     )
@@ -117,13 +136,16 @@ def load(env: Mapping[str, str] = os.environ, default_home: Path | None = None) 
         base_url=normalise_base_url(named_url or stored.get("base_url", DEFAULT_BASE_URL)),
         key=key,
         key_source=source,
-        max_concurrency=_whole("max_concurrency", concurrency, 1, MAX_CONCURRENCY),
-        max_credits_per_run=_credit_cap(stored),
-        max_orders_per_node=_whole(
+        max_concurrency=whole("max_concurrency", concurrency, 1, MAX_CONCURRENCY),
+        ledger=_ledger(env, stored),
+        run=_run(env),
+        max_credits_per_run=_credit_cap(env, stored),
+        max_orders_per_node=whole(
             "max_orders_per_node", stored.get("max_orders_per_node", MAX_ORDERS), 1, MOST_ORDERS_PER_NODE
         ),
         allowed_result_networks=_networks(stored),
-        result_store_bytes=_whole(
+        results=_results(env, stored, home),
+        result_store_bytes=whole(
             "result_store_bytes", stored.get("result_store_bytes", 2 * 1024**3), 0, 2**60
         ),
         **times,
@@ -141,29 +163,6 @@ def _refuse_address_of_others(home: Path) -> None:
         )
 
 
-def unquoted(text: str) -> str:
-    """The text without white space around it and without one matching pair of quotes.
-
-    A shell takes quotes away; ``set`` on Windows, compose files and ``.env`` files may pass them on.
-    """
-    bare = text.strip(_BLANK)
-    if len(bare) > 1 and bare[-1] == _QUOTES.get(bare[0]):
-        bare = bare[1:-1].strip(_BLANK)
-    return bare
-
-
-_BLANK = (
-    "".join(
-        map(chr, (*range(9, 14), *range(28, 33), 133, 160, 0x1680, *range(0x2000, 0x200E), 0x2028, 0x2029))
-    )
-    + "\u202f\u205f\u2060\u3000\ufeff"
-)
-"""White space, and what has no width and comes along when a value is copied from a page or a file."""
-
-_QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019", "\u300c": "\u300d"}
-"""Opening and closing quotes; the last three are what word processors make of them."""
-
-
 _TIMES = ("repeat_window_s", "conflict_wait_s", "retry_budget_s", "upload_confirm_age_s")
 
 
@@ -176,7 +175,7 @@ def state_folder(env: Mapping[str, str] = os.environ, default: Path | None = Non
     """
     named = unquoted(env.get(ENV_HOME, ""))
     if named:
-        return _named_folder(named)
+        return _named_folder(named, ENV_HOME, "the state folder")
     if default is not None:
         return default
     pack = Path(__file__).absolute().parent.parent
@@ -200,8 +199,8 @@ def _own_folder() -> Path:
     )
 
 
-def _named_folder(named: str) -> Path:
-    """The absolute path that ``RIVYA_HOME`` names; ``~`` and a variable in front are resolved.
+def _named_folder(named: str, setting: str, what: str) -> Path:
+    """The absolute path that a setting names, for ``what``; ``~`` and a variable in front are resolved.
 
     What another program has left unfinished is refused: taken by the letter it would make a new folder under an odd
     name, with an empty ledger that knows of nothing that was bought.
@@ -210,7 +209,7 @@ def _named_folder(named: str) -> Path:
     problem = ""
     if path[0] in "$%":
         problem = "begins with a variable that is not set"
-    elif path[0] in _ANY_QUOTE or path[-1] in _ANY_QUOTE:
+    elif path[0] in ANY_QUOTE or path[-1] in ANY_QUOTE:
         problem = "has a quote at its beginning or end"
     elif "://" in path or path.lower().startswith("file:"):
         problem = "is a URL"
@@ -224,13 +223,10 @@ def _named_folder(named: str) -> Path:
         except (RuntimeError, OSError):
             problem = "begins with ~, and there is no such home folder"
     raise ConfigurationError(
-        f"{ENV_HOME} {problem}: {(named if named.isprintable() else ascii(named))[:200]}.",
-        hint=f"Set {ENV_HOME} to the full path of the state folder, without quotes.",
-        code="state_folder",
+        f"{setting} {problem}: {(named if named.isprintable() else ascii(named))[:200]}.",
+        hint=f"Set {setting} to the full path of {what}, without quotes.",
+        code="state_folder" if setting == ENV_HOME else "results_setting",
     )
-
-
-_ANY_QUOTE = frozenset(_QUOTES) | frozenset(_QUOTES.values())
 
 
 def normalise_base_url(text: object) -> str:
@@ -275,7 +271,7 @@ def clean_key(text: str, where: str) -> Secret | None:
     key = unquoted(text)
     if not key:
         return None
-    if not all("!" <= c <= "~" and c not in _ANY_QUOTE for c in key):
+    if not all("!" <= c <= "~" and c not in ANY_QUOTE for c in key):
         raise ConfigurationError(
             f"The Rivya API key in {where} holds characters that cannot be part of a key.",
             hint="Copy the key again from rivya.ai; it begins with rvya_sk_ and has no spaces or quotes.",
@@ -359,36 +355,65 @@ def _read(path: Path) -> dict[str, Any]:
     return stored
 
 
-def _number(name: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, str):
-        value = unquoted(value)
+def _results(env: Mapping[str, str], stored: Mapping[str, Any], home: Path) -> str:
+    """Where pictures are kept: the path of a folder, the URL of a bucket, or empty for the state folder's own."""
+    setting, value = ENV_RESULTS, unquoted(env.get(ENV_RESULTS, ""))
+    if not value:
+        setting, named = "results in config.json", stored.get("results") or ""
+        if not isinstance(named, str):
+            raise ConfigurationError(f"{setting} is not text.", hint=_RESULTS_HINT, code="results_setting")
+        value = unquoted(named)
+        # Paths in a file count from its folder, those in the environment from where the program starts.
+        if value and value[0] not in "~$%" and "://" not in value:
+            value = os.path.join(home, value)
+    if not value:
+        return ""
+    if not is_bucket(value):
+        if "://" in value:
+            raise ConfigurationError(
+                f"{setting} is a URL of no bucket.", hint=_RESULTS_HINT, code="results_setting"
+            )
+        return str(_named_folder(value, setting, "a folder for the pictures"))
     try:
-        number = (
-            float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
-        )
-    except (ValueError, OverflowError):
-        number = math.nan
-    if not low <= number <= high or math.isinf(number):
+        return str(BucketUrl.read(value))
+    except ValueError as error:
+        # The value is not shown: a URL may hold a password.
+        raise ConfigurationError(f"{setting} {error}.", hint=_RESULTS_HINT, code="results_setting") from None
+
+
+_RESULTS_HINT = (
+    f"Set {ENV_RESULTS} to a folder, or to s3://BUCKET/FOLDER, gs:// or az://; credentials go into the variables of "
+    "that service, such as AWS_ACCESS_KEY_ID."
+)
+
+
+def _ledger(env: Mapping[str, str], stored: Mapping[str, Any]) -> Secret | None:
+    """The URL of the database that holds the ledger, or None for the file in the state folder."""
+    named = unquoted(env.get(ENV_LEDGER, ""))
+    if named:
+        return ledger_url.read(named, ENV_LEDGER)
+    value = stored.get("ledger")
+    if value is None or value == "":
+        return None
+    return ledger_url.read(unquoted(value) if isinstance(value, str) else value, "ledger in config.json")
+
+
+def _run(env: Mapping[str, str]) -> str:
+    name = unquoted(env.get(ENV_RUN, ""))
+    if len(name) > 200 or not name.isprintable():
         raise ConfigurationError(
-            f"{name} is not a number from {low:g} to {high:g}.",
-            hint="Correct it in the environment or config.json.",
+            f"{ENV_RUN} is longer than 200 characters, or holds some that cannot be shown.",
+            hint="Give the run a short name.",
+            code="run_name",
         )
-    return number
+    return name
 
 
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    number = _number(name, value, low, high)
-    if not number.is_integer():
-        raise ConfigurationError(
-            f"{name} is {number:g}; it must be a whole number from {low} to {high}.",
-            hint="Correct it in the environment or config.json.",
-        )
-    return int(number)
-
-
-def _credit_cap(stored: Mapping[str, Any]) -> int | None:
-    value = stored.get("max_credits_per_run")
-    return None if value is None else _whole("max_credits_per_run", value, 0, 2**53)
+def _credit_cap(env: Mapping[str, str], stored: Mapping[str, Any]) -> int | None:
+    named = unquoted(env.get(ENV_CREDIT_CAP, ""))
+    value = named or stored.get("max_credits_per_run")
+    name = ENV_CREDIT_CAP if named else "max_credits_per_run"
+    return None if value is None else whole(name, value, 0, 2**53)
 
 
 def _networks(stored: Mapping[str, Any]) -> tuple[str, ...]:

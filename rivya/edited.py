@@ -41,7 +41,8 @@ class Edited:
         task_id, credits, source: its task, what it cost, and whether it is "new", "resumed" or "stored".
         about: the same and more (seconds, model, aspect_ratio, encoding, notes, request_id).
         more: further pictures, where the task made several.
-        kept: where the result store keeps its original file.
+        kept: where the result store keeps its original file: a path, or the URL of an object.
+        home: the state folder.
         row: of a bulk job: the row that asked for it.
     """
 
@@ -52,7 +53,8 @@ class Edited:
     source: str
     about: dict[str, Any] = field(repr=False)
     more: tuple[bytes, ...] = field(default=(), repr=False)
-    kept: Path | None = field(default=None, repr=False)
+    kept: Path | str | None = field(default=None, repr=False)
+    home: Path | None = field(default=None, repr=False)
     row: Row | None = field(default=None, repr=False)
 
     def save(self, path: str | Path) -> Path:
@@ -78,18 +80,19 @@ class Edited:
                 for number, data in enumerate((self.data, *self.more), 1)
             )
         except (OSError, ValueError) as error:
-            raise self._not_saved(place, error) from None
+            raise self.not_saved(places.shown(place.folder / place.name), places.reason(error)) from None
 
-    def _not_saved(self, place: places.Place, error: Exception) -> SavingError:
+    def not_saved(self, where: str, reason: str) -> SavingError:
         """What a picture that cannot be written has cost, where it is, and how to get it."""
         new = self.source == "new"
         cost = f" ({self.credits} credits)" if self.credits is not None else ""
         kept = f" is kept in {places.shown(self.kept)}" if self.kept else " is kept in the result store"
-        home = self.kept.parent.parent if self.kept else None
-        collect = commands.own("collect", self.task_id, "-o", "FOLDER", home=home) if self.task_id else ""
+        collect = (
+            commands.own("collect", self.task_id, "-o", "FOLDER", home=self.home) if self.task_id else ""
+        )
         collected = f", or run {collect}" if collect else ""
         return SavingError(
-            f"{places.shown(place.folder / place.name)} cannot be written: {places.reason(error)}."
+            f"{where} cannot be written: {reason}."
             + ("" if new else " The picture was paid for before; this run has cost nothing."),
             hint=f"The picture{cost}{kept}. Save it elsewhere, or make room, by the same command again{collected}: "
             "neither costs anything more.",
@@ -104,6 +107,7 @@ def read_finished(finished: Finished) -> Edited:
 
     Raises:
         UnusableAnswerError: its files are not there any more.
+        LedgerError: its store cannot be reached.
     """
     about = finished.about
     try:
@@ -115,13 +119,15 @@ def read_finished(finished: Finished) -> Edited:
             task_id=about.get("task_id"),
             charged=Charged.YES,
         ) from None
+    kept = finished.result.locations[0]
     return Edited(
         data=data,
         more=tuple(more),
-        extension=finished.result.paths[0].suffix.lstrip("."),
+        extension=finished.result.extension,
         task_id=about.get("task_id"),
         credits=about.get("credits"),
         source=finished.source,
         about=about,
-        kept=finished.result.paths[0],
+        kept=Path(kept) if "://" not in kept else kept,
+        home=finished.state.home,
     )

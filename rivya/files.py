@@ -274,6 +274,17 @@ def shares_memory(folder: Path) -> bool:
         remove(path)
 
 
+def can_lock(folder: Path) -> bool:
+    """Whether files in `folder` can be locked; some network mounts cannot. Raises OSError where none can be made."""
+    path = folder / f".{token_hex(6)}{TEMPORARY}"
+    descriptor = open_private(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+    try:
+        return try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+        remove(path)
+
+
 def on_network(path: Path, mounts: str | None = None) -> bool:
     """Whether the path lies on a network file system, as far as the system's list of mounts tells.
 

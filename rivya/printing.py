@@ -28,6 +28,12 @@ def saved(result: Edited, place: places.Place, files: Sequence[Path]) -> list[st
     return lines + _done_to(result)
 
 
+def saved_as(result: Edited, names: Sequence[str]) -> list[str]:
+    """The same for objects of a bucket."""
+    first, *more = map(shown, names)
+    return [f"{first}  {_cost(result)}", *more, *_done_to(result)]
+
+
 def _done_to(result: Edited) -> list[str]:
     """What was done to the picture on its way, and to keep the size of the photo, or why that was not kept."""
     said = [f"  {note}" for note in result.about.get("notes") or []]

@@ -24,11 +24,12 @@ CODECS = max(2, min(4, os.cpu_count() or 2))
 
 
 class Threads:
-    """Two small pools, one for codecs and one for the disk. Made inside the event loop that uses it."""
+    """Small pools: for codecs, for the disk, for a store on the network. Made inside the event loop that uses it."""
 
     def __init__(self) -> None:
         self._codecs = CapacityLimiter(CODECS)
         self._disk = CapacityLimiter(4)
+        self._remote = CapacityLimiter(16)
 
     async def codec(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
         """Run a codec or a hash. A cancelled caller does not wait for it; its result is then thrown away.
@@ -56,7 +57,14 @@ class Threads:
 
         A cancelled caller stays until the work has ended: what it does next must not overtake it.
         """
-        running = asyncio.ensure_future(run_sync(partial(work, *args, **options), limiter=self._disk))
+        return await self._staying(self._disk, partial(work, *args, **options))
+
+    async def remote(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
+        """The same for what waits for a network."""
+        return await self._staying(self._remote, partial(work, *args, **options))
+
+    async def _staying(self, pool: CapacityLimiter, work: Callable[[], T]) -> T:
+        running = asyncio.ensure_future(run_sync(work, limiter=pool))
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:

@@ -3,7 +3,10 @@
 | fixture | lives for | is |
 | --- | --- | --- |
 | ``service`` | one test | the sandbox (`support.service.Watched`): ``url``, ``key``, ``tasks()``, ``fault()`` ... |
+| ``replaying``, ``rejecting`` | one test | a small service whose record begins anew, with either answer to repeats |
 | ``comfy`` | one test | the shared ComfyUI (`support.comfy.RivyaComfyUI`), set up for ``service``, its memory emptied |
+| ``postgres`` | the run of one worker | a PostgreSQL server (`support.postgres`); ``pgbouncer`` stands before it |
+| ``database_url`` | one test | the URL of an empty database of that server |
 | ``small_disk`` | one test | a disk of one megabyte, to be filled with `support.disk.fill` |
 | ``comfyui`` | the run of one worker | the ComfyUI process behind ``comfy`` |
 | ``start_comfyui`` | one test | starts ComfyUI processes of the test's own: ``start_comfyui(base=..., env={...})`` |
@@ -22,7 +25,9 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+    from rivya.secret import Secret
     from support.comfy import RivyaComfyUI
+    from support.postgres import PgBouncer, Postgres
     from support.service import Watched
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,6 +103,62 @@ def service(_sandbox: Any) -> Iterator[Watched]:
     assert not watched.violations()
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    from support.postgres import Postgres
+
+    server = Postgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: Postgres) -> Iterator[PgBouncer]:
+    from support.postgres import PgBouncer
+
+    pooler = PgBouncer(postgres)
+    yield pooler
+    pooler.remove()
+
+
+@pytest.fixture
+def database_url(postgres: Postgres) -> Secret:
+    """The URL of an empty database."""
+    from rivya.secret import Secret
+
+    return Secret(postgres.url(postgres.make_database()))
+
+
+@pytest.fixture(scope="session")
+def _replaying() -> Iterator[Any]:
+    import sandbox
+
+    with sandbox.running(megapixels=0.004, credits=100_000) as running:
+        yield running
+
+
+@pytest.fixture
+def replaying(_replaying: Any) -> Any:
+    """A service that answers a repeat with the first task; nothing has happened there yet."""
+    _replaying.reset()
+    return _replaying
+
+
+@pytest.fixture(scope="session")
+def _rejecting() -> Iterator[Any]:
+    import sandbox
+
+    with sandbox.running(megapixels=0.004, credits=100_000, reject_repeats=True) as running:
+        yield running
+
+
+@pytest.fixture
+def rejecting(_rejecting: Any) -> Any:
+    """A service that answers every repeat with 409."""
+    _rejecting.reset()
+    return _rejecting
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of one megabyte."""
@@ -109,18 +170,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RivyaComfyUI]:
-    from support.comfy import start_comfyui
+    from support.comfy import running_comfyui
 
-    server = start_comfyui(tmp_path_factory.mktemp("comfyui"))
-    yield server
-    server.stop()
+    with running_comfyui(tmp_path_factory.mktemp("comfyui")) as server:
+        yield server
 
 
 @pytest.fixture
 def comfy(comfyui: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
-    comfyui.configure(api_key=service.key, base_url=service.url)
     comfyui.forget_cached()
-    return comfyui
+    return comfyui.use(service)
 
 
 @pytest.fixture
@@ -159,6 +218,6 @@ def page(browser: Browser) -> Iterator[Page]:
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.errors = errors  # type: ignore[attr-defined]
+    page.errors = errors  # type: ignore[attr-defined]  # Playwright's page has no such name; ours goes along
     yield page
     context.close()

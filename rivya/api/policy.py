@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import Protocol
 
 from ..errors import Sent
 
@@ -77,6 +78,32 @@ class RetryPolicy:
         return repeatable and sent is Sent.MAYBE
 
 
+class Bound(Protocol):
+    """What bounds the orders of an account; `AdaptiveLimit` is one."""
+
+    @property
+    def maximum(self) -> int:
+        """What the user allows."""
+        ...
+
+    @property
+    def limit(self) -> float:
+        """How many may run now, a fraction while it grows."""
+        ...
+
+    def on_rate_limited(self, now: float, retry_after_s: float | None = None) -> None:
+        """The service answered 429."""
+        ...
+
+    def on_success(self, now: float) -> None:
+        """A request got through."""
+        ...
+
+    def hold_s(self, now: float) -> float:
+        """Seconds for which nobody should send a new order."""
+        ...
+
+
 @dataclass
 class AdaptiveLimit:
     """How many orders may run at once: halved when the service says "too many", then slowly raised again.
@@ -122,6 +149,12 @@ class AdaptiveLimit:
         if self._halved_at is not None and 0 <= now - self._halved_at < self.burst_s:
             return
         self.limit = min(float(self.maximum), self.limit + 1 / self.limit)
+
+    def follow(self, now: float, limit: float, hold_s: float) -> None:
+        """Take over what all hosts of an account have learned together."""
+        self.limit = min(float(self.maximum), max(1.0, limit))
+        if hold_s > 0:
+            self._held_until = max(self._held_until or now, now + min(hold_s, self.hold_cap_s))
 
     def hold_s(self, now: float) -> float:
         """Seconds for which nobody should send a new order, because the service named a pace; else 0."""

@@ -26,7 +26,7 @@ from ..errors import (
 from ..http.transport import Form, Reply, Transport
 from ..http.values import clean_text, parse_retry_after
 from . import responses
-from .policy import AdaptiveLimit, RetryPolicy
+from .policy import Bound, RetryPolicy
 
 _NOT_CARRIED_OUT = frozenset({"public_api_disabled"})
 """Error codes with a 5xx status by which the service says, as documented, that it did nothing."""
@@ -57,7 +57,7 @@ class Response:
 class RetryingClient:
     """Makes API calls for one account: one transport, and one bound that learns from 429 and holds everybody back."""
 
-    def __init__(self, transport: Transport, retry: RetryPolicy, bound: AdaptiveLimit) -> None:
+    def __init__(self, transport: Transport, retry: RetryPolicy, bound: Bound) -> None:
         self._transport = transport
         self._retry = retry
         self._bound = bound

@@ -70,7 +70,7 @@ class Work:
         """Whether an order would cost credits now; a ledger that cannot be read does not know it."""
         try:
             scope = await account.store_scope()
-            return await account.disk(account.would_cost, scope, order.fingerprint)
+            return await account.storage(account.would_cost, scope, order.fingerprint)
         except LedgerError:
             return True
 

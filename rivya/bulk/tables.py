@@ -7,10 +7,11 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from .. import commands
+from ..bucket_urls import BucketUrl, is_bucket
 from ..errors import ConfigurationError, ValidationError
 from .rows import COLUMNS
 
@@ -39,14 +40,16 @@ class Table:
     """A table that has been looked into: its columns are known and suffice.
 
     Attributes:
-        path: the file. Relative paths in it are relative to its folder.
+        path: the file.
         columns: what is read of it: its column for each of `rows.COLUMNS`.
         unused: columns that say nothing to us.
+        base: what relative paths in it are relative to.
     """
 
     path: Path
     columns: Mapping[str, str]
     unused: tuple[str, ...]
+    base: Path | BucketUrl
 
     def rows(self) -> Iterator[Mapping[str, Any] | BadRow]:
         """What each row asks for, by the names of `rows.COLUMNS`; cells that say nothing are None."""
@@ -63,7 +66,7 @@ class Table:
         wanted = {name: row.get(column) for name, column in self.columns.items()}
         _check_spelling(self.path, set(row) - set(self.columns.values()), row)
         if "image" in self.columns:
-            wanted["image"] = _image(wanted["image"], self.path.parent)
+            wanted["image"] = _image(wanted["image"], self.base)
         return wanted
 
     def __len__(self) -> int:
@@ -74,19 +77,25 @@ class Table:
         return sum(1 for _ in _read(self.path, []))
 
 
-def is_table(path: Path) -> bool:
+def is_table(path: PurePath) -> bool:
     """Whether a file's name says that it is a table that can be read."""
     return path.suffix.lower() in SUFFIXES
 
 
 def look_into(
-    path: Path, *, image_column: str | None = None, prompt_column: str | None = None, text: bool = False
+    path: Path,
+    *,
+    image_column: str | None = None,
+    prompt_column: str | None = None,
+    text: bool = False,
+    base: BucketUrl | None = None,
 ) -> Table:
     """A table whose columns suffice.
 
     Args:
         image_column, prompt_column: their names, where they are not ``image`` and ``prompt``.
         text: the rows have no picture.
+        base: what relative paths in it are relative to, where that is not the folder of the file.
 
     Raises:
         ValidationError: it cannot be read, or a column is missing or misspelt.
@@ -108,7 +117,7 @@ def look_into(
     if SUFFIXES[path.suffix.lower()] == "jsonl":
         # Each row names its own; the first one told what the named columns are.
         columns = {name: name for name in COLUMNS if name != "image" or not text} | columns
-    return Table(path, columns, unused)
+    return Table(path, columns, unused, base or path.parent)
 
 
 def _check_spelling(path: Path, unused: Iterable[str], columns: Mapping[str, str]) -> None:
@@ -138,16 +147,19 @@ def _plain(name: str) -> str:
     return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
-def _image(value: Any, folder: Path) -> Any:
-    """The picture of a cell: a path, or bytes. Data sets of pictures have both in one cell."""
+def _image(value: Any, base: Path | BucketUrl) -> Any:
+    """The picture of a cell: a path, the URL of an object, or bytes. Data sets of pictures have both in one cell."""
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     if value is None or (isinstance(value, str) and not value.strip()):
         raise ValidationError("The row names no picture.", hint="", code="no_picture")
+    if is_bucket(value):
+        return value
     if isinstance(value, str):
-        return folder / Path(value.strip()).expanduser()
+        named = value.strip()
+        return base.of(named) if isinstance(base, BucketUrl) else base / Path(named).expanduser()
     raise ValidationError(f"The row's picture is a {type(value).__name__}; it must be a path.", hint="")
 
 

@@ -24,13 +24,14 @@ from typing import Any, TypeVar
 from ..api.policy import AdaptiveLimit
 from ..config import Config
 from ..errors import LedgerError, costs_nothing
-from ..ledger.holders import Holder
 from ..ledger.ledger import Ledger, OrderRow
+from ..ledger.opening import open_ledger
 from ..orders.account import Account
 from ..orders.order import Finished, Order, Reference, Workspace
 from ..orders.slots import Slots
 from ..orders.uploads import PackedReferences
-from ..storage.results import ResultStore
+from ..secret import Secret
+from ..storage.opening import open_store
 from ..threads import Threads
 from .jobs import Job, Ticket
 from .registry import OrderRegistry
@@ -51,7 +52,7 @@ class Engine:
         self._packed = PackedReferences()
         self._accounts: dict[Config, Account] = {}
         self._slots: dict[tuple[str, str], Slots] = {}
-        self._states: dict[Path, Workspace] = {}
+        self._states: dict[tuple[Path, Secret | None, str], Workspace] = {}
         self._registry = OrderRegistry(self._running_loop, self.account)
 
     # -- handing work over: from any thread -------------------------------------------------------------------------
@@ -117,9 +118,10 @@ class Engine:
             account = await self.account(config)
             scope = await account.scope()
             unique = {order.fingerprint: order for order in orders}
-            return await account.disk(
-                lambda: [order for each, order in unique.items() if account.would_cost(scope, each)]
+            costs = await asyncio.gather(
+                *(account.storage(account.would_cost, scope, each) for each in unique)
             )
+            return [order for order, would in zip(unique.values(), costs, strict=True) if would]
 
         return self.start(work)
 
@@ -181,12 +183,12 @@ class Engine:
 
     def _state(self, config: Config) -> Workspace:
         """The ledger and the result store of a state folder: one of each for a process."""
+        own = config.place
         with self._states_lock:  # not the other one, which is taken on event loops: this may wait for a disk
-            if config.home not in self._states:
-                holder = Holder(config.home)
-                store = ResultStore(config.home, config.result_store_bytes)
-                self._states[config.home] = Workspace(holder, Ledger(config.home, holder), store)
-            return self._states[config.home]
+            if own not in self._states:
+                holder, ledger = open_ledger(config)
+                self._states[own] = Workspace(holder, ledger, open_store(config), config.home)
+            return self._states[own]
 
 
 def _live_on(ready: Future[asyncio.AbstractEventLoop]) -> None:

@@ -22,8 +22,8 @@ from .jobs import JobCancelled, Ticket
 
 log = logging.getLogger("rivya")
 
-_Key = tuple[str, str, str, str]
-"""State folder, base URL, hash of the key, fingerprint: what makes two orders the same run."""
+_Key = tuple[object, str, str, str]
+"""Place of ledger and pictures, base URL, hash of the key, fingerprint: what makes two orders the same run."""
 
 
 class RunningOrder:
@@ -59,7 +59,7 @@ class OrderRegistry:
 
     def ticket(self, config: Config, fingerprint: str, order: Order | None) -> Ticket:
         """A ticket that waits for this order; without ``order`` it is only collected. Thread-safe."""
-        key = (str(config.home), config.base_url, config.key_hash, fingerprint)
+        key = (config.place, config.base_url, config.key_hash, fingerprint)
         loop = self._loop()
 
         def leave(ticket: Ticket) -> None:

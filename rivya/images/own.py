@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from ..bucket_urls import is_bucket
 from ..errors import ImageError
 from . import decode as _decode
 from . import foreign
@@ -35,14 +36,19 @@ def _advising() -> Iterator[None]:
 
 
 def read(image: object) -> bytes:
-    """The bytes of a PNG, JPEG or WebP file: of a path or of the bytes of a file; one of another kind becomes a PNG.
+    """The bytes of a PNG, JPEG or WebP file; one of another kind becomes a PNG.
+
+    Args:
+        image: a path, the bytes of a file, or the URL of an object in a bucket, as a text.
 
     Raises:
         ImageError: it cannot be read, or is beyond `OWN`; see also `foreign.taken`.
     """
     name, data = "", image
     with _advising():
-        if not isinstance(data, bytes):
+        if is_bucket(data):
+            name, data = str(data).rpartition("/")[2], _of_bucket(str(data))
+        elif not isinstance(data, bytes):
             path = Path(str(image))
             name = path.name
             try:
@@ -51,6 +57,20 @@ def read(image: object) -> bytes:
             except OSError as error:
                 raise ImageError(f"{name} cannot be read: {error.strerror}.") from None
         return foreign.taken(data, name)
+
+
+def _of_bucket(url: str) -> bytes:
+    from ..objects import BucketError, fetched
+
+    try:
+        data = fetched(url, OWN.bytes, "The source")
+    except ValueError as error:
+        raise ImageError(f"The name of this picture {error}.") from None
+    except BucketError as error:
+        raise ImageError(error.message, hint=error.hint) from None
+    if data is None:
+        raise ImageError(f"{url} is not there, or is larger than {OWN.bytes:,} bytes.")
+    return data
 
 
 def inspect(data: bytes) -> Header:

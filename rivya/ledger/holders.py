@@ -1,26 +1,53 @@
-"""Who is alive: each engine holds a lock on a file of its own for as long as it lives.
+"""Who is alive: where the ledger is a file, each engine holds a lock on a file of its own for as long as it lives.
 
 An order in the ledger names its holder. A holder whose lock can be had is dead, and its orders may be taken over
-at once: no clocks, no heartbeats, no process numbers that the system gives out again.
+at once: no clocks, no heartbeats, no process numbers that the system gives out again. `beats` is the same for a ledger
+that other hosts share.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from secrets import token_hex
+from typing import Protocol
 from weakref import WeakSet
 
 from ..errors import LedgerError
 from ..files import open_private, private_folder, short, try_lock
 from ..refusals import advice
+from .database import Connection
 
 SUFFIX = ".lock"
-_holders: WeakSet[Holder] = WeakSet()
+_holders: WeakSet[FileHolder] = WeakSet()
 _fork_hook_set = False
 
 
-class Holder:
+class Holder(Protocol):
+    """One engine's proof of life, under whose name it holds orders."""
+
+    id: str
+
+    @property
+    def held(self) -> bool:
+        """Whether the name is still ours: not after `close`, and not in a forked child."""
+        ...
+
+    def take(self, connection: Connection, order_id: int) -> bool:
+        """Become the holder of an order that has none, is ours, or whose holder is dead; else False."""
+        ...
+
+    def living(self, others: Collection[str]) -> set[str]:
+        """Those of these holders that live. What cannot be told counts as alive."""
+        ...
+
+    def close(self) -> None:
+        """Give the identity up: what it holds may be taken over from now on."""
+        ...
+
+
+class FileHolder:
     """One engine's proof of life: a locked file in ``<state folder>/locks``.
 
     Two holders in one process are two: each sees the other as alive.
@@ -83,6 +110,23 @@ class Holder:
             os.close(descriptor)
         _remove_closed(path)
         return False
+
+    def living(self, others: Collection[str]) -> set[str]:
+        """Those of these holders that live; see `alive`."""
+        return {other for other in others if self.alive(other)}
+
+    def take(self, connection: Connection, order_id: int) -> bool:
+        """Become the order's holder if it has none, is ours, or its holder is dead; False if a living one has it."""
+        row = connection.execute("SELECT holder FROM orders WHERE id = ?", (order_id,)).fetchone()
+        if row is None:
+            return False
+        holder = row["holder"]
+        if holder == self.id:
+            return True
+        if holder is not None and self.alive(holder):
+            return False
+        connection.execute("UPDATE orders SET holder = ? WHERE id = ?", (self.id, order_id))
+        return True
 
     @property
     def held(self) -> bool:

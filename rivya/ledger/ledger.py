@@ -2,10 +2,12 @@
 
 A row goes *prepared* (with its idempotency key and exact body) -> *submitted* -> *succeeded* -> *stored*, or ends as
 *failed*, *unknown* or *forgotten*. Each of these is committed with full synchronisation before the step that it
-protects. Several processes share one ledger: a row names its holder, and only its holder moves it on.
+protects. Several processes share one ledger, and a row names its holder: only the holder may send the order, drop it or
+give it up. What the service has said of it may be noted by any process that has sent it: a holder that was taken for
+dead by mistake still knows the truth. Every note may be made twice.
 
-All methods block (a few milliseconds, at worst `busy_s`), may be called from any thread, and raise `LedgerError`.
-Times are UTC epoch seconds.
+All methods block (a few milliseconds, at worst the patience of the database), may be called from any thread, and raise
+`LedgerError`. Times are UTC epoch seconds.
 """
 
 from __future__ import annotations
@@ -14,36 +16,46 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from sqlite3 import Connection, Row
 from typing import Any
 
 from ..errors import LedgerError
+from . import runs
+from .beats import LIVING, SILENCE_S
+from .database import Connection, Database, Row
 from .holders import Holder
 from .lookups import BY_TASK, FILE_NAME, Lookups
-from .rows import COLUMNS, MAY_BECOME, OrderRow, OrderState, from_row
+from .places import SharedPlaces
+from .rows import COLUMNS, FURTHER_ON, MAY_BECOME, OrderRow, OrderState, from_row
 from .uploads import UploadRow
 
 __all__ = ["FILE_NAME", "Ledger", "OrderRow", "OrderState", "UploadRow"]
 
 
 class Ledger(Lookups):
-    """The orders and uploads of one state folder, and the only way to change them."""
+    """The orders and uploads of one database, and the only way to change them."""
 
     def __init__(
         self,
-        folder: Path | str,
+        place: Path | str | Database,
         holder: Holder,
         *,
         busy_s: float = 10.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``folder`` is the state folder; the file in it is opened, or made, at first use."""
-        super().__init__(folder, busy_s=busy_s, clock=clock)
+        """``place`` is a database, or a state folder: the file in that is opened, or made, at first use."""
+        super().__init__(place, busy_s=busy_s, clock=clock)
         self._holder = holder
+        self.places = SharedPlaces(self._database, holder.id) if self.shared else None
+        """The places of accounts over all hosts; None where the ledger is for one host."""
 
     def check_writable(self) -> None:
         """Make sure that something can be written down; nothing is. Raises `LedgerError`."""
         self._database.write(lambda connection: None, durable=False)
+
+    def at_work(self) -> int:
+        """How many other processes have lately said that they use this ledger, where other hosts share it."""
+        found = self._database.read(LIVING, (SILENCE_S,)) if self.shared else []
+        return len([row for row in found if row["id"] != self._holder.id])
 
     # Beginning an order.
 
@@ -58,10 +70,17 @@ class Ledger(Lookups):
         model: str,
         mode: str,
         details: Mapping[str, Any],
+        spending: runs.Spending | None = None,
     ) -> tuple[OrderRow, bool]:
         """Write an order down before its first byte is sent; this process holds it.
 
         Returns the row, and whether this call made it. If not, it is somebody else's, unchanged: `take` it.
+
+        Args:
+            spending: the run whose budget the order counts against.
+
+        Raises:
+            ConfigurationError: ``over_credit_cap``: the budget of the run is spent; nothing was written.
         """
         values = {
             "scope": scope,
@@ -74,9 +93,8 @@ class Ledger(Lookups):
             "body": body,
             "details": json.dumps(dict(details), ensure_ascii=False),
         }
-        return self._insert(
-            values, "scope = ? AND fingerprint = ? AND attempt = ?", scope, fingerprint, attempt
-        )
+        known = "scope = ? AND fingerprint = ? AND attempt = ?"
+        return self._insert(values, spending, known, scope, fingerprint, attempt)
 
     def adopt(
         self,
@@ -100,9 +118,11 @@ class Ledger(Lookups):
             "submitted_at": self._clock(),
             "details": json.dumps(dict(details or {}), ensure_ascii=False),
         }
-        return self._insert(values, BY_TASK, task_id, scope)[0]
+        return self._insert(values, None, BY_TASK, task_id, scope)[0]
 
-    def _insert(self, values: dict[str, object], known: str, *parameters: object) -> tuple[OrderRow, bool]:
+    def _insert(
+        self, values: dict[str, object], spending: runs.Spending | None, known: str, *parameters: object
+    ) -> tuple[OrderRow, bool]:
         values |= {"charged": "no" if "body" in values else "unknown", "holder": self._own_id()}
         values["created_at"] = self._clock()
         columns, places = ", ".join(values), ", ".join("?" * len(values))
@@ -111,12 +131,17 @@ class Ledger(Lookups):
             select = f"SELECT {COLUMNS} FROM orders WHERE {known}"  # noqa: S608 - constants of this module
             row = connection.execute(select, parameters).fetchone()
             if row is not None:
-                return row, False
+                # Made by this very call, if the answer to its commit was lost.
+                own = all(row[name] == values[name] for name in ("holder", "created_at", "key", "state"))
+                return row, own
             connection.execute(
                 f"INSERT INTO orders ({columns}) VALUES ({places})",  # noqa: S608 - names from this module
                 tuple(values.values()),
             )
-            return connection.execute(select, parameters).fetchone(), True
+            row = connection.execute(select, parameters).fetchone()
+            if spending is not None:
+                runs.reserve(self._database, connection, row["id"], spending)
+            return row, True
 
         row, created = self._database.write(work)
         return from_row(row), created
@@ -125,21 +150,15 @@ class Ledger(Lookups):
 
     def take(self, order_id: int) -> bool:
         """Become the order's holder if it has none, is ours, or its holder is dead; False if a living one has it."""
-        own = self._own_id()
+        self._own_id()
+        return self._database.write(lambda connection: self._holder.take(connection, order_id), durable=False)
 
-        def work(connection: Connection) -> bool:
-            row = connection.execute("SELECT holder FROM orders WHERE id = ?", (order_id,)).fetchone()
-            if row is None:
-                return False
-            holder = row["holder"]
-            if holder == own:
-                return True
-            if holder is not None and self._holder.alive(holder):
-                return False
-            connection.execute("UPDATE orders SET holder = ? WHERE id = ?", (own, order_id))
-            return True
-
-        return self._database.write(work, durable=False)
+    def uncollected(self, scope: str) -> list[OrderRow]:
+        """What was accepted and never delivered, oldest first, but for what another living process waits for."""
+        rows = super().uncollected(scope)
+        own = self._holder.id
+        living = self._holder.living({row.holder for row in rows if row.holder not in (None, own)})
+        return [row for row in rows if row.holder not in living]
 
     def release(self, order_id: int) -> None:
         """Let others take the order; nothing happens if it is not ours."""
@@ -150,7 +169,7 @@ class Ledger(Lookups):
             durable=False,
         )
 
-    # Moving an order on: only its holder may.
+    # What the service has said: whoever sent the order may note it.
 
     def submitted(
         self, order_id: int, *, task_id: str, reserved_credits: int | None, request_id: str | None = None
@@ -162,6 +181,7 @@ class Ledger(Lookups):
             "task_id = ?, reserved_credits = ?, request_id = ?, error = NULL, charged = 'unknown',"
             " submitted_at = coalesce(submitted_at, ?)",
             (task_id, reserved_credits, request_id, self._clock()),
+            by_anyone=True,
         )
 
     def succeeded(
@@ -174,13 +194,11 @@ class Ledger(Lookups):
             "result_urls = ?, final_credits = coalesce(?, final_credits), seconds = coalesce(?, seconds),"
             " charged = 'yes', error = NULL, finished_at = coalesce(finished_at, ?)",
             (json.dumps(list(urls)), final_credits, seconds, self._clock()),
+            by_anyone=True,
         )
 
     def stored(self, order_id: int) -> None:
-        """The pictures are in the result store. Body and URLs are erased, and nobody holds the order.
-
-        Whoever sees the files may note it, not the holder alone: they prove it, and saying it twice does no harm.
-        """
+        """The pictures are in the result store. Body and URLs are erased, and nobody holds the order."""
         self._move(
             order_id,
             OrderState.STORED,
@@ -189,6 +207,8 @@ class Ledger(Lookups):
             by_anyone=True,
         )
         self._erase()
+
+    # What ends an order without a picture: only its holder may.
 
     def failed(
         self, order_id: int, *, error: Mapping[str, Any], charged: str, final_credits: int | None = None
@@ -200,11 +220,15 @@ class Ledger(Lookups):
             "body = NULL, result_urls = NULL, error = ?, charged = ?, final_credits = ?, finished_at = ?,"
             " holder = NULL",
             (json.dumps(dict(error)), charged, final_credits, self._clock()),
+            gives_back=charged == "no",
         )
         self._erase()
 
     def unknown(self, order_id: int, *, error: Mapping[str, Any], request_id: str | None = None) -> None:
-        """It may have been accepted, and may not. The body stays: only the same bytes may be sent again."""
+        """It may have been accepted, and may not. The body stays: only the same bytes may be sent again.
+
+        Nothing is changed where another process has noted meanwhile what became of it.
+        """
         self._move(
             order_id,
             OrderState.UNKNOWN,
@@ -212,27 +236,53 @@ class Ledger(Lookups):
             (json.dumps(dict(error)), request_id, self._clock()),
         )
 
-    def discard(self, order_id: int) -> None:
-        """Remove a *prepared* order of ours that provably never reached the service; others stay."""
-        self._database.write(
-            lambda connection: connection.execute(
-                "DELETE FROM orders WHERE id = ? AND state = 'prepared' AND holder = ?",
-                (order_id, self._own_id()),
+    def discard(self, order_id: int) -> bool:
+        """Remove a *prepared* order of ours that provably never reached the service.
+
+        False if another process has taken it over meanwhile: it stays, and may be sent by that one.
+        """
+        own = self._own_id()
+
+        def work(connection: Connection) -> bool:
+            removed = connection.execute(
+                "DELETE FROM orders WHERE id = ? AND state = 'prepared' AND holder = ?", (order_id, own)
             )
-        )
+            if removed.rowcount == 1:
+                runs.give_back(self._database, connection, order_id, remove=True)
+                return True
+            return connection.execute("SELECT 1 FROM orders WHERE id = ?", (order_id,)).fetchone() is None
+
+        gone = self._database.write(work)
         self._erase()
+        return gone
+
+    # What became of it here.
 
     def delivered(self, order_ids: Iterable[int]) -> None:
         """These pictures reached the user; only the first time counts."""
         now = self._clock()
-        noted = [(now, order_id) for order_id in order_ids]
+        noted = list(order_ids)
 
         def work(connection: Connection) -> None:
-            connection.executemany(
-                "UPDATE orders SET delivered_at = coalesce(delivered_at, ?) WHERE id = ?", noted
-            )
+            for order_id in noted:
+                connection.execute(
+                    "UPDATE orders SET delivered_at = coalesce(delivered_at, ?) WHERE id = ?", (now, order_id)
+                )
 
         self._database.write(work, durable=False)
+
+    def note_once(self, name: str, text: str) -> str:
+        """Note something beside the orders, unless there is a note of this name; what stands there now."""
+
+        def work(connection: Connection) -> str:
+            self._database.make_table(connection, "notes")
+            connection.execute(
+                "INSERT INTO notes (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (name, text)
+            )
+            row = connection.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+            return str(row["value"])
+
+        return self._database.write(work)
 
     def forget(self, order_id: int) -> bool:
         """Give an order up: the next run of its graph is a new attempt, and may be charged anew.
@@ -258,24 +308,37 @@ class Ledger(Lookups):
         parameters: tuple[object, ...],
         *,
         by_anyone: bool = False,
+        gives_back: bool = False,
     ) -> None:
+        """Note a state. A row that is there already, or further on, is left as it is.
+
+        Args:
+            by_anyone: not by the holder alone.
+            gives_back: it cost nothing, so that its run gets the credits back.
+        """
         allowed = MAY_BECOME[state]
         places = ", ".join("?" * len(allowed))
+        own = "" if by_anyone else "holder = ? AND "
         sql = (
             f"UPDATE orders SET state = ?, {changes}"  # noqa: S608 - `changes` is a constant of this module
-            f" WHERE id = ? AND (holder = ? OR ?) AND state IN ({places})"
+            f" WHERE id = ? AND {own}state IN ({places})"
         )
+        own_id = self._own_id()
         values = (
             state.value,
             *parameters,
             order_id,
-            self._own_id(),
-            by_anyone,
+            *(() if by_anyone else (own_id,)),
             *(each.value for each in allowed),
         )
 
         def work(connection: Connection) -> None:
-            if connection.execute(sql, values).rowcount != 1:
+            if connection.execute(sql, values).rowcount == 1:
+                if gives_back:
+                    runs.give_back(self._database, connection, order_id)
+                return
+            row = connection.execute("SELECT state FROM orders WHERE id = ?", (order_id,)).fetchone()
+            if row is None or OrderState(row["state"]) not in FURTHER_ON.get(state, ()):
                 raise LedgerError(
                     f"Order {order_id} cannot be noted as {state.value}: it is gone from the ledger, or another "
                     "program has it.",

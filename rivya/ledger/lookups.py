@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from . import runs
+from .database import Connection, Database
 from .rows import COLUMNS, OrderRow, from_row
-from .sqlite import Database
+from .sqlite import SqliteDatabase
 from .uploads import Uploads
 
 FILE_NAME = "ledger.sqlite3"
@@ -19,14 +21,23 @@ class Lookups:
     """The part of the ledger that changes no order. All methods block and raise `LedgerError`."""
 
     def __init__(
-        self, folder: Path | str, *, busy_s: float = 10.0, clock: Callable[[], float] = time.time
+        self, place: Path | str | Database, *, busy_s: float = 10.0, clock: Callable[[], float] = time.time
     ) -> None:
-        """``folder`` is the state folder; the file in it is opened, or made, at first use."""
-        self._database = Database(Path(folder) / FILE_NAME, busy_s=busy_s)
+        """``place`` is a database, or a state folder: the file in that is opened, or made, at first use."""
+        self._database = (
+            SqliteDatabase(Path(place) / FILE_NAME, busy_s=busy_s)
+            if isinstance(place, (str, Path))
+            else place
+        )
         self._clock = clock
         uploads = Uploads(self._database, clock)
         self.find_upload, self.save_upload = uploads.find, uploads.save
         self.confirm_upload, self.drop_upload = uploads.confirm, uploads.drop
+
+    @property
+    def shared(self) -> bool:
+        """Whether other hosts may use this ledger; one on a file is for the processes of one host."""
+        return self._database.shared
 
     @property
     def notice(self) -> str | None:
@@ -34,7 +45,7 @@ class Lookups:
         return self._database.notice
 
     def close(self) -> None:
-        """Close the file; using the ledger again opens it again."""
+        """Close the database; using the ledger again opens it again."""
         self._database.close()
 
     # Scopes: which keys of one origin are the same account.
@@ -64,9 +75,28 @@ class Lookups:
         """Remember that this key (its SHA-256) belongs to `scope`."""
         self._database.write(
             lambda connection: connection.execute(
-                "INSERT OR REPLACE INTO scopes VALUES (?, ?, ?, ?)", (origin, key_hash, scope, self._clock())
+                "INSERT INTO scopes (origin, key_hash, scope, joined_at) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (origin, key_hash) DO UPDATE SET scope = excluded.scope, joined_at = excluded.joined_at",
+                (origin, key_hash, scope, self._clock()),
             )
         )
+
+    # Notes beside the orders.
+
+    def note(self, name: str) -> str | None:
+        """What was noted under this name, if anything."""
+
+        def work(connection: Connection) -> str | None:
+            if not self._database.has_table(connection, "notes"):
+                return None
+            row = connection.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+            return None if row is None else str(row["value"])
+
+        return self._database.write(work, durable=False)
+
+    def run_report(self, run: str) -> runs.RunReport:
+        """What became of the orders that a named run bought."""
+        return runs.report(self._database, run)
 
     # Finding orders.
 
@@ -99,12 +129,12 @@ class Lookups:
         )
 
     def uncollected(self, scope: str) -> list[OrderRow]:
-        """What was accepted and never delivered, oldest first."""
-        return self._many(f"{_UNCOLLECTED} AND +scope = ? ORDER BY id", scope)
+        """What was accepted and never delivered, oldest first; also what is under way."""
+        return self._many(f"{_UNCOLLECTED} AND scope || '' = ? ORDER BY id", scope)
 
     def orders(self, limit: int = 100) -> list[OrderRow]:
         """The newest orders of all scopes, newest first."""
-        return self._many("1 ORDER BY id DESC LIMIT ?", limit)
+        return self._many("1 = 1 ORDER BY id DESC LIMIT ?", limit)
 
     def durations(self, scope: str, model: str, mode: str, limit: int = 64) -> list[float]:
         """The service times of the newest finished orders of this model and mode, in seconds, newest first."""

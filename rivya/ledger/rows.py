@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from enum import Enum
-from sqlite3 import Row
 from typing import Any
+
+from .database import Row
 
 
 class OrderState(str, Enum):
@@ -30,6 +31,14 @@ MAY_BECOME: dict[OrderState, tuple[OrderState, ...]] = {
     OrderState.FAILED: (OrderState.PREPARED, OrderState.UNKNOWN, OrderState.SUBMITTED, OrderState.SUCCEEDED),
     OrderState.UNKNOWN: (OrderState.PREPARED, OrderState.UNKNOWN),
 }
+
+FURTHER_ON: dict[OrderState, tuple[OrderState, ...]] = {
+    OrderState.SUBMITTED: (OrderState.SUCCEEDED, OrderState.STORED, OrderState.FAILED),
+    OrderState.FAILED: (OrderState.FAILED,),
+    OrderState.UNKNOWN: (OrderState.SUBMITTED, OrderState.SUCCEEDED, OrderState.STORED, OrderState.FAILED),
+}
+"""Where a row may have got to by the time that a state is noted, so that nothing is left to note: another process has
+followed the same order, or this note was committed once and its answer lost."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ COLUMNS = ", ".join(field.name for field in fields(OrderRow))
 
 def from_row(row: Row) -> OrderRow:
     """The order that a row of the table, with all its columns, describes."""
-    values = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a Row iterates over its values
+    values = {name: row[name] for name in row.keys()}  # noqa: SIM118 - one of SQLite iterates over its values
     values["state"] = OrderState(row["state"])
     values["result_urls"] = tuple(str(url) for url in _json(row["result_urls"], list))
     values["details"] = _json(row["details"], dict)

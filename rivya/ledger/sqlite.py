@@ -1,8 +1,8 @@
 """The ledger's SQLite file: opened safely, written durably, moved aside when it is damaged.
 
 One connection behind one lock, for several threads. Write-ahead log with full synchronisation, or a rollback journal
-with full synchronisation where the file system cannot share memory (network mounts): after `Database.write` returns,
-the change survives a killed process and a power cut. Everything that goes wrong is a `LedgerError` that says so in
+with full synchronisation where the file system cannot share memory (network mounts): after a write returns, the
+change survives a killed process and a power cut. Everything that goes wrong is a `LedgerError` that says so in
 words; nothing was sent by then, so it cost nothing.
 """
 
@@ -36,7 +36,7 @@ from ..files import (
     sync_folder,
 )
 from ..refusals import FREE_SPACE, advice, refuses
-from . import schema
+from . import database, schema
 
 logger = logging.getLogger("rivya")
 T = TypeVar("T")
@@ -49,12 +49,10 @@ _NO_SHARED_MEMORY = ("i/o error", "unable to open", "locking protocol")
 _fallen_back: set[Path] = set()
 
 
-class Database:
-    """One SQLite file and the only connection of this object to it.
+class SqliteDatabase:
+    """One SQLite file and the only connection of this object to it; see `database.Database`."""
 
-    Attributes:
-        notice: a sentence for the user after a damaged file was moved aside, else None.
-    """
+    shared = False
 
     def __init__(self, path: Path, *, busy_s: float) -> None:
         """Nothing is opened yet: that happens at first use."""
@@ -91,6 +89,16 @@ class Database:
             return result
 
         return self._run(transaction)
+
+    def has_table(self, connection: database.Connection, name: str) -> bool:
+        """Whether a table of `schema.LATER` has been made in this file."""
+        return (
+            connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is not None
+        )
+
+    def make_table(self, connection: database.Connection, name: str) -> None:
+        """Make a table of `schema.LATER`, unless it is there."""
+        connection.execute(schema.LATER[name])
 
     def truncate_log(self) -> None:
         """Empty the write-ahead log, so that deleted text is nowhere in the files; a later call may do it as well."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-from .sqlite import Database
+from .database import Database
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,11 @@ class UploadRow:
 
 
 _COLUMNS = ", ".join(field.name for field in fields(UploadRow))
+_RENEWED = ", ".join(f"{field.name} = excluded.{field.name}" for field in fields(UploadRow))
 
 
 class Uploads:
-    """The uploads in the ledger's file. All methods block and raise `LedgerError`."""
+    """The uploads in the ledger. All methods block and raise `LedgerError`."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
@@ -38,7 +39,7 @@ class Uploads:
             f"SELECT {_COLUMNS} FROM uploads WHERE scope = ? AND content_hash = ?",  # noqa: S608 - constants
             (scope, content_hash),
         )
-        return UploadRow(*rows[0]) if rows else None
+        return UploadRow(**{name: rows[0][name] for name in rows[0].keys()}) if rows else None  # noqa: SIM118
 
     def save(
         self,
@@ -56,7 +57,8 @@ class Uploads:
         row = UploadRow(content_hash, file_id, url, duration_token, mime, name, now, now)
         self._database.write(
             lambda connection: connection.execute(
-                f"INSERT OR REPLACE INTO uploads (scope, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                f"INSERT INTO uploads (scope, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+                f" ON CONFLICT (scope, content_hash) DO UPDATE SET {_RENEWED}",
                 (scope, content_hash, file_id, url, duration_token, mime, name, now, now),
             ),
             durable=False,

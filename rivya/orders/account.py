@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..api.endpoints import Api
-from ..api.policy import RetryPolicy
+from ..api.policy import Bound, RetryPolicy
 from ..api.polling import PollSchedule, ServiceClock
 from ..api.retry import RetryingClient
 from ..config import Config
@@ -17,6 +17,7 @@ from ..errors import Charged, LedgerError, NotFoundError
 from ..http.transport import Transport
 from ..ledger.ledger import OrderState
 from ..threads import Threads
+from .fleet import FleetSlots
 from .order import Workspace
 from .slots import Slots
 from .uploads import Uploader
@@ -34,12 +35,16 @@ class Account:
         self.config = config
         self.state, self.ledger, self.store = state, state.ledger, state.store
         self.threads = threads
-        self.slots, self.bound = slots, slots.bound
+        places = state.ledger.places
+        self.slots: Slots | FleetSlots = slots
+        if places is not None:
+            self.slots = FleetSlots(slots, places, self.scope, self.disk)
+        self.bound: Bound = self.slots.bound
         self.transport = self._make_transport()
         self.retry = self._make_retry_policy()
         self.api = Api(RetryingClient(self.transport, self.retry, self.bound))
         self.references = Uploader(
-            self.api, state, self.scope, self.disk, confirm_age_s=config.upload_confirm_age_s
+            self.api, state, self.scope, self.disk, self.storage, confirm_age_s=config.upload_confirm_age_s
         )
         self.downloads = asyncio.Semaphore(MAX_DOWNLOADS)
         self.clock = ServiceClock()
@@ -59,8 +64,13 @@ class Account:
         return RetryPolicy(budget_s=self.config.retry_budget_s)
 
     async def disk(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Run a call on the ledger or the result store in a thread."""
+        """Run a call on the ledger in a thread."""
         return await self.threads.disk(work, *args, **options)
+
+    async def storage(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
+        """The same for a call on the result store: one that waits for a network must not hold up the ledger."""
+        run = self.threads.remote if self.store.remote else self.threads.disk
+        return await run(work, *args, **options)
 
     @property
     def own_scope(self) -> str:

@@ -199,7 +199,7 @@ class Collection:
             "seconds": round(seconds, 3) if seconds is not None else None,
             "request_id": row.request_id or (self._task.request_id if self._task else None),
         }
-        result = await account.disk(account.store.put, row.scope, row.fingerprint, pictures, about)
+        result = await account.storage(account.store.put, row.scope, row.fingerprint, pictures, about)
         await account.disk(account.ledger.stored, row.id)
         context.show(state="done", credits=about["credits"])
         return Finished(

@@ -3,27 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 from ..api.polling import PollSchedule
 from ..kontext import Identity
 from ..ledger.holders import Holder
 from ..ledger.ledger import Ledger
+from ..storage.opening import agree_on_place
 from ..storage.results import ResultStore, StoredResult
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """What lies in one state folder: the ledger, the result store, and this process's holder."""
+    """What belongs to one state folder: the ledger, the result store, and this process's holder.
+
+    Attributes:
+        home: the state folder.
+    """
 
     holder: Holder
     ledger: Ledger
     store: ResultStore
+    home: Path
+    _agreed: Event = field(default_factory=Event, repr=False)
 
     def check_writable(self) -> None:
-        """Make sure that orders and pictures can be kept, before anything is sent. Blocks; raises `LedgerError`."""
-        self.store.check_writable()
+        """Make sure that orders and pictures can be kept, before anything is sent. Blocks.
+
+        Raises:
+            LedgerError: they cannot.
+            ConfigurationError: a setting is wrong; see `check_store`.
+        """
+        self.check_store()
         self.ledger.check_writable()
+
+    def check_store(self) -> None:
+        """The same for pictures alone.
+
+        Raises:
+            ConfigurationError: ``results_elsewhere``: the ledger remembers another place for its pictures, so that
+                others would not find these.
+        """
+        self.store.check_writable()
+        if not self._agreed.is_set():
+            agree_on_place(self.ledger, self.store)
+            self._agreed.set()
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from random import random
 
 from ..errors import LedgerError, RivyaError
 from ..ledger.ledger import OrderRow, OrderState
@@ -36,7 +37,10 @@ from .submit import Submission
 log = logging.getLogger("rivya")
 
 _OTHERS_CHECK_S = 0.25
-"""How often an order that another living process holds is looked at."""
+"""How often an order that another living process holds is looked at, in seconds."""
+
+_SHARED_CHECK_S = 1.0
+"""The same in a ledger of many hosts, and up to this much longer at random: hundreds may wait at once."""
 
 
 class OrderRun:
@@ -87,7 +91,7 @@ class OrderRun:
     async def _stored(self) -> Finished | None:
         """The pictures from the result store; then nothing is asked and nothing is paid."""
         scope = await self._account.store_scope()
-        result = await self._account.disk(_whole, self._account.store, scope, self._context.fingerprint)
+        result = await self._account.storage(_whole, self._account.store, scope, self._context.fingerprint)
         if result is None:
             return None
         row_id = await self._note_as_stored(scope)
@@ -132,13 +136,16 @@ class OrderRun:
             elif row.state is OrderState.FAILED:
                 raise failure_of(row)
             elif (taken := await self._take(row)) is not None:
-                return await self._stored() or await self._resume(taken)
+                finished = await self._stored() or await self._resume(taken)
+                if finished is not None:
+                    return finished
             else:
                 since = self._context.progress.since
                 if row.task_id and since is None:
                     since = time.monotonic()
                 self._context.show(state="running", source="resumed", task_id=row.task_id, since=since)
-                await asyncio.sleep(_OTHERS_CHECK_S)
+                shared_s = _SHARED_CHECK_S * (1 + random())  # noqa: S311 - spreads, and need not be secret
+                await asyncio.sleep(shared_s if ledger.shared else _OTHERS_CHECK_S)
             waited = True
 
     async def _take(self, row: OrderRow) -> OrderRow | None:
@@ -154,13 +161,12 @@ class OrderRun:
                 return taken
         return None
 
-    async def _resume(self, row: OrderRow) -> Finished:
-        """Go on with an order that an earlier run left open."""
+    async def _resume(self, row: OrderRow) -> Finished | None:
+        """Go on with an order that an earlier run left open. None: another process has noted what became of it."""
         self._context.show(source="resumed", task_id=row.task_id)
         if row.state in (OrderState.PREPARED, OrderState.UNKNOWN):
-            return await Collection(
-                self._context, row, await Submission(self._context).repeat(row)
-            ).pictures()
+            task = await Submission(self._context).repeat(row)
+            return await Collection(self._context, row, task).pictures() if task is not None else None
         # Stored once and evicted since, or submitted, or succeeded: the task id brings the picture, for nothing.
         self._context.committed = True
         return await Collection(self._context, row, None).pictures()
@@ -168,11 +174,15 @@ class OrderRun:
 
 def _whole(store: ResultStore, scope: str, fingerprint: str) -> StoredResult | None:
     """The stored pictures, if all of their bytes are there; damaged ones are fetched again like evicted ones."""
-    result = store.get(scope, fingerprint)
     try:
+        result = store.get(scope, fingerprint)
         if result is not None:
-            result.read()
+            result.check()
     except ResultGone as error:
         log.warning("a stored picture is damaged: %s", error)
+        return None
+    except LedgerError as error:
+        # The ledger knows whether there is one. Nothing is bought while the store cannot be reached.
+        log.warning("%s", error.message)
         return None
     return result

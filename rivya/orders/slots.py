@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from ..api.policy import AdaptiveLimit
 
@@ -20,7 +21,7 @@ class Slots:
         """Wait for a slot. A caller that is cancelled while it waits leaves the queue."""
         if not self._queue and self._taken < self.bound.slots:
             self._taken += 1
-            return Slot(self)
+            return Slot(self._release)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         try:
@@ -31,7 +32,7 @@ class Slots:
             elif turn in self._queue:  # unless `admit` has removed it meanwhile
                 self._queue.remove(turn)
             raise
-        return Slot(self)
+        return Slot(self._release)
 
     def _release(self) -> None:
         self._taken -= 1
@@ -58,11 +59,11 @@ class Slots:
 class Slot:
     """One taken slot. Only the first release counts."""
 
-    def __init__(self, slots: Slots) -> None:
-        self._slots: Slots | None = slots
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back: Callable[[], None] | None = give_back
 
     def release(self) -> None:
         """Give the slot back to the queue."""
-        slots, self._slots = self._slots, None
-        if slots is not None:
-            slots._release()
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()

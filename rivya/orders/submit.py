@@ -23,6 +23,7 @@ from ..errors import (
     ValidationError,
 )
 from ..ledger.ledger import OrderRow, OrderState
+from ..ledger.runs import Spending
 from .context import OrderContext
 from .messages import failure_of, ordered_with_another_key, unknown_outcome
 from .order import Order
@@ -78,14 +79,17 @@ class Submission:
         if other is not None:
             raise ordered_with_another_key(other, account.config.home)
 
-    async def repeat(self, row: OrderRow) -> Task:
-        """Send an order of unknown outcome again, as it was, for its task id."""
+    async def repeat(self, row: OrderRow) -> Task | None:
+        """Send an order of unknown outcome again, as it was, for its task id. None: another process has noted it."""
         if self._context.order is None:
             raise self._unknown_outcome(
                 row, NotFoundError("Rivya never told the task id of this order.", charged=Charged.UNKNOWN)
             )
         await self._context.take_slot()
-        return await self._submit(row, uncertain=True)
+        task = await self._submit(row, uncertain=True)
+        if task is None:
+            self._context.release_slot()
+        return task
 
     def _unknown_outcome(self, row: OrderRow, error: RivyaError) -> RivyaError:
         settings = self._account.config
@@ -95,7 +99,7 @@ class Submission:
         """Freeze the body and commit the row, before anything that could cost is sent. None: somebody was first."""
         account = self._account
         item = None
-        await account.disk(account.store.check_writable)
+        await account.storage(account.state.check_store)
         if order.reference is not None:
             upload = await (account.references.again if upload_again else account.references.fresh)(
                 order.reference
@@ -115,58 +119,77 @@ class Submission:
             model=order.identity.params.model,
             mode=order.mode,
             details=order.details(),
+            spending=self._spending(order),
         )
         self._context.committed = ours
         self._context.row = row if ours else None
         return self._context.row
 
+    def _spending(self, order: Order) -> Spending | None:
+        """What the order takes from the budget of a named run."""
+        config = self._account.config
+        if not config.run:
+            return None
+        return Spending(config.run, order.identity.params.credits, config.max_credits_per_run)
+
     async def _buy(self, order: Order, row: OrderRow) -> tuple[OrderRow, Task] | None:
-        """Submit a row that this run has just prepared. None: another process makes the next attempt."""
+        """Submit a row that this run has just prepared. None: another process makes the next attempt, or has this."""
         self._context.show(source="new")
         try:
-            return row, await self._submit(row, uncertain=False)
+            task = await self._submit(row, uncertain=False)
         except RivyaError as error:
             if error.charged is not Charged.NO:
                 raise
             if not await self._reference_was_rejected(order, error):
-                await self._undo(row)
-                raise
+                if await self._undo(row):
+                    raise
+                return None
             return await self._with_fresh_upload(order, row, error)
+        return None if task is None else (row, task)
 
-    async def _undo(self, row: OrderRow) -> None:
+    async def _undo(self, row: OrderRow) -> bool:
         """Nothing was accepted, and nothing before was uncertain: the order never was.
 
         A row that cannot be removed counts as sent from then on, which costs no more than a repeat of the same key.
+        False: another process took this one for dead, and may be sending the order now.
         """
         try:
-            await self._account.disk(self._account.ledger.discard, row.id)
+            if not await self._account.disk(self._account.ledger.discard, row.id):
+                return False
         except LedgerError as error:
             log.warning("order %s: %s", self._context.fingerprint[:12], error.message)
         else:
             self._context.row = None
+        return True
 
     async def _with_fresh_upload(
         self, order: Order, row: OrderRow, error: RivyaError
     ) -> tuple[OrderRow, Task] | None:
         """Close an attempt whose reference the service does not have any more, and make one more with it uploaded."""
         log.info("order %s: the reference was rejected, uploading it again", self._context.fingerprint[:12])
-        await self._account.disk(
-            self._account.ledger.failed,
-            row.id,
-            error=error.as_dict(),
-            charged=Charged.NO.value,
-            final_credits=0,
-        )
+        try:
+            await self._account.disk(
+                self._account.ledger.failed,
+                row.id,
+                error=error.as_dict(),
+                charged=Charged.NO.value,
+                final_credits=0,
+            )
+        except LedgerError as trouble:
+            if trouble.code != "ledger_conflict":
+                raise
+            return None  # another process took this one for dead, and may be sending the order now
         self._context.row = None
         again = await self._prepare(order, row.attempt + 1, upload_again=True)
         if again is None:
             return None
         try:
-            return again, await self._submit(again, uncertain=False)
+            task = await self._submit(again, uncertain=False)
         except RivyaError as second:
-            if second.charged is Charged.NO:
-                await self._undo(again)
+            if second.charged is Charged.NO and not await self._undo(again):
+                return None
             raise
+        return None if task is None else (again, task)
 
     async def _reference_was_rejected(self, order: Order, error: RivyaError) -> bool:
         """Whether a refusal was about the reference, by the service's own word: its message, or the file being gone."""
@@ -179,8 +202,10 @@ class Submission:
         except RivyaError:
             return False
 
-    async def _submit(self, row: OrderRow, uncertain: bool) -> Task:
+    async def _submit(self, row: OrderRow, uncertain: bool) -> Task | None:
         """Send the frozen bytes under their key until there is a task id, and commit it.
+
+        None: another process that has sent the same order has noted what became of it.
 
         ``uncertain``: an earlier send may have been carried out. Raises with ``charged`` NO where it is certain that
         none was (the caller decides what becomes of the row), with UNKNOWN after noting that in the ledger.
@@ -213,18 +238,32 @@ class Submission:
             except RivyaError as error:
                 uncertain = uncertain or error.sent is Sent.MAYBE
                 in_flight = isinstance(error, ConflictError)
+                if not in_flight and not uncertain:
+                    raise error.about(charged=Charged.NO) from None
+                if await self._is_settled(row):
+                    return None
                 if in_flight and uncertain and conflict_wait.left():
                     await asyncio.sleep(_CONFLICT_PAUSE_S)
-                elif in_flight or uncertain:
-                    raise await self._note_as_unknown(row, error) from None
-                else:
-                    raise error.about(charged=Charged.NO) from None
+                    continue
+                unknown = await self._note_as_unknown(row, error)
+                if await self._is_settled(row):
+                    return None
+                raise unknown from None
         account.slots.admit()
         self._context.accept(task.id)
         if self._context.order is not None:
             self._context.order = self._context.order.without_bytes()
         await self._note_as_submitted(row, task)
         return task
+
+    async def _is_settled(self, row: OrderRow) -> bool:
+        """Whether another process has noted meanwhile what became of the order."""
+        try:
+            found = await self._account.disk(self._account.ledger.get, row.id)
+        except LedgerError:
+            return False
+        open_states = (OrderState.PREPARED, OrderState.UNKNOWN, OrderState.FORGOTTEN)
+        return found is not None and found.state not in open_states
 
     async def _note_as_submitted(self, row: OrderRow, task: Task) -> None:
         try:

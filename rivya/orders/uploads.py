@@ -116,7 +116,7 @@ class PackedReferences:
 
 
 class Disk(Protocol):
-    """Runs a call that blocks on the disk in a thread."""
+    """Runs a call that blocks on the disk, or on the result store, in a thread."""
 
     async def __call__(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
         """Return what ``work`` returns."""
@@ -139,13 +139,14 @@ class Uploader:
         state: Workspace,
         scope: Callable[[], Awaitable[str]],
         disk: Disk,
+        storage: Disk,
         *,
         confirm_age_s: float,
     ) -> None:
         self._api = api
         self._state, self._ledger = state, state.ledger
         self._scope = scope
-        self._disk = disk
+        self._disk, self._storage = disk, storage
         self._confirm_age_s = confirm_age_s
         self._slots = asyncio.Semaphore(MAX_UPLOADS)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -198,7 +199,7 @@ class Uploader:
 
     async def _upload(self, reference: Reference) -> UploadRow:
         scope = await self._scope()
-        await self._disk(self._state.check_writable)
+        await self._storage(self._state.check_writable)
         async with self._slots:
             file = await self._api.upload_file(
                 reference.data, name=reference.name, mime=reference.mime, model=kontext.DEFAULT_MODEL

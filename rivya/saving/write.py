@@ -86,7 +86,7 @@ def _add(folder: Path, stem: str, ending: str, data: bytes) -> Path:
     """Under the first of its names that is free, or that holds the same already."""
     written: _Written | None = None
     try:
-        for name in _names(stem, ending):
+        for name in names(stem, ending):
             target = folder / name
             if os.path.lexists(target):
                 if _holds(target, data):
@@ -101,7 +101,7 @@ def _add(folder: Path, stem: str, ending: str, data: bytes) -> Path:
     raise AssertionError  # there is no end of names
 
 
-def _names(stem: str, ending: str) -> Iterator[str]:
+def names(stem: str, ending: str) -> Iterator[str]:
     yield f"{stem}{ending}"
     number = 2
     while True:

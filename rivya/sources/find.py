@@ -14,7 +14,7 @@ from ..saving.origins import Origins
 from ..saving.places import derived, reason, shown
 from .kinds import LeftOut, is_hidden, look_at
 
-_ASIDE = frozenset(
+ASIDE = frozenset(
     (
         *("@eadir", ".@__thumb", "#recycle", "$recycle.bin", "system volume information", "lost+found"),
         *("__macosx", "thumbnails", "thumbs"),
@@ -22,12 +22,12 @@ _ASIDE = frozenset(
 )
 """Folders in which systems and programs keep what is no photo of its own, in lower case."""
 
-_EDIT = re.compile(r"(.+)-(?:0|[1-9][0-9]{0,19})-(?:[0-9]|1[0-5])(?:-[2-9])?(?:_[0-9]+)?")
+EDIT = re.compile(r"(.+)-(?:0|[1-9][0-9]{0,19})-(?:[0-9]|1[0-5])(?:-[2-9])?(?:_[0-9]+)?")
 """Names that edits get when they are saved in a folder: that of the picture, seed, variation."""
 
-_NAMED_AT_MOST = 20
+NAMED_AT_MOST = 20
 _REASONS_AT_MOST = 12
-_OPTION = "--edits-too edits it as well"
+OPTION = "--edits-too edits it as well"
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Found:
     def told(self) -> list[str]:
         """Lines that say what was left out: each file that somebody may have meant, the others by their number."""
         named = [each for each in self.left_out if each.meant]
-        lines = [f"{shown(each.path)}: {each.reason}" for each in named[:_NAMED_AT_MOST]]
+        lines = [f"{shown(each.path)}: {each.reason}" for each in named[:NAMED_AT_MOST]]
         rest = Counter(each.reason for each in self.left_out if not each.meant)
-        rest["not named here"] = len(named[_NAMED_AT_MOST:])
+        rest["not named here"] = len(named[NAMED_AT_MOST:])
         counts = ", ".join(f"{count} x {why}" for why, count in rest.most_common(_REASONS_AT_MOST) if count)
         return [*lines, *([f"Left out: {counts}."] if counts else [])]
 
@@ -141,7 +141,7 @@ class _Search:
             self.left_out.append(LeftOut(path, f"cannot be read: {reason(error)}", meant=True))
 
     def _why_not(self, path: Path, entry: os.DirEntry[str]) -> str:
-        if entry.name.lower() in _ASIDE:
+        if entry.name.lower() in ASIDE:
             return "a folder of thumbnails or of the system"
         if not self._recursive:
             return "a folder (--recursive edits its pictures)"
@@ -157,12 +157,12 @@ def _edits(paths: Sequence[Path], origins: Origins | None) -> list[LeftOut]:
         for stem in (path.name, path.stem):
             pictures.setdefault((path.parent, derived(path.parent, stem).stem), path)
     known = origins.results_among(paths) if origins is not None else {}
-    edits = [LeftOut(path, f"an edit of a picture there ({_OPTION})") for path in known]
+    edits = [LeftOut(path, f"an edit of a picture there ({OPTION})") for path in known]
     for path in paths:
-        named = _EDIT.fullmatch(path.stem)
+        named = EDIT.fullmatch(path.stem)
         source = pictures.get((path.parent, named[1])) if named else None
         if source is not None and path not in known:
-            why = f"by its name an edit of {shown(source.name)} ({_OPTION})"
+            why = f"by its name an edit of {shown(source.name)} ({OPTION})"
             edits.append(LeftOut(path, why, meant=True))
     return edits
 

@@ -65,6 +65,20 @@ def look_at(path: Path) -> LeftOut | None:
     return None if named else LeftOut(path, f"no picture ({path.suffix.lower() or 'no ending'})")
 
 
+def by_name(name: str) -> tuple[str, bool] | None:
+    """Why an object is no picture to edit by its name alone, and whether it may have been meant; None if it is one."""
+    suffix = os.path.splitext(name)[1]
+    if name.startswith("."):
+        return "hidden", False
+    if _BESIDE.fullmatch(suffix):
+        return "a thumbnail", False
+    if _RAW.fullmatch(suffix):
+        return "RAW photos are not taken; save it as JPEG", True
+    if _PICTURE.fullmatch(suffix):
+        return None
+    return f"no picture by its name ({suffix.lower() or 'no ending'})", False
+
+
 def is_hidden(entry: os.DirEntry[str]) -> bool:
     """Whether a file manager hides it: by a dot, or by a mark of its file system."""
     if entry.name.startswith("."):

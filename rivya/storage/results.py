@@ -1,43 +1,34 @@
-"""The result store: the service's original bytes by order, on disk, whole or not there at all.
+"""The pictures that were paid for: what a result store does, wherever it keeps them.
 
-Pictures are written first, each under a temporary name, synchronised and renamed; the manifest comes last and makes
-the result whole. A result is found by scope and fingerprint alone, so that it answers although the ledger was lost.
-Above the cap the least recently delivered go first, and never one that was not delivered: a marker beside the
-manifest says which were.
+A store keeps the service's original bytes by order, whole or not at all. Pictures are written first and the manifest
+last: it makes the result whole. A result is found by scope and fingerprint alone, so that it answers although the
+ledger was lost. Names and manifest are the same in a folder and in a bucket, so that a plain copy moves a store.
 
-All methods block, may be called from any thread and by several processes at once. What the disk refuses is a
-`LedgerError` with `charged` None: the store does not know what its pictures cost.
+All methods block, may be called from any thread and by several processes at once. What the disk or the service of a
+bucket refuses is a `LedgerError` with `charged` None: the store does not know what its pictures cost.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import logging
-import os
 import re
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from secrets import token_hex
+from typing import Any, Protocol
 
-from ..errors import LedgerError
-from ..files import guard, open_private, private_folder, read_private, short, sweep, write_atomic
-from ..refusals import advice, refuses
+MANIFEST = ".json"
+MAX_MANIFEST = 1 << 20
+IDENTITY = "rivya-results"
+"""The file or object that tells one store from every other; only in places that a setting names."""
+MAX_IDENTITY = 1 << 10
+OURS = r"([0-9a-f]{40})(\.[0-9]+\.[a-z0-9]{1,8}|\.json|\.delivered)"
+"""Names of this library's files in a result store."""
 
-logger = logging.getLogger("rivya")
-
-DEFAULT_CAP_BYTES = 2 << 30
-_MANIFEST, _MARKER = ".json", ".delivered"
-_MAX_MANIFEST = 1 << 20
 _EXTENSION = r"[a-z0-9]{1,8}"
-_OURS = r"([0-9a-f]{40})(\.[0-9]+\.[a-z0-9]{1,8}|\.json|\.delivered)"
-_NEVER = float("inf")
-_LOCK_WAIT_S = 30.0
 
 
 class ResultGone(Exception):
@@ -45,246 +36,164 @@ class ResultGone(Exception):
 
 
 @dataclass(frozen=True)
-class StoredResult:
-    """One order's pictures on disk.
+class StoredPicture:
+    """One picture, as the manifest describes it.
 
     Attributes:
-        paths: the files, in the service's order.
-        about: what was put with them (task id, credits ...).
-        delivered: whether they were delivered before.
+        name: in the store.
+        size: in bytes.
+        sha256: of its bytes, in hex.
     """
 
-    paths: tuple[Path, ...]
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoredResult(ABC):
+    """The pictures of one order, in the service's order.
+
+    Attributes:
+        pictures: at least one.
+        about: what was put with them (task id, credits ...).
+    """
+
+    pictures: tuple[StoredPicture, ...]
     about: dict[str, Any]
-    delivered: bool
-    _hashes: tuple[str, ...]
-    _sizes: tuple[int, ...]
+
+    @property
+    @abstractmethod
+    def locations(self) -> tuple[str, ...]:
+        """Where each picture lies, as a program can open it: a path, or the URL of an object."""
+
+    @property
+    def extension(self) -> str:
+        """Of the first picture, without a dot."""
+        return self.pictures[0].name.rpartition(".")[2]
+
+    @abstractmethod
+    def check(self) -> None:
+        """Make sure that every picture is there whole, as well as this store can tell without sending it anywhere.
+
+        Raises:
+            ResultGone: a picture is missing or damaged.
+        """
 
     def read(self) -> list[bytes]:
         """The bytes of every picture, proved to be those that were stored.
 
         Raises:
-            ResultGone: a file is missing or damaged.
+            ResultGone: a picture is missing or damaged.
+            LedgerError: the store cannot be reached.
         """
-        pictures = []
-        for path, size, digest in zip(self.paths, self._sizes, self._hashes, strict=True):
-            try:
-                data = read_private(path, size)
-            except OSError as error:
-                raise ResultGone(short(path)) from error
-            if data is None or hashlib.sha256(data).hexdigest() != digest:
-                raise ResultGone(short(path))
-            pictures.append(data)
-        return pictures
+        return [self._proved(number, picture) for number, picture in enumerate(self.pictures)]
+
+    def _proved(self, number: int, picture: StoredPicture) -> bytes:
+        data = self._fetch(number, picture)
+        if data is None or digest(data) != picture.sha256:
+            raise ResultGone(picture.name)
+        return data
+
+    @abstractmethod
+    def _fetch(self, number: int, picture: StoredPicture) -> bytes | None:
+        """The bytes under the name of a picture; None where there are none, or too many."""
 
 
-class ResultStore:
-    """The results of one state folder, in its folder ``results``."""
+class ResultStore(Protocol):
+    """Where the results of one ledger are kept."""
 
-    def __init__(self, folder: Path | str, cap_bytes: int = DEFAULT_CAP_BYTES) -> None:
-        """`folder` is the state folder; nothing on disk is touched yet."""
-        self._state_folder = Path(folder)
-        self._folder = self._state_folder / "results"
-        self._cap = cap_bytes
-        self._used: int | None = None  # as far as this process knows; `evict` counts anew
-        self._counting = threading.Lock()
-        self._is_ready = False
-        self._warned = False
+    place: str
+    """What a person calls it: a folder, or the URL of a bucket. Without secrets."""
+
+    remote: bool
+    """Whether its methods wait for a network: they then run in threads of their own."""
 
     def put(
-        self,
-        scope: str,
-        fingerprint: str,
-        pictures: Sequence[tuple[bytes, str]],
-        about: Mapping[str, Any],
+        self, scope: str, fingerprint: str, pictures: Sequence[tuple[bytes, str]], about: Mapping[str, Any]
     ) -> StoredResult:
         """Store the pictures, each ``(bytes, extension without dot)``, in place of what was there.
 
         Raises:
-            LedgerError: the disk is full or refuses; nothing was stored.
+            LedgerError: the store refuses, or cannot be reached; what is there of it is no result.
         """
-        name = _name(scope, fingerprint)
-        entries = [
-            {"name": f"{name}.{number}.{_extension(extension)}", "size": len(data), "sha256": _digest(data)}
-            for number, (data, extension) in enumerate(pictures)
-        ]
-        manifest = {
-            "version": 1,
-            "stored_at": time.time(),
-            "pictures": entries,
-            "about": dict(about),
-        }
-        encoded = json.dumps(manifest, ensure_ascii=False).encode()
-        with self._explaining():
-            self._ready()
-            # Shared with other writers; eviction alone shuts everybody out while it looks for leftovers.
-            with guard(self._folder / ".lock", shared=True, wait_s=_LOCK_WAIT_S):
-                for (data, _), entry in zip(pictures, entries, strict=True):
-                    write_atomic(self._folder / str(entry["name"]), data, sync_parent=False)
-                write_atomic(self._folder / f"{name}{_MANIFEST}", encoded)
-        self._grow(len(encoded) + sum(len(data) for data, _ in pictures))
-        stored = self.get(scope, fingerprint)
-        if stored is None:
-            raise LedgerError(
-                "The picture was stored, but is not there any more.", charged=None, hint="Run again."
-            )
-        return stored
+        ...
 
     def get(self, scope: str, fingerprint: str) -> StoredResult | None:
-        """The result of this order, if it is there whole. Looks at names and sizes; `StoredResult.read` at bytes."""
-        name = _name(scope, fingerprint)
-        manifest = self._manifest(name)
-        if manifest is None:
-            return None
-        try:
-            entries = manifest["pictures"]
-            paths = tuple(self._folder / _plain(entry["name"]) for entry in entries)
-            sizes = tuple(int(entry["size"]) for entry in entries)
-            hashes = tuple(str(entry["sha256"]) for entry in entries)
-            if not paths or any(
-                os.lstat(path).st_size != size for path, size in zip(paths, sizes, strict=True)
-            ):
-                return None
-            about = dict(manifest["about"])
-        except (KeyError, TypeError, ValueError, OSError):
-            return None
-        return StoredResult(paths, about, os.path.lexists(self._marker(name)), hashes, sizes)
+        """The result of this order, if it is there whole: by names and sizes. `StoredResult.read` looks at bytes.
+
+        Raises:
+            LedgerError: the store cannot be reached, so that nobody knows.
+        """
+        ...
 
     def mark_delivered(self, scope: str, fingerprint: str) -> None:
-        """The pictures have just reached the user: from now on they may be evicted, least recent first."""
-        marker = self._marker(_name(scope, fingerprint))
-        with self._explaining():
-            self._ready()
-            os.close(open_private(marker, os.O_CREAT | os.O_WRONLY))
-            os.utime(marker)
-
-    def evict(self) -> int:
-        """Bring the store under its cap, and remove what crashed writers left; the number of results removed.
-
-        Does nothing while others write: the next put over the cap tries again.
-        """
-        with self._explaining():
-            self._ready()
-            try:
-                with guard(self._folder / ".lock", wait_s=0.0):
-                    return self._evict()
-            except LedgerError:
-                return 0
-
-    def _evict(self) -> int:
-        kept, leftovers = self._survey()
-        for path in leftovers:
-            _let_go(path)
-        used = sum(result.size for result in kept)
-        removed = 0
-        for result in sorted(kept, key=lambda result: result.delivered_at):
-            if used <= self._cap or result.delivered_at == _NEVER:
-                break
-            # The manifest first: without it there is no result, whatever else is still there.
-            for path in sorted(result.files, key=lambda path: path.suffix != _MANIFEST):
-                _let_go(path)
-            used -= result.size
-            removed += 1
-        if used > self._cap and not self._warned:
-            self._warned = True
-            logger.warning(
-                "Rivya: %d MB of pictures wait to be delivered, more than the store's cap.", used >> 20
-            )
-        self._used = used
-        return removed
-
-    def _survey(self) -> tuple[list[_Held], list[Path]]:
-        """Every whole result with its size and time of delivery, and the files that belong to none."""
-        by_name: dict[str, list[os.DirEntry[str]]] = {}
-        for entry in os.scandir(self._folder):
-            match = re.fullmatch(_OURS, entry.name)
-            if match and entry.is_file(follow_symlinks=False):
-                by_name.setdefault(match[1], []).append(entry)
-        kept: list[_Held] = []
-        leftovers: list[Path] = []
-        for name, entries in by_name.items():
-            files = [Path(entry.path) for entry in entries]
-            if not any(file.name == f"{name}{_MANIFEST}" for file in files):
-                leftovers += files
-                continue
-            sizes = [(file, found) for file in files if (found := _stat(file)) is not None]
-            delivered = [found.st_mtime for file, found in sizes if file.suffix == _MARKER]
-            kept.append(
-                _Held(files, sum(found.st_size for _, found in sizes), max(delivered, default=_NEVER))
-            )
-        return kept, leftovers
-
-    def _grow(self, size: int) -> None:
-        """Count what was added; above the cap make room, which also corrects the count."""
-        with self._counting:
-            if self._used is not None:
-                self._used += size
-            if self._used is None or self._used > self._cap:
-                self.evict()
+        """The pictures have just reached the user. Raises `LedgerError`."""
+        ...
 
     def check_writable(self) -> None:
         """Make sure that pictures can be stored, before anything is bought.
 
         Raises:
-            LedgerError: the folder refuses; nothing was charged.
+            LedgerError: ``store_unusable``; the store refuses; nothing was charged.
+            ConfigurationError: a setting is wrong, or a package is missing.
         """
-        try:
-            self._ready()
-            if refuses(self._folder):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self._folder))
-        except OSError as error:
-            raise LedgerError(
-                f"The result store {short(self._folder)} cannot be written: {error.strerror or error}.",
-                hint=advice(self._state_folder, error, self._folder),
-                code="store_unusable",
-            ) from error
+        ...
 
-    def _ready(self) -> None:
-        if self._is_ready and self._folder.is_dir():
-            return
-        private_folder(self._state_folder)
-        private_folder(self._folder)
-        sweep(self._folder)
-        self._is_ready = True
+    def identity(self, known: str = "") -> str | None:
+        """What tells this store from every other, whatever path leads to it.
 
-    def _manifest(self, name: str) -> dict[str, Any] | None:
-        try:
-            data = read_private(self._folder / f"{name}{_MANIFEST}", _MAX_MANIFEST)
-            manifest = json.loads(data) if data is not None else None
-        except (OSError, ValueError):
-            return None
-        return manifest if isinstance(manifest, dict) else None
-
-    def _marker(self, name: str) -> Path:
-        return self._folder / f"{name}{_MARKER}"
-
-    @contextmanager
-    def _explaining(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise LedgerError(
-                f"The result store {short(self._folder)} cannot be written: {error.strerror or error}.",
-                hint="Free space or make the folder writable, then run again: the picture is fetched again "
-                "and costs nothing more.",
-                code="store_unusable",
-                charged=None,
-            ) from error
+        It is written there if it is missing: ``known``, if the ledger knows it (a rule of a bucket may remove what is
+        old), else a new one. None for the folder in the state folder, which needs no telling. Raises as
+        `check_writable`.
+        """
+        ...
 
 
-@dataclass(frozen=True)
-class _Held:
-    files: list[Path]
-    size: int
-    delivered_at: float
+def identity_file(known: str = "") -> bytes:
+    """What an identity is written as: the one that is known, or a new one."""
+    return f"{known or token_hex(16)}\n".encode()
 
 
-def _name(scope: str, fingerprint: str) -> str:
-    """The file name of a result: safe whatever a fingerprint holds, different for every scope."""
-    return _digest(f"{scope}\n{fingerprint}".encode())[:40]
+def identity_in(data: bytes | None) -> str:
+    """The identity that was written; whatever stands there is one."""
+    return (data or b"").decode("ascii", "replace").strip()
 
 
-def _digest(data: bytes) -> str:
+def name_of(scope: str, fingerprint: str) -> str:
+    """The name of a result: safe whatever a fingerprint holds, different for every scope."""
+    return digest(f"{scope}\n{fingerprint}".encode())[:40]
+
+
+def described(name: str, pictures: Sequence[tuple[bytes, str]]) -> tuple[StoredPicture, ...]:
+    """What the manifest says of pictures, each ``(bytes, extension without dot)``."""
+    return tuple(
+        StoredPicture(f"{name}.{number}.{_extension(extension)}", len(data), digest(data))
+        for number, (data, extension) in enumerate(pictures)
+    )
+
+
+def encoded(pictures: Sequence[StoredPicture], about: Mapping[str, Any]) -> bytes:
+    """The manifest of a result."""
+    entries = [{"name": each.name, "size": each.size, "sha256": each.sha256} for each in pictures]
+    manifest = {"version": 1, "stored_at": time.time(), "pictures": entries, "about": dict(about)}
+    return json.dumps(manifest, ensure_ascii=False).encode()
+
+
+def decoded(data: bytes | None) -> tuple[tuple[StoredPicture, ...], dict[str, Any]] | None:
+    """Pictures and ``about`` of a manifest; None for what is no manifest of this library."""
+    try:
+        manifest = json.loads(data or b"")
+        pictures = tuple(
+            StoredPicture(_plain(each["name"]), int(each["size"]), str(each["sha256"]))
+            for each in manifest["pictures"]
+        )
+        return (pictures, dict(manifest["about"])) if pictures else None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
+
+
+def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
@@ -292,23 +201,8 @@ def _extension(extension: str) -> str:
     return extension if re.fullmatch(_EXTENSION, extension) else "bin"
 
 
-def _let_go(path: Path) -> None:
-    """Remove a file of the store; one that another program holds is left to a later eviction."""
-    try:
-        path.unlink(missing_ok=True)
-    except PermissionError as error:
-        logger.debug("Rivya: %s stays for now: %s", short(path), error.strerror)
-
-
 def _plain(name: object) -> str:
     """A picture's name out of a manifest; anything that could lead elsewhere is refused with ValueError."""
-    if not isinstance(name, str) or not re.fullmatch(_OURS, name):
+    if not isinstance(name, str) or not re.fullmatch(OURS, name):
         raise ValueError("not a name of this store")
     return name
-
-
-def _stat(path: Path) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except FileNotFoundError:
-        return None

@@ -59,12 +59,11 @@ def _first_day(comfy: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
 @pytest.fixture(scope="session")
 def _newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RivyaComfyUI]:
     """The same ComfyUI with the newest frontend."""
-    from support.comfy import newest_frontend, start_comfyui
+    from support.comfy import newest_frontend, running_comfyui
 
     arguments = ["--front-end-root", str(newest_frontend())]
-    server = start_comfyui(tmp_path_factory.mktemp("newest"), arguments=arguments)
-    yield server
-    server.stop()
+    with running_comfyui(tmp_path_factory.mktemp("newest"), arguments=arguments) as server:
+        yield server
 
 
 @pytest.fixture(params=EVERYWHERE, ids="-".join)

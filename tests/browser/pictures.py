@@ -33,7 +33,7 @@ def save(picture: Image.Image, path: Path) -> None:
 
 
 def _save_area(frontend: Frontend, area: dict[str, float], path: Path, width: int) -> None:
-    raw = frontend.page.screenshot(clip=area)  # type: ignore[arg-type]
+    raw = frontend.page.screenshot(clip=area)  # type: ignore[arg-type]  # Playwright names the four keys by a type
     picture = Image.open(io.BytesIO(raw)).convert("RGB")
     if picture.width > width:
         height = round(picture.height * width / picture.width)

@@ -30,8 +30,12 @@ def ask(
 ) -> tuple[int, str]:
     """One request as ComfyUI's own page sends it, but for ``headers``; None leaves one out."""
     host = urlsplit(comfy.url).netloc
-    sent = {"Host": host, "Origin": f"http://{host}", "Content-Type": "application/json"}
-    sent.update({name.replace("_", "-"): value for name, value in headers.items()})  # type: ignore[arg-type]
+    sent: dict[str, str | None] = {
+        "Host": host,
+        "Origin": f"http://{host}",
+        "Content-Type": "application/json",
+    }
+    sent.update({name.replace("_", "-"): value for name, value in headers.items()})
     connection = HTTPConnection(host, timeout=60)
     content = json.dumps({"key": SECRET}).encode() if body is None else body
     connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)

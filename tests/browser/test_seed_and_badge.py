@@ -136,15 +136,19 @@ def test_the_badge_tells_what_was_charged_and_then_what_was_reused(frontend: Fro
     frontend.screenshot("badge-reused")
 
 
-def test_the_blueprint_is_one_box_that_shows_its_price_and_runs(
-    frontend: Frontend, newcomer: RivyaComfyUI
+def place_blueprint(
+    frontend: Frontend, words: str, title: str, image: str, prompt: str, **links: int
 ) -> None:
-    page, name = frontend.page, newcomer.put_image(np.asarray(cat(300, 200)))
-    assert "Kontext image edit (image to image)" in frontend.search_nodes("Kontext image edit")[0]
-    page.keyboard.press("Enter")
-    page.wait_for_function("() => app.graph.nodes.some((node) => node.subgraph)")
-    page.evaluate(
-        """(name) => {
+    """Find a blueprint by these words, place it, and draw a graph around it.
+
+    ``image`` of the input folder goes into it over ``links`` (name of the box's input: output of Load Image), and its
+    first output into Save Image.
+    """
+    assert title in frontend.search_nodes(words)[0]
+    frontend.page.keyboard.press("Enter")
+    frontend.page.wait_for_function("() => app.graph.nodes.some((node) => node.subgraph)")
+    frontend.page.evaluate(
+        """([image, prompt, links]) => {
           const box = app.graph.nodes.find((node) => node.subgraph);
           const place = (type, x) => {
             const node = LiteGraph.createNode(type);
@@ -153,17 +157,24 @@ def test_the_blueprint_is_one_box_that_shows_its_price_and_runs(
             return node;
           };
           const load = place('LoadImage', -400);
-          load.widgets.find((widget) => widget.name === 'image').value = name;
-          load.connect(0, box, 0);
+          load.widgets.find((widget) => widget.name === 'image').value = image;
+          for (const [input, slot] of Object.entries(links))
+            load.connect(slot, box, box.inputs.findIndex((each) => each.name === input));
           box.connect(0, place('SaveImage', 450), 0);
-          box.widgets.find((widget) => widget.name === 'prompt').value = 'Make it night';
+          box.widgets.find((widget) => widget.name === 'prompt').value = prompt;
         }""",
-        name,
+        [image, prompt, links],
     )
-    assert [
-        i[0]
-        for i in page.evaluate("() => app.graph.nodes.find((n) => n.subgraph).inputs.map((i) => [i.name])")
-    ] == [*("image", "prompt", "seed")]
+
+
+def test_the_blueprint_is_one_box_that_shows_its_price_and_runs(
+    frontend: Frontend, newcomer: RivyaComfyUI
+) -> None:
+    page, image = frontend.page, newcomer.put_image(np.asarray(cat(300, 200)))
+    title = "Kontext image edit (image to image)"
+    place_blueprint(frontend, "Kontext image edit", title, image, "Make it night", image=0)
+    inputs = page.evaluate("() => app.graph.nodes.find((n) => n.subgraph).inputs.map((i) => i.name)")
+    assert inputs == ["image", "prompt", "seed"]
     entry = frontend.run()
     frontend.frame()
     frontend.screenshot("blueprint")
@@ -175,30 +186,11 @@ def test_the_blueprint_is_one_box_that_shows_its_price_and_runs(
 def test_the_blueprint_of_a_region_leaves_everything_outside_the_mask_as_it_was(
     frontend: Frontend, newcomer: RivyaComfyUI, service: Watched
 ) -> None:
-    page, photo, mask = frontend.page, np.asarray(cat(1500, 1000)), disc(1500, 1000, 0.4, 0.5, 0.15)
+    photo, mask = np.asarray(cat(1500, 1000)), disc(1500, 1000, 0.4, 0.5, 0.15)
     # Load Image takes what is transparent as the mask.
-    name = newcomer.put_image(np.dstack([photo, np.where(mask > 0, 0, 255).astype(np.uint8)]))
-    assert "Edit a region at full size" in frontend.search_nodes("region at full size")[0]
-    page.keyboard.press("Enter")
-    page.wait_for_function("() => app.graph.nodes.some((node) => node.subgraph)")
-    page.evaluate(
-        """(name) => {
-          const box = app.graph.nodes.find((node) => node.subgraph);
-          const place = (type, x) => {
-            const node = LiteGraph.createNode(type);
-            app.graph.add(node);
-            node.pos = [box.pos[0] + x, box.pos[1]];
-            return node;
-          };
-          const load = place('LoadImage', -400);
-          load.widgets.find((widget) => widget.name === 'image').value = name;
-          for (const [slot, input] of ['image', 'mask'].entries())
-            load.connect(slot, box, box.inputs.findIndex((each) => each.name === input));
-          box.connect(0, place('SaveImage', 450), 0);
-          box.widgets.find((widget) => widget.name === 'prompt').value = 'A red hat';
-        }""",
-        name,
-    )
+    image = newcomer.put_image(np.dstack([photo, np.where(mask > 0, 0, 255).astype(np.uint8)]))
+    title = "Edit a region at full size"
+    place_blueprint(frontend, "region at full size", title, image, "A red hat", image=0, mask=1)
     entry = frontend.run()
     frontend.frame()
     frontend.screenshot("blueprint-region")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from devtools.comfyui import Finished, link_folder
-from support.comfy import Graph, RivyaComfyUI, edit_graph, random_picture, start_comfyui
+from support.comfy import Graph, RivyaComfyUI, edit_graph, random_picture, running_comfyui
 from support.service import Watched
 
 
@@ -18,15 +18,13 @@ def _beside_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RivyaCo
     base = tmp_path_factory.mktemp("others")
     (base / "custom_nodes").mkdir()
     link_folder(Path(__file__).with_name("other_nodes"), base / "custom_nodes" / "other_nodes")
-    server = start_comfyui(base)
-    yield server
-    server.stop()
+    with running_comfyui(base) as server:
+        yield server
 
 
 @pytest.fixture
 def others(_beside_others: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
-    _beside_others.configure(api_key=service.key, base_url=service.url)
-    return _beside_others
+    return _beside_others.use(service)
 
 
 def run_as_drawn(comfy: RivyaComfyUI, graph: Graph, *nodes: dict[str, Any], **more: Any) -> Finished:

@@ -9,21 +9,19 @@ from typing import Any
 
 import pytest
 
-from support.comfy import Graph, RivyaComfyUI, edit_graph, eventually, show, start_comfyui
+from support.comfy import Graph, RivyaComfyUI, edit_graph, eventually, running_comfyui, show
 from support.service import Watched
 
 
 @pytest.fixture(scope="module")
 def _for_several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RivyaComfyUI]:
-    server = start_comfyui(tmp_path_factory.mktemp("users"), arguments=["--multi-user"])
-    yield server
-    server.stop()
+    with running_comfyui(tmp_path_factory.mktemp("users"), arguments=["--multi-user"]) as server:
+        yield server
 
 
 @pytest.fixture
 def shared(_for_several: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
-    _for_several.configure(api_key=service.key, base_url=service.url)
-    return _for_several
+    return _for_several.use(service)
 
 
 def post(comfy: RivyaComfyUI, route: str, body: Any, user: str | None = None) -> Any:

@@ -17,12 +17,10 @@ from rivya.config import Config
 from rivya.engine import engine
 from rivya.engine.jobs import JobCancelled, Ticket
 from rivya.errors import Charged, RivyaError, RivyaTimeoutError
-from rivya.kontext import Identity, KontextParams
 from rivya.ledger.ledger import Ledger
-from rivya.orders import run, submit
 from rivya.orders.order import Finished, Order
 from rivya.secret import Secret
-from support.quick import QuickAccount, picture
+from support.quick import QuickAccount, order_of, picture
 
 READ_S = 0.6
 
@@ -36,13 +34,6 @@ class FaultsAccount(QuickAccount):
     poll_s = 0.05
 
 
-def quicken() -> None:
-    """Let the engines of this process use quick accounts."""
-    engine.Account = FaultsAccount  # type: ignore[misc]
-    submit._CONFLICT_PAUSE_S = 0.05
-    run._OTHERS_CHECK_S = 0.02
-
-
 class Client:
     """One engine on one state folder."""
 
@@ -50,6 +41,7 @@ class Client:
         quick = {"retry_budget_s": 1.5, "conflict_wait_s": 0.4, "max_concurrency": 64}
         FaultsAccount.read_s = settings.pop("read_s", READ_S)
         if "busy_s" in settings:
+            # To mypy a class may not be replaced by a function that makes it.
             engine.Ledger = partial(Ledger, busy_s=settings.pop("busy_s"))  # type: ignore[misc, assignment]
         self.config = Config(home=Path(home), base_url=url, key=Secret(key), **{**quick, **settings})
         self.engine = engine.Engine()
@@ -66,15 +58,8 @@ class Client:
         made = []
         for each in wanted:
             reference = uploaded.get((each.get("picture"), each.get("encoding", "auto")))
-            identity = Identity(
-                prompt=each.get("prompt", "a quiet harbour"),
-                params=KontextParams(**each.get("params", {})),
-                seed=each.get("seed", 0),
-                variation=each.get("variation", 0),
-                reference=reference.identity if reference else None,
-                size=reference.size if reference else None,
-            )
-            made.append(Order(identity, reference, each.get("client_request_id", "")))
+            words = {name: each[name] for name in each if name not in ("picture", "encoding", "params")}
+            made.append(order_of(reference, **words, **each.get("params", {})))
         return made
 
     def run(

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import sandbox
 from faults.zygote import Worker, Zygote
 
 
@@ -16,32 +15,6 @@ from faults.zygote import Worker, Zygote
 def zygote() -> Iterator[Zygote]:
     with Zygote() as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def _replaying() -> Iterator[Any]:
-    with sandbox.running(megapixels=0.004, credits=100_000) as running:
-        yield running
-
-
-@pytest.fixture
-def replaying(_replaying: Any) -> Any:
-    """A service that answers a repeat with the first task; nothing has happened there yet."""
-    _replaying.reset()
-    return _replaying
-
-
-@pytest.fixture(scope="session")
-def _rejecting() -> Iterator[Any]:
-    with sandbox.running(megapixels=0.004, credits=100_000, reject_repeats=True) as running:
-        yield running
-
-
-@pytest.fixture
-def rejecting(_rejecting: Any) -> Any:
-    """A service that answers every repeat with 409."""
-    _rejecting.reset()
-    return _rejecting
 
 
 @pytest.fixture

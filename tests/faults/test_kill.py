@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from faults.zygote import Worker
-from rivya.ledger.holders import Holder
+from rivya.ledger.holders import FileHolder
 from rivya.ledger.ledger import FILE_NAME, Ledger, OrderState
 
 TEXT: dict[str, Any] = {"prompt": "a quiet harbour", "seed": 3}
@@ -92,7 +92,7 @@ MOMENTS = {
         state=OrderState.SUCCEEDED,
     ),
     "after the download, before the store": Moment(
-        stop_at=("ResultStore.put", "before"), state=OrderState.SUCCEEDED
+        stop_at=("FolderStore.put", "before"), state=OrderState.SUCCEEDED
     ),
     "after the temporary file, before the rename": Moment(
         stop_at=("os.replace", "before"), state=OrderState.SUCCEEDED
@@ -101,7 +101,7 @@ MOMENTS = {
         stop_at=("os.replace", "after"), state=OrderState.SUCCEEDED
     ),
     "after the files, before stored": Moment(
-        stop_at=("ResultStore.put", "after"), state=OrderState.SUCCEEDED
+        stop_at=("FolderStore.put", "after"), state=OrderState.SUCCEEDED
     ),
     "after stored, before delivery": Moment(stop_at=("Engine.delivered", "before"), state=OrderState.STORED),
     "with eight orders open at once": Moment(
@@ -122,7 +122,7 @@ def states(home: Path) -> list[OrderState]:
     """What the ledger says, looked at by somebody else."""
     if not (home / FILE_NAME).exists():
         return []
-    holder = Holder(home)
+    holder = FileHolder(home)
     book = Ledger(home, holder)
     try:
         return [row.state for row in book.orders()]

@@ -53,12 +53,12 @@ MOMENTS = [
         "Ledger.discard",
         "Ledger.failed",
         "Uploads.save",
-        "ResultStore.put",
+        "FolderStore.put",
         "os.replace",
         "Ledger.stored",
         "Ledger.release",
         "Engine.delivered",
-        "ResultStore.mark_delivered",
+        "FolderStore.mark_delivered",
     )
     for when in ("before", "after")
 ]
@@ -274,7 +274,7 @@ def test_no_history_charges_twice_or_loses_what_was_paid(
         pass
 
     Here.zygote, Here.service, Here.rejects = zygote, request.getfixturevalue(kind), kind == "rejecting"
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis leaves it without types
         Here,
         settings=settings(
             max_examples=60 if full else 5,

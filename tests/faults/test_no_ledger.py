@@ -12,11 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from faults.zygote import Worker
 from rivya.ledger.ledger import FILE_NAME
 from support.disk import fill
+from support.ledgers import locked
 
 TEXT: dict[str, Any] = {"prompt": "a quiet harbour", "seed": 3}
 NEW: dict[str, Any] = {**TEXT, "seed": 4}
@@ -65,18 +64,14 @@ def test_a_disk_that_fills_up_after_the_purchase_loses_nothing(
 
 
 def test_a_ledger_that_is_locked_by_another_program_is_refused(
-    start: Start, replaying: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, replaying: Any, tmp_path: Path
 ) -> None:
-    home = tmp_path / "state"
     start().run(EDIT)
     replaying.reset()
-    blocker = sqlite3.connect(home / FILE_NAME, isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
     worker = start(busy_s=0.3)
-    refused(worker.run(TEXT), replaying, "locked")
-    assert "pictures" in worker.run(EDIT)[0], "what is stored needs nothing to be written"
-    blocker.execute("ROLLBACK")
-    blocker.close()
+    with locked(tmp_path / "state"):
+        refused(worker.run(TEXT), replaying, "locked")
+        assert "pictures" in worker.run(EDIT)[0], "what is stored needs nothing to be written"
     assert "pictures" in worker.run(TEXT)[0]
 
 

@@ -128,9 +128,10 @@ class Zygote:
 
 def _serve(control: socket.socket) -> None:
     """Fork a worker for every descriptor that comes."""
-    from faults import client
+    from faults.client import FaultsAccount
+    from support.quick import quicken
 
-    client.quicken()
+    quicken(FaultsAccount)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
@@ -177,13 +178,13 @@ def _stop_at(place: str, when: str, say: Any) -> None:
     from rivya import files
     from rivya.engine import engine
     from rivya.ledger import ledger, uploads
-    from rivya.storage import results
+    from rivya.storage import folder
 
     owner_name, method = place.split(".")
     owners = {
         "Ledger": ledger.Ledger,
         "Uploads": uploads.Uploads,
-        "ResultStore": results.ResultStore,
+        "FolderStore": folder.FolderStore,
         "Engine": engine.Engine,
     }
     owner: Any = files.os if owner_name == "os" else owners[owner_name]

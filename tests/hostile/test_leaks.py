@@ -19,7 +19,7 @@ import pytest
 import sandbox
 from devtools.comfyui import PromptRefused
 from hostile.leaks import artefacts, disguises, found
-from rivya.ledger.holders import Holder
+from rivya.ledger.holders import FileHolder
 from rivya.ledger.ledger import Ledger
 from support.comfy import RivyaComfyUI, edit_graph, random_picture, show
 
@@ -165,7 +165,7 @@ def test_neither_the_key_nor_what_signs_a_result_is_found_anywhere(
 
 def close_all_orders(comfy: RivyaComfyUI) -> None:
     """Give up what came to no end: orders of unknown outcome, and pictures that could not be fetched."""
-    holder = Holder(comfy.home)
+    holder = FileHolder(comfy.home)
     ledger = Ledger(comfy.home, holder)
     for row in ledger.orders(1000):
         if row.body is not None or row.result_urls:

@@ -16,7 +16,7 @@ import json, os, sys, time
 from pathlib import Path
 from rivya import files
 from rivya.ledger import holders, ledger
-from rivya.storage import results
+from rivya.storage.folder import FolderStore
 folder = Path(sys.argv[1])
 def say(word):
     print(word, flush=True)
@@ -27,7 +27,7 @@ def prepared(book, fingerprint="f", attempt=1, body=b"{}", scope="s"):
                         body=body, model="flux-kontext-pro", mode="text", details={})
 """
 
-OPEN_LEDGER = "book = ledger.Ledger(folder, holders.Holder(folder))\n"
+OPEN_LEDGER = "book = ledger.Ledger(folder, holders.FileHolder(folder))\n"
 
 
 class Program:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rivya import files
-from rivya.storage.results import ResultStore
+from rivya.storage.folder import FolderStore
 
 SHARING_VIOLATION = 32
 
@@ -27,7 +27,7 @@ def held(real: Callable[..., Any], seconds: float) -> Callable[..., Any]:
         until[:] = until or [time.monotonic() + seconds]
         if time.monotonic() < until[0]:
             error = PermissionError(13, "The process cannot access the file", str(arguments[0]))
-            error.winerror = SHARING_VIOLATION  # type: ignore[attr-defined]
+            error.winerror = SHARING_VIOLATION  # type: ignore[attr-defined]  # Python has it on Windows alone
             raise error
         return real(*arguments, **options)
 
@@ -76,7 +76,7 @@ def test_what_is_refused_for_good_is_not_waited_for(tmp_path: Path, monkeypatch:
 def test_a_picture_that_is_held_while_room_is_made_does_not_fail_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = ResultStore(tmp_path, cap_bytes=1500)
+    store = FolderStore(tmp_path, cap_bytes=1500)
     store.put("s", "old", [(b"x" * 1000, "png")], {})
     store.mark_delivered("s", "old")
     with monkeypatch.context() as changed:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from sqlite3 import Connection
 
 import pytest
 
@@ -36,7 +37,7 @@ def life_of(ledger: Ledger, prepare: Callable[..., OrderRow], number: int) -> Or
 def multiply(ledger: Ledger, times: int) -> None:
     """Copies of one finished order, without living each of them through."""
 
-    def work(connection):  # type: ignore[no-untyped-def]
+    def work(connection: Connection) -> None:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(orders)") if row[1] != "id"]
         copied = ", ".join(
             {"fingerprint": "fingerprint || n", "task_id": "task_id || n"}.get(column, column)
@@ -100,12 +101,12 @@ def test_an_order_costs_the_same_among_ten_thousand_others(
     assert many < 4 * few + 10, f"{few:.2f} ms among ten, {many:.2f} ms among ten thousand"
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace counts the synchronisations")
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace, which counts the synchronisations")
 def test_an_order_is_synchronised_once_for_each_step_that_it_protects(tmp_path: Path) -> None:
     counts = {}
     for orders in (1, 21):
         code = (
-            f"{PRELUDE}{LIFE}\nbook = ledger.Ledger(folder, holders.Holder(folder))\n"
+            f"{PRELUDE}{LIFE}\nbook = ledger.Ledger(folder, holders.FileHolder(folder))\n"
             f"for number in range({orders}): life(book, number)\nos._exit(0)"
         )
         log = tmp_path / f"{orders}.log"

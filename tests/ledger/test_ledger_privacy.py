@@ -64,7 +64,7 @@ def test_what_a_killed_process_left_is_erased_with_the_next_order(
     folder: Path, ledger: Ledger, prepare: Prepare
 ) -> None:
     code = f"""
-    book = ledger.Ledger(folder, holders.Holder(folder))
+    book = ledger.Ledger(folder, holders.FileHolder(folder))
     row, _ = prepared(book, "killed", body={PROMPT!r})
     say(row.id)
     wait()

@@ -44,7 +44,7 @@ def test_a_folder_that_may_not_be_written_is_refused_in_words(
     os.setgroups([])
     os.setuid(int(sys.argv[2]))
     try:
-        holder = holders.Holder(folder)
+        holder = holders.FileHolder(folder)
     except LedgerError as error:
         say(error.message)
     class Stub:

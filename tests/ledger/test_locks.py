@@ -12,10 +12,10 @@ from rivya import files
 from rivya.errors import LedgerError
 from rivya.files import guard
 from rivya.ledger import holders
-from rivya.ledger.holders import Holder
+from rivya.ledger.holders import FileHolder
 
 HOLD = """
-holder = holders.Holder(folder)
+holder = holders.FileHolder(folder)
 say(holder.id)
 wait()
 """
@@ -26,7 +26,7 @@ def lock_files(folder: Path) -> set[str]:
 
 
 def test_two_holders_of_one_process_see_each_other_as_alive(folder: Path) -> None:
-    first, second = Holder(folder), Holder(folder)
+    first, second = FileHolder(folder), FileHolder(folder)
     assert first.alive(second.id)
     assert second.alive(first.id)
     second.close()
@@ -36,7 +36,7 @@ def test_two_holders_of_one_process_see_each_other_as_alive(folder: Path) -> Non
 
 
 def test_a_killed_process_is_dead_at_once_and_its_file_is_removed(folder: Path) -> None:
-    ours = Holder(folder)
+    ours = FileHolder(folder)
     with Program(HOLD, folder) as other:
         name = other.heard()
         assert ours.alive(name)
@@ -49,20 +49,20 @@ def test_a_new_holder_sweeps_the_files_of_the_dead_and_leaves_the_living(folder:
     with Program(HOLD, folder) as dead, Program(HOLD, folder) as living:
         dead_id, living_id = dead.heard(), living.heard()
         dead.kill()
-        ours = Holder(folder)
+        ours = FileHolder(folder)
         assert lock_files(folder) == {f"{living_id}.lock", f"{ours.id}.lock"}
         assert not ours.alive(dead_id)
 
 
 def test_a_forked_child_does_not_keep_a_dead_parent_alive(folder: Path) -> None:
     code = """
-    holder = holders.Holder(folder)
+    holder = holders.FileHolder(folder)
     if os.fork() == 0:
         say(f"{holder.id} {os.getpid()} {holder.held}")
         time.sleep(60)
     time.sleep(60)
     """
-    ours = Holder(folder)
+    ours = FileHolder(folder)
     with Program(code, folder) as parent:
         name, child, held = parent.heard().split()
         try:
@@ -78,13 +78,13 @@ def test_a_forked_child_does_not_keep_a_dead_parent_alive(folder: Path) -> None:
 def test_a_program_started_by_the_process_does_not_inherit_the_lock(folder: Path) -> None:
     code = """
     import subprocess
-    holder = holders.Holder(folder)
+    holder = holders.FileHolder(folder)
     child = subprocess.Popen(["sleep", "60"], close_fds=False, stdin=subprocess.DEVNULL,
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     say(f"{holder.id} {child.pid}")
     wait()
     """
-    ours = Holder(folder)
+    ours = FileHolder(folder)
     with Program(code, folder) as parent:
         name, child = parent.heard().split()
         parent.kill()
@@ -96,7 +96,7 @@ def test_a_program_started_by_the_process_does_not_inherit_the_lock(folder: Path
 
 
 def test_lookers_do_not_take_each_other_for_the_owner(folder: Path) -> None:
-    ours = Holder(folder)
+    ours = FileHolder(folder)
     with Program(HOLD, folder) as other:
         name = other.heard()
         other.kill()
@@ -110,13 +110,13 @@ def test_holders_of_one_process_need_no_lock_to_see_each_other(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where locks belong to processes (flock over NFS), our own could always be had, and trying would lose it."""
-    first, second = Holder(folder), Holder(folder)
+    first, second = FileHolder(folder), FileHolder(folder)
     monkeypatch.setattr(holders, "try_lock", lambda descriptor, shared=False: True)
     assert first.alive(second.id)
 
 
 def test_a_name_cannot_lead_out_of_the_folder_and_a_link_counts_as_alive(folder: Path) -> None:
-    ours = Holder(folder)
+    ours = FileHolder(folder)
     (folder / "victim.lock").write_text("")
     assert not ours.alive("../victim")
     assert (folder / "victim.lock").exists()
@@ -127,7 +127,7 @@ def test_a_name_cannot_lead_out_of_the_folder_and_a_link_counts_as_alive(folder:
 def test_a_folder_that_cannot_be_written_is_an_error_in_words(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
     with pytest.raises(LedgerError, match="locks cannot be used"):
-        Holder(tmp_path / "state")
+        FileHolder(tmp_path / "state")
 
 
 def test_a_guard_waits_for_its_turn_and_gives_up_after_its_time(tmp_path: Path) -> None:

@@ -14,46 +14,47 @@ import pytest
 
 from ledger.processes import Program
 from rivya.errors import LedgerError
-from rivya.storage.results import ResultGone, ResultStore
+from rivya.storage.folder import FolderStore
+from rivya.storage.results import ResultGone
 from support.disk import fill
 
 PNG, JPEG = b"\x89PNG" + b"p" * 3000, b"\xff\xd8" + b"j" * 2000
 
 
 @pytest.fixture
-def store(folder: Path) -> ResultStore:
-    return ResultStore(folder)
+def store(folder: Path) -> FolderStore:
+    return FolderStore(folder)
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "results").iterdir() if path.name != ".lock")
 
 
-def test_pictures_come_back_as_they_went_in_also_in_another_process(store: ResultStore, folder: Path) -> None:
+def test_pictures_come_back_as_they_went_in_also_in_another_process(store: FolderStore, folder: Path) -> None:
     put = store.put("s", "f", [(PNG, "png"), (JPEG, "jpg")], {"task_id": "t", "credits": 4})
-    got = ResultStore(folder).get("s", "f")
+    got = FolderStore(folder).get("s", "f")
     assert got == put
     assert got is not None
     assert (got.read(), got.about, got.delivered) == ([PNG, JPEG], {"task_id": "t", "credits": 4}, False)
     assert [path.suffix for path in got.paths] == [".png", ".jpg"]
 
 
-def test_scopes_and_fingerprints_are_kept_apart(store: ResultStore) -> None:
+def test_scopes_and_fingerprints_are_kept_apart(store: FolderStore) -> None:
     store.put("s", "f", [(PNG, "png")], {})
     assert store.get("t", "f") is None
     assert store.get("s", "g") is None
     assert store.get("s\nf", "") is None
 
 
-def test_delivery_is_marked_on_disk(store: ResultStore, folder: Path) -> None:
+def test_delivery_is_marked_on_disk(store: FolderStore, folder: Path) -> None:
     store.put("s", "f", [(PNG, "png")], {})
     store.mark_delivered("s", "f")
-    got = ResultStore(folder).get("s", "f")
+    got = FolderStore(folder).get("s", "f")
     assert got is not None
     assert got.delivered
 
 
-def test_a_second_result_takes_the_place_of_the_first(store: ResultStore) -> None:
+def test_a_second_result_takes_the_place_of_the_first(store: FolderStore) -> None:
     store.put("s", "f", [(PNG, "png")], {"n": 1})
     assert store.put("s", "f", [(JPEG, "png")], {"n": 2}).read() == [JPEG]
 
@@ -62,7 +63,7 @@ def test_a_second_result_takes_the_place_of_the_first(store: ResultStore) -> Non
     "fingerprint", ["../../escape", "/etc/passwd", "task:abc", "x" * 5000, "\x00", "a\nb"]
 )
 def test_no_fingerprint_and_no_extension_leads_out_of_the_folder(
-    store: ResultStore, folder: Path, fingerprint: str
+    store: FolderStore, folder: Path, fingerprint: str
 ) -> None:
     stored = store.put("s", fingerprint, [(PNG, "../../png")], {})
     assert stored.read() == [PNG]
@@ -86,7 +87,7 @@ def damage_first(folder: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "changed", "cut off", "longer", "a link"])
-def test_a_damaged_picture_is_gone_and_never_delivered(store: ResultStore, folder: Path, kind: str) -> None:
+def test_a_damaged_picture_is_gone_and_never_delivered(store: FolderStore, folder: Path, kind: str) -> None:
     before = store.put("s", "f", [(PNG, "png")], {})
     damage_first(folder, kind)
     with pytest.raises(ResultGone):
@@ -112,7 +113,7 @@ def test_a_damaged_picture_is_gone_and_never_delivered(store: ResultStore, folde
         '{"about": 3, "pictures": 7}',
     ],
 )
-def test_a_damaged_manifest_is_no_result(store: ResultStore, folder: Path, manifest: str) -> None:
+def test_a_damaged_manifest_is_no_result(store: FolderStore, folder: Path, manifest: str) -> None:
     store.put("s", "f", [(PNG, "png")], {})
     (folder / "secret").write_text("secret")
     (path,) = (folder / "results").glob("*.json")
@@ -131,13 +132,13 @@ def replace(source, target):
         wait()
     real(source, target)
 os.replace = replace
-results.ResultStore(folder).put("s", "f", [(b"1" * 100, "png"), (b"2" * 100, "png")], {})
+FolderStore(folder).put("s", "f", [(b"1" * 100, "png"), (b"2" * 100, "png")], {})
 """
 
 
 @pytest.mark.parametrize("moment", [1, 2, 3])
 def test_a_writer_killed_at_any_moment_leaves_no_result_and_nothing_for_good(
-    store: ResultStore, folder: Path, moment: int
+    store: FolderStore, folder: Path, moment: int
 ) -> None:
     with Program(KILLED, folder, str(moment)) as writer:
         assert writer.heard() == "now"
@@ -146,7 +147,7 @@ def test_a_writer_killed_at_any_moment_leaves_no_result_and_nothing_for_good(
         assert len(left) == moment, "a living writer's files are not touched"
         writer.kill()
     assert store.get("s", "f") is None
-    fresh = ResultStore(folder)
+    fresh = FolderStore(folder)
     fresh.evict()
     assert names(folder) == []
 
@@ -154,7 +155,7 @@ def test_a_writer_killed_at_any_moment_leaves_no_result_and_nothing_for_good(
 def test_above_the_cap_the_least_recently_delivered_go_and_the_undelivered_stay(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = ResultStore(folder, cap_bytes=12_000)
+    store = FolderStore(folder, cap_bytes=12_000)
     for number in range(3):
         store.put("s", str(number), [(PNG, "png")], {})
     for age, number in enumerate((1, 0, 2)):
@@ -178,7 +179,7 @@ def test_above_the_cap_the_least_recently_delivered_go_and_the_undelivered_stay(
 
 def test_many_processes_write_and_evict_at_once_and_nothing_undelivered_is_lost(folder: Path) -> None:
     code = """
-    store = results.ResultStore(folder, 30_000)
+    store = FolderStore(folder, 30_000)
     me = sys.argv[2]
     say("ready")
     wait()
@@ -195,7 +196,7 @@ def test_many_processes_write_and_evict_at_once_and_nothing_undelivered_is_lost(
             writer.go()
         for writer in writers:
             writer.end()
-    store = ResultStore(folder, 30_000)
+    store = FolderStore(folder, 30_000)
     kept = [store.get("s", f"{me}-{number}") for me in range(4) for number in range(0, 40, 2)]
     assert all(result is not None and len(result.read()[0]) == 2000 for result in kept)
     store.evict()
@@ -203,7 +204,7 @@ def test_many_processes_write_and_evict_at_once_and_nothing_undelivered_is_lost(
 
 
 def test_a_full_disk_stores_nothing_and_says_so(small_disk: Path) -> None:
-    store = ResultStore(small_disk / "state")
+    store = FolderStore(small_disk / "state")
     store.put("s", "small", [(PNG, "png")], {})
     filler = fill(small_disk)
     with pytest.raises(LedgerError, match="No space left") as caught:
@@ -215,7 +216,7 @@ def test_a_full_disk_stores_nothing_and_says_so(small_disk: Path) -> None:
     assert store.put("s", "f", [(PNG, "png")], {}).read() == [PNG]
 
 
-def test_files_are_for_the_owner_alone(store: ResultStore, folder: Path) -> None:
+def test_files_are_for_the_owner_alone(store: FolderStore, folder: Path) -> None:
     before = os.umask(0)
     try:
         store.put("s", "f", [(PNG, "png")], {})
@@ -226,7 +227,7 @@ def test_files_are_for_the_owner_alone(store: ResultStore, folder: Path) -> None
     assert stat.S_IMODE((folder / "results").lstat().st_mode) == 0o700
 
 
-def test_a_link_in_place_of_folder_picture_or_marker_is_refused(store: ResultStore, folder: Path) -> None:
+def test_a_link_in_place_of_folder_picture_or_marker_is_refused(store: FolderStore, folder: Path) -> None:
     stored = store.put("s", "f", [(PNG, "png")], {})
     victim = folder / "victim"
     victim.write_bytes(b"mine")
@@ -243,11 +244,11 @@ def test_a_link_in_place_of_folder_picture_or_marker_is_refused(store: ResultSto
     other.mkdir()
     (other / "results").symlink_to(folder)
     with pytest.raises(LedgerError, match="symbolic link"):
-        ResultStore(other).put("s", "f", [(PNG, "png")], {})
+        FolderStore(other).put("s", "f", [(PNG, "png")], {})
 
 
 def test_reading_a_result_costs_the_same_among_thousands(folder: Path) -> None:
-    store = ResultStore(folder)
+    store = FolderStore(folder)
     stored = store.put("s", "f", [(PNG, "png")], {})
     (manifest,) = (folder / "results").glob("*.json")
     text = json.loads(manifest.read_text())

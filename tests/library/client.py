@@ -9,11 +9,9 @@ import hashlib
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from sqlite3 import connect
 from typing import Any
 
 import pytest
@@ -23,14 +21,14 @@ from rivya.config import Config
 from rivya.engine import engine
 from rivya.engine.jobs import Ticket
 from rivya.errors import RivyaError
-from rivya.kontext import Identity, KontextParams
-from rivya.ledger.holders import Holder
+from rivya.ledger.holders import FileHolder, Holder
 from rivya.ledger.ledger import Ledger, OrderRow
+from rivya.ledger.opening import open_ledger
 from rivya.orders.account import Account
 from rivya.orders.order import Finished, Order, Reference, Workspace
 from rivya.secret import Secret
-from rivya.storage.results import ResultStore
-from support.quick import picture
+from rivya.storage.opening import open_store
+from support.quick import order_of, picture
 from support.sources import ROOT
 
 PATIENCE_S = 20.0
@@ -46,10 +44,12 @@ class Client:
         self.config = Config(home=home, base_url=url, key=Secret(key), **quick)
         self.engine = engine.Engine()
         # The ledger waits for a lock for ten seconds; these tests make it wait on purpose.
-        holder = Holder(home)
-        store = ResultStore(home, self.config.result_store_bytes)
-        self.state = Workspace(holder, Ledger(home, holder, busy_s=0.3), store)
-        self.engine._states[home] = self.state
+        holder: Holder = FileHolder(home)
+        ledger = Ledger(home, holder, busy_s=0.3)
+        if self.config.ledger is not None:
+            holder, ledger = open_ledger(self.config)
+        self.state = Workspace(holder, ledger, open_store(self.config), home)
+        self.engine._states[self.config.place] = self.state
 
     @property
     def ledger(self) -> Ledger:
@@ -59,15 +59,7 @@ class Client:
         self, prompt: str = "a quiet harbour", reference: Reference | None = None, **more: Any
     ) -> Order:
         """An order; ``seed`` and ``variation`` as they are, everything else a parameter."""
-        identity = Identity(
-            prompt=prompt,
-            seed=more.pop("seed", 0),
-            variation=more.pop("variation", 0),
-            reference=reference.identity if reference else None,
-            size=reference.size if reference else None,
-            params=KontextParams(**more),
-        )
-        return Order(identity, reference)
+        return order_of(reference, prompt=prompt, **more)
 
     def reference(self, number: int = 1, encoding: str = "auto") -> Reference:
         return self.engine.reference(self.config, lambda: picture(number), encoding).result(PATIENCE_S)
@@ -114,18 +106,6 @@ def environment(client: Client) -> dict[str, str]:
         "RIVYA_API_KEY": client.config.require_key().reveal(),
         "RIVYA_BASE_URL": client.config.base_url,
     }
-
-
-@contextmanager
-def locked(home: Path) -> Iterator[None]:
-    """Somebody else keeps the ledger for writing."""
-    connection = connect(home / "ledger.sqlite3", isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
-    finally:
-        connection.close()
 
 
 def png(number: int, size: tuple[int, int] = (24, 16)) -> bytes:

@@ -10,52 +10,28 @@ from typing import Any
 
 import pytest
 
-import sandbox
 from library.client import Client, Run, environment
 from rivya import cli
 from rivya.engine import engine
-from rivya.orders import run, submit
-from support.quick import QuickAccount
+from support.buckets import SeaweedFS
+from support.proxies import forget_proxies
+from support.quick import QuickAccount, quicken
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    monkeypatch.setattr(engine, "Account", QuickAccount)
-    monkeypatch.setattr(submit, "_CONFLICT_PAUSE_S", 0.05)
-    monkeypatch.setattr(run, "_OTHERS_CHECK_S", 0.02)
-
-
-@pytest.fixture(scope="session")
-def _replaying() -> Iterator[Any]:
-    with sandbox.running(megapixels=0.004, credits=100_000) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def _rejecting() -> Iterator[Any]:
-    with sandbox.running(megapixels=0.004, credits=100_000, reject_repeats=True) as running:
-        yield running
+    forget_proxies(monkeypatch)
+    quicken(QuickAccount, monkeypatch.setattr)
 
 
 @pytest.fixture
-def service(_replaying: Any) -> Iterator[Any]:
-    """A service that answers a repeat with the first task; nothing has happened there yet."""
-    _replaying.reset()
-    yield _replaying
-    _replaying.clear_faults()
-    book = _replaying.book()
+def service(replaying: Any) -> Iterator[Any]:
+    """The service that replays; when the test has ended, nothing forbidden and no fault of its own was seen there."""
+    yield replaying
+    replaying.clear_faults()
+    book = replaying.book()
     assert not book["violations"]
     assert not book["errors"]
-
-
-@pytest.fixture
-def rejecting(_rejecting: Any) -> Any:
-    """A service that answers every repeat with 409."""
-    _rejecting.reset()
-    return _rejecting
 
 
 @pytest.fixture
@@ -68,6 +44,13 @@ def make(service: Any, tmp_path: Path) -> Callable[..., Client]:
         return Client(home or tmp_path / "state", chosen.url, key, **settings)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    server = SeaweedFS(tmp_path_factory.mktemp("seaweedfs"))
+    yield server
+    server.kill()
 
 
 @pytest.fixture

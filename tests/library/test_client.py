@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rivya
-from library.client import Client, locked, png
+from library.client import Client, png
 from rivya import client, edited
 from rivya.engine import engine
 from rivya.errors import (
@@ -24,6 +24,7 @@ from rivya.errors import (
     UnusableAnswerError,
     ValidationError,
 )
+from support.ledgers import locked
 from support.quick import picture
 
 

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from library.client import PATIENCE_S, Client, locked
+from library.client import PATIENCE_S, Client
 from rivya.errors import Charged, LedgerError, TaskFailedError
 from rivya.ledger.ledger import OrderState
+from support.ledgers import locked
 
 
 def test_an_acceptance_that_cannot_be_noted_is_not_called_free_and_the_next_run_gets_its_picture(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.comfy import comfyui_folder
+from support.loading import BESIDE_COMFYUI
 from support.sources import ROOT
 
 REQUIREMENTS = shlex.quote(str(ROOT / "requirements.txt"))
@@ -76,30 +77,18 @@ def test_the_command_is_one_that_pip_takes(tmp_path: Path) -> None:
         assert asked.returncode == 0, asked.stderr
 
 
-# Loads the pack as ComfyUI does, in a Python that has no httpx, runs a node and asks the route behind Settings.
-IN_COMFYUI = """
-import asyncio, importlib.util, json, sys
+# A Python that has no httpx: the pack loads, runs a node and answers the route behind Settings.
+IN_COMFYUI = (
+    BESIDE_COMFYUI
+    + """
 from types import SimpleNamespace
-folder, pack = sys.argv[1:3]
-sys.path.insert(0, pack)
-from devtools.launch_comfyui import declare_missing_operators, stand_in_for_torchaudio
-declare_missing_operators()
-stand_in_for_torchaudio()
-sys.argv[1:] = ["--cpu"]
-sys.path[0] = folder
-import comfy.options
-comfy.options.enable_args_parsing()
-import utils.extra_config, server, comfy_api.latest, comfy_api.v0_0_2, comfy_execution.utils, folder_paths
 for name in [name for name in sys.modules if name.split(".")[0] == "httpx"]:
     del sys.modules[name]
 sys.modules["httpx"] = None
-spec = importlib.util.spec_from_file_location("pack", pack + "/__init__.py", submodule_search_locations=[pack])
-module = importlib.util.module_from_spec(spec)
-sys.modules["pack"] = module
-spec.loader.exec_module(module)
+module = load("pack")
 
 async def told():
-    nodes = await (await module.comfy_entrypoint()).get_node_list()
+    nodes = await nodes_of(module)
     given = {
         "RivyaSubmitAndWait": {"prompt": "a boat", "seed": 0, "variations": 1},
         "RivyaUploadReference": {"image": None},
@@ -126,6 +115,7 @@ async def main():
 
 asyncio.run(main())
 """
+)
 
 
 def test_the_nodes_load_and_say_it_and_so_does_settings(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from library.client import PATIENCE_S, SOON_S, Client, locked
+from library.client import PATIENCE_S, SOON_S, Client
 from rivya.engine.jobs import JobCancelled
 from rivya.errors import TaskFailedError, ValidationError
 from rivya.ledger.ledger import OrderState
 from rivya.orders.run import OrderRun
+from support.ledgers import locked
 
 
 def walks(client: Client) -> int:

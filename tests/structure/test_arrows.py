@@ -24,13 +24,14 @@ HTTP = {"httpx", "httpcore"}
 
 # The parts of the library from the bottom up; a part knows only parts of lines above its own, in its line only itself.
 FLOORS = (
-    ("errors", "secret", "threads", "refusals"),
-    ("scalars",),
+    ("errors", "secret", "threads", "refusals", "bucket_urls"),
+    ("scalars", "values"),
     ("files", "kontext"),
+    ("ledger_url",),
     ("config",),
     ("commands",),
     ("needed",),
-    ("http",),
+    ("http", "objects"),
     ("api", "ledger", "storage", "images"),
     ("stitching",),
     ("fullsize", "saving"),
@@ -39,7 +40,8 @@ FLOORS = (
     ("engine",),
     ("plan",),
     ("bulk",),
-    ("client", "printing"),
+    ("client", "printing", "ledger_commands"),
+    ("batch_pieces", "batch_target"),
     ("batch",),
     ("cli",),
     ("__main__", "__init__"),
@@ -68,6 +70,13 @@ def test_only_one_package_imports_httpx() -> None:
     paths = python_files("rivya") + python_files("nodes")
     users = {path.relative_to(ROOT).parts[:2] for path in paths if HTTP & set(map(top, imports(path)))}
     assert users == {("rivya", "http")}
+
+
+@pytest.mark.parametrize(("library", "module"), [("obstore", "objects.py"), ("psycopg", "postgres.py")])
+def test_only_one_module_imports_what_few_need(library: str, module: str) -> None:
+    paths = python_files("rivya") + python_files("nodes")
+    users = [path.name for path in paths if library in set(map(top, imports(path)))]
+    assert users == [module]
 
 
 @pytest.mark.parametrize("path", python_files("nodes"), ids=lambda path: path.name)

@@ -13,8 +13,8 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,6 +26,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from devtools.comfyui import ROOT, ComfyUI, Finished, prepare_base
+from support.service import Watched
 
 WORKFLOW = ROOT / "tests" / "workflows" / "edit_a_photo.json"
 
@@ -68,6 +69,16 @@ def start_comfyui(base: Path, env: Mapping[str, str] | None = None, **options: A
     )
 
 
+@contextmanager
+def running_comfyui(base: Path, **options: Any) -> Iterator[RivyaComfyUI]:
+    """`start_comfyui` for as long as the block lasts."""
+    server = start_comfyui(base, **options)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 class RivyaComfyUI(ComfyUI):
     """A ComfyUI process, and what tests ask of it beyond the HTTP API."""
 
@@ -84,6 +95,11 @@ class RivyaComfyUI(ComfyUI):
         partial.write_text(json.dumps({k: v for k, v in settings.items() if v is not None}))
         partial.chmod(0o600)
         partial.replace(path)
+
+    def use(self, service: Watched) -> RivyaComfyUI:
+        """Let the pack order from this sandbox; returns this ComfyUI."""
+        self.configure(api_key=service.key, base_url=service.url)
+        return self
 
     def put_image(self, pixels: Pixels, name: str | None = None) -> str:
         """Lay a picture into ComfyUI's input folder as PNG; gives its name for LoadImage."""

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rivya.api.policy import RetryPolicy
+from rivya.engine import engine
 from rivya.http.transport import Timeouts, Transport
-from rivya.kontext import MODELS
-from rivya.ledger.holders import Holder
+from rivya.kontext import MODELS, Identity, KontextParams
+from rivya.ledger.holders import FileHolder
 from rivya.ledger.ledger import Ledger
+from rivya.orders import run, submit
 from rivya.orders.account import Account
+from rivya.orders.order import Order, Reference
 
 
 class QuickPace:
@@ -59,6 +63,34 @@ class QuickAccount(Account):
         return QuickPace(self.poll_s)
 
 
+def quicken(account: type[QuickAccount], change: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Let the engines of this process use quick accounts; ``change`` sets an attribute of a module."""
+    change(engine, "Account", account)
+    change(submit, "_CONFLICT_PAUSE_S", 0.05)
+    change(run, "_OTHERS_CHECK_S", 0.02)
+
+
+def order_of(
+    reference: Reference | None = None,
+    *,
+    prompt: str = "a quiet harbour",
+    seed: int = 0,
+    variation: int = 0,
+    client_request_id: str = "",
+    **params: Any,
+) -> Order:
+    """An order of these parameters; what is not named here is a parameter of the model."""
+    identity = Identity(
+        prompt=prompt,
+        params=KontextParams(**params),
+        seed=seed,
+        variation=variation,
+        reference=reference.identity if reference else None,
+        size=reference.size if reference else None,
+    )
+    return Order(identity, reference, client_request_id)
+
+
 def picture(number: int, size: tuple[int, int] = (24, 16)) -> np.ndarray[Any, Any]:
     """A small picture of its own for every number: uint8, (height, width, 3)."""
     return np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
@@ -66,7 +98,7 @@ def picture(number: int, size: tuple[int, int] = (24, 16)) -> np.ndarray[Any, An
 
 def teach_pace(home: Path, url: str, key: str, seconds: float = 0.5) -> None:
     """Write finished orders into a state folder, so that this account is asked after a second and not after six."""
-    holder = Holder(home)
+    holder = FileHolder(home)
     ledger = Ledger(home, holder)
     key_hash = hashlib.sha256(key.encode()).hexdigest()
     scope = hashlib.sha256(f"{url}\n{key_hash}".encode()).hexdigest()

@@ -1,0 +1,160 @@
+"""The result store of a bucket: the same names as in a folder, and the same order, pictures first, manifest last.
+
+An object appears whole or not at all, so that nothing is left to clean up but pictures without a manifest, which the
+next try overwrites. Which results were delivered, and when, the ledger knows. There is no cap: the rules of the bucket
+may remove what is old, and a picture that is wanted again is then fetched by its task id.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..bucket_urls import BucketUrl
+from ..config import ENV_RESULTS
+from ..errors import LedgerError
+from ..objects import Bucket, BucketError
+from .results import (
+    IDENTITY,
+    MANIFEST,
+    MAX_IDENTITY,
+    MAX_MANIFEST,
+    StoredPicture,
+    StoredResult,
+    decoded,
+    described,
+    encoded,
+    identity_file,
+    identity_in,
+    name_of,
+)
+
+_PUT_FOR_S, _LOOK_FOR_S = 30.0, 5.0
+"""How long a request is tried again: what was paid for waits longer than what can be looked for again."""
+_PROBE = "rivya-probe"
+_CHECKED_FOR_S = 60.0
+"""How long a bucket that could be written counts as one that can."""
+
+
+@dataclass(frozen=True)
+class BucketResult(StoredResult):
+    """One order's pictures in a bucket."""
+
+    bucket: Bucket = field(repr=False, compare=False)
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """The URLs of the objects, in the service's order."""
+        return tuple(self.bucket.url.of(each.name) for each in self.pictures)
+
+    def check(self) -> None:
+        """Nothing: `BucketStore.get` has asked for the sizes, and the service of a bucket keeps bytes as they are."""
+
+    def _fetch(self, number: int, picture: StoredPicture) -> bytes | None:
+        with _explaining():
+            return self.bucket.get(picture.name, picture.size)
+
+
+class BucketStore:
+    """The results of one ledger in a bucket; see `results.ResultStore`."""
+
+    remote = True
+
+    def __init__(self, url: BucketUrl) -> None:
+        """Nothing is sent yet. Raises `ConfigurationError` where obstore is not installed."""
+        self.place = str(url)
+        self._bucket = Bucket(url, ENV_RESULTS, tried_for_s=_PUT_FOR_S)
+        self._quick = Bucket(url, ENV_RESULTS, tried_for_s=_LOOK_FOR_S)
+        self._checking = threading.Lock()
+        self._checked_at = float("-inf")
+
+    def put(
+        self, scope: str, fingerprint: str, pictures: Sequence[tuple[bytes, str]], about: Mapping[str, Any]
+    ) -> BucketResult:
+        """See `ResultStore.put`."""
+        name = name_of(scope, fingerprint)
+        described_pictures = described(name, pictures)
+        manifest = encoded(described_pictures, about)
+        try:
+            with _explaining():
+                for (data, _), picture in zip(pictures, described_pictures, strict=True):
+                    self._bucket.put(picture.name, data)
+                if not self._bucket.put(f"{name}{MANIFEST}", manifest, create=True):
+                    self._replace(f"{name}{MANIFEST}", described_pictures, manifest)
+        except LedgerError:
+            self._checked_at = float("-inf")  # nothing more is bought before the bucket has been looked at
+            raise
+        return BucketResult(described_pictures, dict(about), self._bucket)
+
+    def _replace(self, name: str, pictures: tuple[StoredPicture, ...], manifest: bytes) -> None:
+        """Leave the manifest that is there if it says the same of the pictures: another host was first."""
+        there = decoded(self._bucket.get(name, MAX_MANIFEST))
+        if there is None or there[0] != pictures:
+            self._bucket.put(name, manifest)
+
+    def get(self, scope: str, fingerprint: str) -> BucketResult | None:
+        """See `ResultStore.get`."""
+        name = name_of(scope, fingerprint)
+        with _explaining():
+            found = decoded(self._quick.get(f"{name}{MANIFEST}", MAX_MANIFEST))
+            if found is None:
+                return None
+            for picture in found[0]:
+                there = self._quick.look(picture.name)
+                if there is None or there.size != picture.size:
+                    return None
+        return BucketResult(*found, self._bucket)
+
+    def mark_delivered(self, scope: str, fingerprint: str) -> None:
+        """Nothing: the ledger notes it, and nothing here asks for it."""
+
+    def check_writable(self) -> None:
+        """See `ResultStore.check_writable`: by writing a small object, at most once a minute.
+
+        That is the identity, as it stands, which so grows no older than the pictures.
+        """
+        with self._checking:
+            if time.monotonic() - self._checked_at < _CHECKED_FOR_S:
+                return
+            with _explaining(before=True):
+                data = self._quick.get(IDENTITY, MAX_IDENTITY)
+                if data is not None:
+                    self._quick.put(IDENTITY, data)
+                else:
+                    self._quick.put(_PROBE, b"")
+                    with suppress(BucketError):  # the right to remove is not needed
+                        self._quick.remove(_PROBE)
+            self._checked_at = time.monotonic()
+
+    def identity(self, known: str = "") -> str | None:
+        """See `ResultStore.identity`."""
+        self.check_writable()
+        with _explaining(before=True):
+            data = self._quick.get(IDENTITY, MAX_IDENTITY)
+            if data is None:
+                self._quick.put(IDENTITY, identity_file(known), create=True)
+                data = self._quick.get(IDENTITY, MAX_IDENTITY)
+        return identity_in(data)
+
+
+@contextmanager
+def _explaining(*, before: bool = False) -> Iterator[None]:
+    """Raise what the bucket refuses as the error of a result store.
+
+    Args:
+        before: nothing was bought yet; else the picture can be had again.
+    """
+    try:
+        yield
+    except BucketError as error:
+        again = "" if before else " Then run again: the picture is fetched again and costs nothing more."
+        raise LedgerError(
+            f"The result store cannot be used: {error.message}",
+            hint=f"{error.hint}{again}",
+            code="store_unusable",
+            charged=None,
+        ) from None

@@ -1,0 +1,315 @@
+"""The result store of a folder, bounded in size.
+
+Each picture is written under a temporary name, synchronised and renamed. Above the cap the least recently delivered
+results go first, and never one that was not delivered: a marker beside the manifest says which were.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import LedgerError
+from ..files import can_lock, guard, open_private, private_folder, read_private, short, sweep, write_atomic
+from ..refusals import advice, refuses
+from .results import (
+    IDENTITY,
+    MANIFEST,
+    MAX_IDENTITY,
+    MAX_MANIFEST,
+    OURS,
+    ResultGone,
+    StoredPicture,
+    StoredResult,
+    decoded,
+    described,
+    encoded,
+    identity_file,
+    identity_in,
+    name_of,
+)
+
+logger = logging.getLogger("rivya")
+
+DEFAULT_CAP_BYTES = 2 << 30
+NAME = "results"
+"""Of the folder in the state folder, where no other place is set."""
+
+_MARKER = ".delivered"
+_NEVER = float("inf")
+_LOCK_WAIT_S = 30.0
+
+
+@dataclass(frozen=True)
+class FolderResult(StoredResult):
+    """One order's pictures on disk.
+
+    Attributes:
+        folder: of the store.
+        delivered: whether they were delivered before.
+    """
+
+    folder: Path
+    delivered: bool
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files, in the service's order."""
+        return tuple(self.folder / each.name for each in self.pictures)
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """The files, in the service's order."""
+        return tuple(map(str, self.paths))
+
+    def check(self) -> None:
+        """Read and compare every byte."""
+        self.read()
+
+    def _fetch(self, number: int, picture: StoredPicture) -> bytes | None:
+        path = self.folder / picture.name
+        try:
+            return read_private(path, picture.size)
+        except OSError as error:
+            raise ResultGone(short(path)) from error
+
+
+class FolderStore:
+    """The results of one ledger in a folder: ``results`` in the state folder, or one that the settings name."""
+
+    remote = False
+
+    def __init__(
+        self, home: Path | str, cap_bytes: int = DEFAULT_CAP_BYTES, *, chosen: Path | None = None
+    ) -> None:
+        """Nothing on disk is touched yet.
+
+        Args:
+            home: the state folder.
+            chosen: the folder that RIVYA_RESULTS names.
+        """
+        self._home = Path(home)
+        self._chosen = chosen is not None
+        # A person who names a link means the folder behind it.
+        self._folder = Path(os.path.realpath(chosen)) if chosen is not None else self._home / NAME
+        self.place = str(self._folder)
+        self._cap = cap_bytes
+        self._used: int | None = None  # as far as this process knows; `evict` counts anew
+        self._counting = threading.Lock()
+        self._is_ready = False
+        self._locks = True
+        self._warned = False
+
+    def put(
+        self, scope: str, fingerprint: str, pictures: Sequence[tuple[bytes, str]], about: Mapping[str, Any]
+    ) -> FolderResult:
+        """See `ResultStore.put`. The disk may be full, too."""
+        name = name_of(scope, fingerprint)
+        described_pictures = described(name, pictures)
+        manifest = encoded(described_pictures, about)
+        with self._explaining():
+            self._ready()
+            # Shared with other writers; eviction alone shuts everybody out while it looks for leftovers.
+            with self._guard(shared=True):
+                for (data, _), picture in zip(pictures, described_pictures, strict=True):
+                    write_atomic(self._folder / picture.name, data, sync_parent=False)
+                write_atomic(self._folder / f"{name}{MANIFEST}", manifest)
+        self._grow(len(manifest) + sum(len(data) for data, _ in pictures))
+        stored = self.get(scope, fingerprint)
+        if stored is None:
+            raise LedgerError(
+                "The picture was stored, but is not there any more.", charged=None, hint="Run again."
+            )
+        return stored
+
+    def get(self, scope: str, fingerprint: str) -> FolderResult | None:
+        """See `ResultStore.get`."""
+        name = name_of(scope, fingerprint)
+        try:
+            found = decoded(read_private(self._folder / f"{name}{MANIFEST}", MAX_MANIFEST))
+            if found is None or any(
+                os.lstat(self._folder / each.name).st_size != each.size for each in found[0]
+            ):
+                return None
+        except (OSError, ValueError):
+            return None
+        return FolderResult(*found, self._folder, os.path.lexists(self._marker(name)))
+
+    def mark_delivered(self, scope: str, fingerprint: str) -> None:
+        """The pictures have just reached the user: from now on they may be evicted, least recent first."""
+        marker = self._marker(name_of(scope, fingerprint))
+        with self._explaining():
+            self._ready()
+            os.close(open_private(marker, os.O_CREAT | os.O_WRONLY))
+            os.utime(marker)
+
+    def evict(self) -> int:
+        """Bring the store under its cap, and remove what crashed writers left; the number of results removed.
+
+        Does nothing while others write: the next put over the cap tries again.
+        """
+        with self._explaining():
+            self._ready()
+            if not self._locks:
+                return 0
+            try:
+                with guard(self._folder / ".lock", wait_s=0.0):
+                    return self._evict()
+            except LedgerError:
+                return 0
+
+    def _evict(self) -> int:
+        kept, leftovers = self._survey()
+        for path in leftovers:
+            _let_go(path)
+        used = sum(result.size for result in kept)
+        removed = 0
+        for result in sorted(kept, key=lambda result: result.delivered_at):
+            if used <= self._cap or result.delivered_at == _NEVER:
+                break
+            # The manifest first: without it there is no result, whatever else is still there.
+            for path in sorted(result.files, key=lambda path: path.suffix != MANIFEST):
+                _let_go(path)
+            used -= result.size
+            removed += 1
+        if used > self._cap and not self._warned:
+            self._warned = True
+            logger.warning(
+                "Rivya: %d MB of pictures wait to be delivered, more than the store's cap.", used >> 20
+            )
+        self._used = used
+        return removed
+
+    def _survey(self) -> tuple[list[_Held], list[Path]]:
+        """Every whole result with its size and time of delivery, and the files that belong to none."""
+        by_name: dict[str, list[os.DirEntry[str]]] = {}
+        for entry in os.scandir(self._folder):
+            match = re.fullmatch(OURS, entry.name)
+            if match and entry.is_file(follow_symlinks=False):
+                by_name.setdefault(match[1], []).append(entry)
+        kept: list[_Held] = []
+        leftovers: list[Path] = []
+        for name, entries in by_name.items():
+            files = [Path(entry.path) for entry in entries]
+            if not any(file.name == f"{name}{MANIFEST}" for file in files):
+                leftovers += files
+                continue
+            sizes = [(file, found) for file in files if (found := _stat(file)) is not None]
+            delivered = [found.st_mtime for file, found in sizes if file.suffix == _MARKER]
+            kept.append(
+                _Held(files, sum(found.st_size for _, found in sizes), max(delivered, default=_NEVER))
+            )
+        return kept, leftovers
+
+    def _grow(self, size: int) -> None:
+        """Count what was added; above the cap make room, which also corrects the count."""
+        with self._counting:
+            if self._used is not None:
+                self._used += size
+            if self._used is None or self._used > self._cap:
+                self.evict()
+
+    def check_writable(self) -> None:
+        """See `ResultStore.check_writable`."""
+        try:
+            self._ready()
+            if refuses(self._folder):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self._folder))
+        except OSError as error:
+            raise LedgerError(
+                f"The result store {self._shown()} cannot be written: {error.strerror or error}.",
+                hint=self._advice(error),
+                code="store_unusable",
+            ) from error
+
+    def identity(self, known: str = "") -> str | None:
+        """See `ResultStore.identity`: what a file in the folder says, which is the same from every host."""
+        if not self._chosen:
+            return None
+        with self._explaining():
+            self._ready()
+            path = self._folder / IDENTITY
+            if read_private(path, MAX_IDENTITY) is None:
+                with self._guard(shared=False):
+                    if read_private(path, MAX_IDENTITY) is None:
+                        write_atomic(path, identity_file(known))
+            return identity_in(read_private(path, MAX_IDENTITY))
+
+    def _shown(self) -> str:
+        """The folder in a sentence: in full where a setting names it, else without the name of a home."""
+        return f"{self._folder} (RIVYA_RESULTS)" if self._chosen else short(self._folder)
+
+    def _advice(self, error: OSError) -> str:
+        if not self._chosen:
+            return advice(self._home, error, self._folder)
+        text = advice(self._folder, error, self._folder)
+        for old, new in (("state folder", "folder"), ("RIVYA_HOME", "RIVYA_RESULTS")):
+            text = text.replace(old, new)
+        return text
+
+    def _ready(self) -> None:
+        if self._is_ready and self._folder.is_dir():
+            return
+        if not self._chosen:
+            private_folder(self._home)
+        private_folder(self._folder)
+        sweep(self._folder)
+        if self._chosen and not can_lock(self._folder):
+            self._locks = False
+            logger.warning(
+                "Rivya: files in %s (RIVYA_RESULTS) cannot be locked, so old pictures are not removed there.",
+                self._folder,
+            )
+        self._is_ready = True
+
+    def _guard(self, *, shared: bool) -> AbstractContextManager[None]:
+        """Keep eviction away, or everybody. Where nothing can be locked nothing is evicted."""
+        if not self._locks:
+            return nullcontext()
+        return guard(self._folder / ".lock", shared=shared, wait_s=_LOCK_WAIT_S)
+
+    def _marker(self, name: str) -> Path:
+        return self._folder / f"{name}{_MARKER}"
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LedgerError(
+                f"The result store {self._shown()} cannot be written: {error.strerror or error}.",
+                hint="Free space or make the folder writable, then run again: the picture is fetched again "
+                "and costs nothing more.",
+                code="store_unusable",
+                charged=None,
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Held:
+    files: list[Path]
+    size: int
+    delivered_at: float
+
+
+def _let_go(path: Path) -> None:
+    """Remove a file of the store; one that another program holds is left to a later eviction."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError as error:
+        logger.debug("Rivya: %s stays for now: %s", short(path), error.strerror)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
