@@ -1,9 +1,9 @@
 """``python dev.py test``: the check, from linters to a graph in a real ComfyUI and a real browser.
 
 python dev.py test              linters, types, and all tests but the long ones
-python dev.py test --quick      the linter, and the tests of the library and the nodes without a ComfyUI process
+python dev.py test --quick      the linter, and the light tests of the library and the nodes, without ComfyUI: a minute
 python dev.py test --rest       the long tests alone; a test that fails at first counts as failed
-python dev.py test --full       everything, under the rule of --rest
+python dev.py test --full       everything, under the rule of --rest, and all browser tests with the newest frontend
 python dev.py test WORDS        pytest with these words, also with --full
 """
 
@@ -73,7 +73,9 @@ def main(arguments: list[str]) -> int:
     env = {**os.environ, "COMFYUI_DIR": str(folder)}
     if quick:
         folders = [f"tests/{name}" for name in _QUICK_FOLDERS]
-        tests = _pytest("pytest, quick", "not comfy", *_TOGETHER, *_ONCE_MORE, *folders, *chosen)
+        tests = _pytest(
+            "pytest, quick", "not (comfy or slow or heavy)", *_TOGETHER, *_ONCE_MORE, *folders, *chosen
+        )
         return _conclude(_in_turn([_ruff("check"), tests], env))
     ensure_newest_frontend()
     env["CHROMIUM"] = _ensure_chromium()
@@ -82,7 +84,8 @@ def main(arguments: list[str]) -> int:
         long = ["--full"] if full or rest else []
         return subprocess.run([str(PYTHON), "-m", "pytest", *long, *chosen], cwd=ROOT, env=env).returncode
     failed = [] if rest else _default(env, () if full else _ONCE_MORE)
-    return _conclude(failed + (_long(env) if full or rest else []))
+    failed += _long(env) if full or rest else []
+    return _conclude(failed + (_newest(env) if full else []))
 
 
 def _default(env: Mapping[str, str], again: Sequence[str]) -> list[str]:
@@ -99,9 +102,13 @@ def _long(env: Mapping[str, str]) -> list[str]:
     """Run what takes long; returns the names of what failed."""
     browser = _pytest("long tests in a real browser", "browser and slow", "--full", *_ALONE, _BROWSER)
     tests = _pytest("long tests", "not browser and slow", "--full", *_TOGETHER)
-    failed = _in_turn([tests, browser], env)
+    return _in_turn([tests, browser], env)
+
+
+def _newest(env: Mapping[str, str]) -> list[str]:
+    """Run all browser tests with the newest frontend; returns the names of what failed."""
     newest = _pytest(_NEWEST, "browser", "--full", *_ALONE, _BROWSER)
-    return failed + _in_turn([newest], {**env, "RIVYA_TEST_FRONTEND": "newest"})
+    return _in_turn([newest], {**env, "RIVYA_TEST_FRONTEND": "newest"})
 
 
 def _ruff(*words: str) -> Check:

@@ -60,6 +60,12 @@ class Batch:
             kontext.validate_prompt(prompt)
         self._job = client.bulk_job(config, prompt, max_credits=arguments.max_credits, read=read, **options)
         self._options = {name: options.get(name) for name in ("keep_size", "save_as")}
+        self._runs: Callable[..., Iterator[tuple[Row, Edited | RivyaError]]] = self._job.run
+        if arguments.ray is not None and not arguments.dry_run:
+            from .ray.batch import RayJob
+
+            given = (arguments.ray, config, prompt, arguments.max_credits, options)
+            self._runs = RayJob(*given, files=self._pieces.bucket is None).run
 
     def run(self, extensions: tuple[str, ...], *, keeps_size: bool) -> int:
         """Order, wait and save. The status of the command: 0 only if every picture is there.
@@ -119,7 +125,7 @@ class Batch:
                 return not over.is_set()
 
             stack.callback(over.set)
-            for row, result in self._job.run(self._not_there(is_there, extensions), save):
+            for row, result in self._runs(self._not_there(is_there, extensions), save):
                 key = row.given.number, row.variation
                 failure = [places.shown_lines(f"{row.given.source}: {result}")]
                 tell(self._record(row, result, files.pop(key, ())), lines.pop(key, failure))

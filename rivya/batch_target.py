@@ -29,6 +29,8 @@ from .saving.places import shown
 from .saving.write import names
 
 RESULTS = "results.jsonl"
+_TRIED_FOR_S = 10.0
+"""A picture that cannot be saved stays in the result store, so that nothing has to wait long for a bucket."""
 _LINES, _LINES_AT_ONCE, _WRITTEN_EVERY_S = 1000, 100, 30.0
 
 
@@ -141,7 +143,7 @@ class BucketTarget:
     """A bucket; see `Target`. No object is ever replaced."""
 
     def __init__(self, url: BucketUrl) -> None:
-        self._bucket = Bucket(url, "-o")
+        self._bucket = Bucket(url, "-o", tried_for_s=_TRIED_FOR_S)
         self._results = ResultsObjects(self._bucket)
 
     @costs_nothing()

@@ -160,6 +160,9 @@ def _add_batch(group: Any) -> None:
     group.add_argument(
         "--max-credits", type=_number, metavar="N", help="most to spend; needed above 64 new pictures"
     )
+    group.add_argument(
+        "--ray", type=_text, metavar="ADDRESS", help="run on a Ray cluster: auto, local or ray://HOST:PORT"
+    )
     group.add_argument("--json", action="store_true", help="print JSON lines for programs")
 
 
@@ -176,6 +179,13 @@ def _path_text(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("the path is empty")
     return os.path.expanduser(text)
+
+
+def _text(text: str) -> str:
+    """A text that was given; see `_path_text`."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text.strip()
 
 
 def _path(text: str) -> Path:
@@ -298,7 +308,16 @@ def _image_and_prompt(arguments: argparse.Namespace) -> tuple[Path | None, str]:
     return (None if arguments.text else Path(words[0]).expanduser()), words[-1]
 
 
-_OF_A_BATCH = ("recursive", "edits_too", "image_column", "prompt_column", "dry_run", "max_credits", "json")
+_OF_A_BATCH = (
+    "recursive",
+    "edits_too",
+    "image_column",
+    "prompt_column",
+    "dry_run",
+    "max_credits",
+    "ray",
+    "json",
+)
 
 
 def _usage(message: str) -> RivyaError:

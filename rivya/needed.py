@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from . import commands
-from .errors import ConfigurationError, Sent
+from .errors import ConfigurationError, Sent, costs_nothing
 
 PACKAGES = {"httpx": "httpx", "numpy": "numpy", "PIL": "pillow"}
 """Modules without which nothing works, and the packages that they come with. ComfyUI brings numpy and Pillow."""
@@ -26,3 +26,15 @@ def problem() -> str | None:
     named = " and ".join([", ".join(missing[:-1]), missing[-1]] if missing[1:] else missing)
     are = "are" if missing[1:] else "is"
     return f"{named} {are} not installed in this Python: run {commands.install(missing)} and start again."
+
+
+@costs_nothing()
+def check_ray() -> None:
+    """Raise `ConfigurationError` where Ray Data is not installed."""
+    if find_spec("ray") is not None and find_spec("pyarrow") is not None:
+        return
+    raise ConfigurationError(
+        f"Ray is not installed in this Python: run {commands.pip_install('ray[data]>=2.50')} and start again.",
+        hint="It is needed on every node of the cluster, in the same version.",
+        code="package_missing",
+    )

@@ -7,8 +7,9 @@
 | ``comfy`` | one test | the shared ComfyUI (`support.comfy.RivyaComfyUI`), set up for ``service``, its memory emptied |
 | ``postgres`` | the run of one worker | a PostgreSQL server (`support.postgres`); ``pgbouncer`` stands before it |
 | ``database_url`` | one test | the URL of an empty database of that server |
+| ``seaweedfs`` | the run of one worker | a real S3 server (`support.buckets`); in the long form |
 | ``small_disk`` | one test | a disk of one megabyte, to be filled with `support.disk.fill` |
-| ``comfyui`` | the run of one worker | the ComfyUI process behind ``comfy`` |
+| ``comfyui`` | the run of one worker | the ComfyUI process behind ``comfy``, with the nodes of `comfy.other_nodes` |
 | ``start_comfyui`` | one test | starts ComfyUI processes of the test's own: ``start_comfyui(base=..., env={...})`` |
 | ``browser``, ``page`` | run, test | a Chromium, and an empty page of it that reports its errors |
 """
@@ -57,7 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        shared = [marker for name, marker in _SHARED.items() if name in getattr(item, "fixturenames", ())]
+        names = _fixtures(item)
+        shared = [marker for name, marker in _SHARED.items() if name in names]
         for marker in shared:
             item.add_marker(getattr(pytest.mark, marker))
         if shared and not item.get_closest_marker("xdist_group"):
@@ -65,6 +67,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, option in (("slow", "--full"), ("by_hand", "--by-hand")):
             if item.get_closest_marker(marker) and not config.getoption(option):
                 item.add_marker(pytest.mark.skip(reason=f"{marker}: runs with {option}"))
+
+
+def _fixtures(item: pytest.Item) -> set[str]:
+    """The names of all fixtures that a test stands on.
+
+    pytest's own list ends at a fixture that overrides another of its name, and lacks what the other one asks for.
+    """
+    info = getattr(item, "_fixtureinfo", None)
+    if info is None:
+        return set()
+    asked = {name for known in info.name2fixturedefs.values() for each in known for name in each.argnames}
+    return {*item.fixturenames, *asked}  # type: ignore[attr-defined]  # an item with that info is a function
 
 
 @pytest.hookimpl
@@ -170,9 +184,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RivyaComfyUI]:
+    from devtools.comfyui import link_folder
     from support.comfy import running_comfyui
 
-    with running_comfyui(tmp_path_factory.mktemp("comfyui")) as server:
+    base = tmp_path_factory.mktemp("comfyui")
+    (base / "custom_nodes").mkdir()
+    link_folder(ROOT / "tests" / "comfy" / "other_nodes", base / "custom_nodes" / "other_nodes")
+    with running_comfyui(base) as server:
         yield server
 
 
@@ -221,3 +239,13 @@ def page(browser: Browser) -> Iterator[Page]:
     page.errors = errors  # type: ignore[attr-defined]  # Playwright's page has no such name; ours goes along
     yield page
     context.close()
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real S3 server; see `support.buckets`."""
+    from support.buckets import SeaweedFS
+
+    server = SeaweedFS(tmp_path_factory.mktemp("seaweedfs"))
+    yield server
+    server.kill()

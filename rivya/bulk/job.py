@@ -89,7 +89,12 @@ class BulkJob:
     def _stream(
         self, rows: Iterable[Any], task: Callable[[Work, Callable[[int, T | RivyaError], None]], RowTask]
     ) -> Generator[tuple[Row, T | RivyaError], None, None]:
-        work = Work(
+        work = self.work()
+        return iter(Stream(work.engine, rows, partial(task, work), self.config.max_concurrency))
+
+    def work(self) -> Work:
+        """What all rows of one pass share."""
+        return Work(
             engine.shared(),
             self.config,
             lambda given: self.read(given, self.default),
@@ -98,7 +103,6 @@ class BulkJob:
             self.timeout_s,
             Budget(self.max_credits),
         )
-        return iter(Stream(work.engine, rows, partial(task, work), self.config.max_concurrency))
 
     def _delivered(
         self,
@@ -113,7 +117,7 @@ class BulkJob:
                     yield row, outcome
                     continue
                 try:
-                    picture = self._finished(row, outcome)
+                    picture = self.finished(row.given, outcome)
                     if save is not None:
                         save(row, picture)
                 except RivyaError as error:
@@ -132,11 +136,16 @@ class BulkJob:
     def _load(self, image: Any) -> Picture:
         return loaded(image if self.full_size is None else self.full_size(image).sent(0))
 
-    def _finished(self, row: Row, outcome: Finished) -> Edited:
+    def finished(self, given: Any, outcome: Finished) -> Edited:
+        """The picture of an order of this row. Blocks.
+
+        Raises:
+            RivyaError: it cannot be read.
+        """
         picture = read_finished(outcome)
         if self.full_size is None:
             return picture
-        image = self.read(row.given, self.default).image
+        image = self.read(given, self.default).image
         return picture if image is None else _at_full_size(self.full_size(image), picture)
 
 

@@ -142,7 +142,7 @@ class Stream(Generic[T]):
             await task.run(given, self._ahead.release)
         except Exception as error:
             for variation in sorted(task.untold):
-                tell(variation, _as_outcome(error))
+                tell(variation, as_outcome(error))
         finally:
             with self._lock:
                 del self._jobs[number]
@@ -152,7 +152,8 @@ class Stream(Generic[T]):
         self._told.put((Row(number, given, variation), outcome))
 
 
-def _as_outcome(error: Exception) -> RivyaError:
+def as_outcome(error: Exception) -> RivyaError:
+    """What a row that ended by an error is to its orders."""
     if isinstance(error, RivyaError):
         return error.about()
     log.error("a row of a bulk job", exc_info=error)

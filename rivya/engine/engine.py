@@ -106,7 +106,19 @@ class Engine:
 
         async def work() -> None:
             for state in list(self._states.values()):
-                await self._get_threads().disk(_note_delivered, state, finished)
+                mine = [
+                    (each.scope, each.fingerprint, each.row_id) for each in finished if each.state is state
+                ]
+                await self._get_threads().disk(_note_delivered, state, mine)
+
+        return self.start(work)
+
+    def delivered_by_others(self, config: Config, orders: Sequence[tuple[str, str, int | None]]) -> Job[None]:
+        """The same for orders of other processes on this configuration's ledger: scope, fingerprint, row of each."""
+
+        async def work() -> None:
+            state = await self._get_threads().disk(self._state, config)
+            await self._get_threads().disk(_note_delivered, state, orders)
 
         return self.start(work)
 
@@ -186,8 +198,9 @@ class Engine:
         own = config.place
         with self._states_lock:  # not the other one, which is taken on event loops: this may wait for a disk
             if own not in self._states:
+                store = open_store(config)  # first: it touches nothing yet, and may lack a package
                 holder, ledger = open_ledger(config)
-                self._states[own] = Workspace(holder, ledger, open_store(config), config.home)
+                self._states[own] = Workspace(holder, ledger, store, config.home)
             return self._states[own]
 
 
@@ -201,13 +214,12 @@ def _live_on(ready: Future[asyncio.AbstractEventLoop]) -> None:
     asyncio.run(forever())
 
 
-def _note_delivered(state: Workspace, finished: Sequence[Finished]) -> None:
+def _note_delivered(state: Workspace, orders: Sequence[tuple[str, str, int | None]]) -> None:
     """What cannot be noted is collected once more; that must not keep the pictures from the user now."""
-    mine = [f for f in finished if f.state is state]
-    rows = [f.row_id for f in mine if f.row_id is not None]
+    rows = [row_id for _, _, row_id in orders if row_id is not None]
     try:
-        for each in mine:
-            state.store.mark_delivered(each.scope, each.fingerprint)
+        for scope, fingerprint, _ in orders:
+            state.store.mark_delivered(scope, fingerprint)
         if rows:
             state.ledger.delivered(rows)
     except LedgerError as error:

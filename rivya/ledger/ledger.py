@@ -352,8 +352,11 @@ class Ledger(Lookups):
     def _erase(self) -> None:
         """Once no order is under way, no prompt may linger in the write-ahead log either.
 
-        One of unknown outcome may stay so for good; it keeps its own body, not those of others.
+        One of unknown outcome may stay so for good; it keeps its own body, not those of others. The log of a shared
+        database is its server's.
         """
+        if self._database.shared:
+            return
         under_way = "SELECT 1 FROM orders WHERE body IS NOT NULL AND state <> 'unknown' LIMIT 1"
         if not self._database.read(under_way):
             self._database.truncate_log()

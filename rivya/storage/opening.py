@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,8 @@ from ..config import ENV_RESULTS, Config
 from ..errors import ConfigurationError
 from .folder import NAME, FolderStore
 from .results import IDENTITY, ResultStore, StoredResult
+
+log = logging.getLogger("rivya")
 
 _NOTE = "results"
 
@@ -34,6 +37,12 @@ def open_store(config: Config) -> ResultStore:
         ConfigurationError: it is a bucket, and obstore is not installed.
     """
     if not config.results:
+        if config.ledger is not None:
+            log.warning(
+                "Rivya: the ledger is shared, and %s is not set: the pictures of this computer stay on it. Others "
+                "fetch them again from Rivya, as long as it has them.",
+                ENV_RESULTS,
+            )
         return FolderStore(config.home, config.result_store_bytes)
     store: ResultStore
     if is_bucket(config.results):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.cases import long_but
 from support.quick import teach_pace
 
 from .frontend import Frontend
@@ -21,13 +23,9 @@ if TYPE_CHECKING:
 
 RENDERERS = ("litegraph", pytest.param("nodes2", marks=pytest.mark.slow))
 
-# What people see first is looked at with the newest frontend as well; each frontend once, the rest with --full.
-EVERYWHERE = (
-    ("pinned", "litegraph"),
-    pytest.param(("pinned", "nodes2"), marks=pytest.mark.slow),
-    pytest.param(("newest", "litegraph"), marks=pytest.mark.slow),
-    ("newest", "nodes2"),
-)
+# What people see first, with the frontend that they have today; the others with --full. All other tests look at the
+# frontend of the oldest ComfyUI.
+EVERYWHERE = long_but(itertools.product(("pinned", "newest"), ("litegraph", "nodes2")), ("newest", "nodes2"))
 
 
 @pytest.fixture(params=RENDERERS)

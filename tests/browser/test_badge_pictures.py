@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
+from support.cases import long_but
 from support.comfy import RivyaComfyUI
 
 from .frontend import Frontend
@@ -54,7 +55,12 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "name",
+    long_but(
+        FILES, "still.png", "moving.webp", "a gif by another name.png", "sub/folder/moving.png", "words.png"
+    ),
+)
 def test_a_file_of_several_pictures_is_not_priced_as_one(
     frontend: Frontend, newcomer: RivyaComfyUI, name: str
 ) -> None:

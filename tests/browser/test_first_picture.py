@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pytest
+
 from support.comfy import RivyaComfyUI
 from support.service import Watched
 
@@ -38,6 +40,7 @@ def test_a_newcomer_gets_the_first_picture_with_seven_clicks(
     assert clicks <= 7
 
 
+@pytest.mark.slow
 def test_the_pack_adds_no_error_to_the_console(
     start_comfyui: Callable[..., RivyaComfyUI], open_editor: Callable[..., Frontend], renderer: str
 ) -> None:

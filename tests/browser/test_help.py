@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support.cases import long_but
 from support.comfy import RivyaComfyUI
 
 from . import pictures, thumbnails
@@ -62,7 +63,7 @@ def test_every_picture_of_a_help_page_is_there(node: str, language: str) -> None
     assert [name for name in found if not (DOCS / name).is_file()] == []
 
 
-@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("node", long_but(NODES, "RivyaSubmitAndWait"))
 @pytest.mark.parametrize("locale,heading", [("en", "When something goes wrong"), ("zh-TW", "發生問題時")])
 def test_the_side_panel_shows_the_help_of_a_node(
     node: str, locale: str, heading: str, renderer: str, open_editor: Callable[..., Frontend]
@@ -80,6 +81,7 @@ def test_the_side_panel_shows_the_help_of_a_node(
     editor.screenshot(f"help-{node}-{locale}")
 
 
+@pytest.mark.slow
 def test_the_pictures_of_the_help_pages_and_the_readme_show_real_graphs(
     open_editor: Callable[..., Frontend],
 ) -> None:

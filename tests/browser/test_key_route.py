@@ -161,6 +161,7 @@ def test_a_person_sets_checks_and_removes_the_key_in_the_settings(
     editor.errors.clear()  # the browser notes the 400 by itself
 
 
+@pytest.mark.slow
 def test_a_key_of_the_environment_wins_and_the_row_says_so(
     start_comfyui: Callable[..., RivyaComfyUI], open_editor: Callable[..., Frontend]
 ) -> None:

@@ -85,7 +85,7 @@ def test_the_prices_of_the_script_are_those_of_the_model_table() -> None:
     "locale,title,prompt,badge",
     [
         ("zh-TW", "Rivya 提交並等待", "提示詞", "4 點"),
-        ("ja", "Rivya 送信して待つ", "プロンプト", "4 クレジット"),
+        pytest.param("ja", "Rivya 送信して待つ", "プロンプト", "4 クレジット", marks=pytest.mark.slow),
     ],
 )
 def test_the_interface_in_another_language_shows_our_names(

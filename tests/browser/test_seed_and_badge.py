@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import rivya
@@ -183,6 +184,7 @@ def test_the_blueprint_is_one_box_that_shows_its_price_and_runs(
     assert page.evaluate(box) == "4 credits (last run 4)"
 
 
+@pytest.mark.slow
 def test_the_blueprint_of_a_region_leaves_everything_outside_the_mask_as_it_was(
     frontend: Frontend, newcomer: RivyaComfyUI, service: Watched
 ) -> None:

@@ -17,7 +17,11 @@ _BOX = "(types) => { app.graph.convertToSubgraph(new Set(app.graph.nodes.filter(
 
 @pytest.mark.parametrize(
     "mode, boxed",
-    [(2, []), (4, ["RivyaSubmitAndWait"]), (4, ["RivyaUploadReference", "RivyaSubmitAndWait"])],
+    [
+        (2, []),
+        pytest.param(4, ["RivyaSubmitAndWait"], marks=pytest.mark.slow),
+        (4, ["RivyaUploadReference", "RivyaSubmitAndWait"]),
+    ],
 )
 def test_a_reference_that_is_muted_or_bypassed_is_an_error_and_costs_nothing(
     everywhere: Frontend, service: Watched, mode: int, boxed: list[str]

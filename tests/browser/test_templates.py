@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import rivya
+from support.cases import long_but
 from support.comfy import RivyaComfyUI, edit_graph
 from support.service import Watched
 
@@ -41,7 +42,14 @@ def graph_of(name: str) -> dict[str, Any]:
     return dict(json.loads((TEMPLATES / f"{name}.json").read_text("utf-8")))
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "Collect pictures you paid for"])
+@pytest.mark.parametrize(
+    "name",
+    long_but(
+        PRICES,
+        *("Edit a photo", "Make a picture from text", "Four variations in a grid"),
+        *("One instruction for many photos", "Edit a region at full size"),
+    ),
+)
 def test_a_template_runs_as_it_is_and_costs_what_its_badge_says(
     name: str, frontend: Frontend, service: Watched
 ) -> None:
@@ -79,7 +87,7 @@ def credits_node(frontend: Frontend) -> str:
     return str(frontend.page.evaluate("() => app.graph.nodes.find((n) => n.type === 'RivyaCredits').id"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", long_but(NAMES, "Edit in steps without drift"))
 def test_the_api_form_of_a_template_runs_without_a_browser(
     name: str, open_editor: Callable[..., Frontend], newcomer: RivyaComfyUI
 ) -> None:
@@ -134,5 +142,6 @@ def test_every_template_is_a_form_in_app_mode_and_tells_its_price_there(comfyui:
 
 
 def test_every_template_explains_itself() -> None:
+    assert {*PRICES, "Collect pictures you paid for"} == {*NAMES}
     for name in NAMES:
         assert any(node["type"] == "MarkdownNote" for node in graph_of(name)["nodes"])

@@ -317,12 +317,18 @@ def written(comfy: RivyaComfyUI, finished: Finished) -> int:
     return 0 if "save" in cached["nodes"] else len(comfy.pictures(finished))
 
 
-@pytest.mark.parametrize("memory", ["--cache-classic", "--cache-lru=10"])
-def test_with_skip_the_same_graph_runs_again_after_a_failure_and_only_then(
-    start_comfyui: Callable[..., RivyaComfyUI], service: Watched, memory: str
+@pytest.mark.slow
+def test_with_skip_and_another_cache_it_is_the_same(
+    start_comfyui: Callable[..., RivyaComfyUI], service: Watched
 ) -> None:
-    comfy = start_comfyui(arguments=[memory])
+    comfy = start_comfyui(arguments=["--cache-lru=10"])
     comfy.configure(api_key=service.key, base_url=service.url)
+    test_with_skip_the_same_graph_runs_again_after_a_failure_and_only_then(comfy, service)
+
+
+def test_with_skip_the_same_graph_runs_again_after_a_failure_and_only_then(
+    comfy: RivyaComfyUI, service: Watched
+) -> None:
     graph = edit_graph(None, variations=2, on_failure="skip")
     assert [written(comfy, comfy.run(graph)) for _ in range(3)] == [2, 0, 0]
 

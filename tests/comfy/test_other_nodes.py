@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from devtools.comfyui import Finished, link_folder
-from support.comfy import Graph, RivyaComfyUI, edit_graph, random_picture, running_comfyui
+from devtools.comfyui import Finished
+from support.comfy import Graph, RivyaComfyUI, edit_graph, random_picture
 from support.service import Watched
-
-
-@pytest.fixture(scope="module")
-def _beside_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RivyaComfyUI]:
-    base = tmp_path_factory.mktemp("others")
-    (base / "custom_nodes").mkdir()
-    link_folder(Path(__file__).with_name("other_nodes"), base / "custom_nodes" / "other_nodes")
-    with running_comfyui(base) as server:
-        yield server
-
-
-@pytest.fixture
-def others(_beside_others: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
-    return _beside_others.use(service)
 
 
 def run_as_drawn(comfy: RivyaComfyUI, graph: Graph, *nodes: dict[str, Any], **more: Any) -> Finished:
@@ -78,20 +62,20 @@ def test_what_was_never_connected_is_made_from_text(
 
 
 @pytest.mark.parametrize("name", ["reference", "params"])
-def test_a_switch_that_gives_nothing_buys_nothing(others: RivyaComfyUI, service: Watched, name: str) -> None:
+def test_a_switch_that_gives_nothing_buys_nothing(comfy: RivyaComfyUI, service: Watched, name: str) -> None:
     graph = edit_graph(None)
     graph["switch"] = {"class_type": "NothingOr", "inputs": {}}
     graph["edit"]["inputs"][name] = ["switch", 0]
-    assert f"{name} is connected" in refusal(others.run(graph), service)
+    assert f"{name} is connected" in refusal(comfy.run(graph), service)
 
 
 def test_nothing_in_a_list_of_references_stops_them_all_before_the_first_order(
-    others: RivyaComfyUI, service: Watched
+    comfy: RivyaComfyUI, service: Watched
 ) -> None:
-    graph = edit_graph(others.put_image(random_picture()))
+    graph = edit_graph(comfy.put_image(random_picture()))
     graph["switch"] = {"class_type": "NothingOr", "inputs": {"value": ["reference", 0]}}
     graph["edit"]["inputs"]["reference"] = ["switch", 0]
-    assert "reference is connected" in refusal(others.run(graph), service)
+    assert "reference is connected" in refusal(comfy.run(graph), service)
 
 
 def given(graph: Graph, **names: str) -> Graph:
@@ -114,7 +98,7 @@ def given(graph: Graph, **names: str) -> Graph:
     ],
 )
 def test_a_seed_of_another_node_is_the_seed_of_the_widget(
-    others: RivyaComfyUI, service: Watched, name: str, seed: int
+    comfy: RivyaComfyUI, service: Watched, name: str, seed: int
 ) -> None:
     graph = edit_graph(None)
     prompt = graph["edit"]["inputs"]["prompt"]
@@ -122,7 +106,7 @@ def test_a_seed_of_another_node_is_the_seed_of_the_widget(
         given(edit_graph(None, prompt=prompt), seed=name),
         edit_graph(None, prompt=prompt, seed=seed),
     ):
-        finished = others.run(each)
+        finished = comfy.run(each)
         assert finished.succeeded, finished.explain()
     assert service.charges() == [4]
 
@@ -130,13 +114,13 @@ def test_a_seed_of_another_node_is_the_seed_of_the_widget(
 @pytest.mark.parametrize("name", ["fraction", "nan", "infinity", "two"])
 @pytest.mark.parametrize("at", ["seed", "variations", "timeout_s"])
 def test_what_is_no_whole_number_is_refused_by_the_name_of_its_input(
-    others: RivyaComfyUI, service: Watched, at: str, name: str
+    comfy: RivyaComfyUI, service: Watched, at: str, name: str
 ) -> None:
-    assert refusal(others.run(given(edit_graph(None), **{at: name})), service).startswith(f"{at} is ")
+    assert refusal(comfy.run(given(edit_graph(None), **{at: name})), service).startswith(f"{at} is ")
 
 
 @pytest.mark.parametrize("name", ["numpy false", "tensor false"])
-def test_booleans_of_another_node_are_taken(others: RivyaComfyUI, service: Watched, name: str) -> None:
+def test_booleans_of_another_node_are_taken(comfy: RivyaComfyUI, service: Watched, name: str) -> None:
     graph = edit_graph(None)
     graph["edit"]["inputs"]["params"] = ["params", 0]
     graph["params"] = {
@@ -153,7 +137,7 @@ def test_booleans_of_another_node_are_taken(others: RivyaComfyUI, service: Watch
     }
     graph["give"] = {"class_type": "GiveValue", "inputs": {"name": name}}
     graph["tolerance"] = {"class_type": "GiveValue", "inputs": {"name": "tensor"}}
-    finished = others.run(graph)
+    finished = comfy.run(graph)
     assert finished.succeeded, finished.explain()
     (task,) = service.tasks()
     params = task["params"]

@@ -54,6 +54,7 @@ def collected(comfy: RivyaComfyUI, user: str | None, task_ids: str = "", **extra
     return set(comfy.text(finished, "ids").split()) if "ids" in finished.outputs else set()
 
 
+@pytest.mark.slow
 def test_each_user_collects_what_his_own_prompts_ordered(shared: RivyaComfyUI, service: Watched) -> None:
     ann, ben = (post(shared, "/users", {"username": name}) for name in ("Ann", "Ben"))
     service.fault("create", "latency", seconds=3.0, times=None)

@@ -15,6 +15,8 @@ import pytest
 from ledger.processes import PRELUDE, ROOT
 from rivya.ledger.ledger import FILE_NAME, Ledger, OrderRow
 
+pytestmark = pytest.mark.heavy
+
 LIFE = """
 def life(book, number):
     row, _ = prepared(book, f"{number:064x}", body=b'{"prompt": "' + b"x" * 400 + b'"}', scope="c" * 64)

@@ -13,6 +13,8 @@ from ledger.processes import Program
 from rivya.errors import LedgerError
 from rivya.ledger.ledger import Ledger, OrderRow, OrderState
 
+pytestmark = pytest.mark.heavy
+
 
 def test_a_living_process_keeps_its_orders_and_a_killed_one_loses_them_at_once(
     folder: Path, ledger: Ledger

@@ -14,6 +14,8 @@ from rivya.files import guard
 from rivya.ledger import holders
 from rivya.ledger.holders import FileHolder
 
+pytestmark = pytest.mark.heavy
+
 HOLD = """
 holder = holders.FileHolder(folder)
 say(holder.id)

@@ -23,6 +23,7 @@ from rivya.ledger.beats import BeatHolder
 from rivya.ledger.ledger import Ledger, OrderRow, OrderState
 from rivya.ledger.opening import open_ledger
 from rivya.ledger.postgres import PostgresDatabase, raise_schema, translated
+from rivya.ledger.runs import Spending
 from rivya.secret import Secret
 from support.postgres import PASSWORD, PgBouncer, Postgres
 
@@ -317,3 +318,25 @@ def test_without_psycopg_the_setting_and_the_command_that_installs_it_are_named(
     with pytest.raises(ConfigurationError, match="RIVYA_LEDGER names a PostgreSQL database") as caught:
         open_ledger(config)
     assert "psycopg[binary]" in caught.value.hint
+
+
+def test_a_worker_needs_no_right_to_change_tables(postgres: Postgres, prepare: Prepare) -> None:
+    database = postgres.make_database()
+    opened(Secret(postgres.url(database)))._holder.close()
+    role = f"worker_{database}"
+    postgres.run(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'", "postgres")
+    for right in (
+        f"GRANT USAGE ON SCHEMA rivya TO {role}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA rivya TO {role}",
+        f"REVOKE INSERT, UPDATE, DELETE ON rivya.schema FROM {role}",
+    ):
+        postgres.run(right, database)
+    ledger = opened(Secret(postgres.url(database, user=role)))
+    row = prepare(ledger, spending=Spending("night", 4, 100))
+    assert ledger.take(row.id)
+    ledger.submitted(row.id, task_id="task_1", reserved_credits=4)
+    ledger.stored(row.id)
+    assert ledger.note_once("results", "here") == "here"
+    assert ledger.places is not None
+    ledger.places.open("s", 4)
+    assert ledger.places.take("s", 4) == 1

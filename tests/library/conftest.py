@@ -13,7 +13,6 @@ import pytest
 from library.client import Client, Run, environment
 from rivya import cli
 from rivya.engine import engine
-from support.buckets import SeaweedFS
 from support.proxies import forget_proxies
 from support.quick import QuickAccount, quicken
 
@@ -44,13 +43,6 @@ def make(service: Any, tmp_path: Path) -> Callable[..., Client]:
         return Client(home or tmp_path / "state", chosen.url, key, **settings)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
-    server = SeaweedFS(tmp_path_factory.mktemp("seaweedfs"))
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ import pytest
 
 from library.client import PATIENCE_S, Client, Run, environment, png
 
+pytestmark = pytest.mark.heavy
+
 PROMPT = "make it night"
 
 

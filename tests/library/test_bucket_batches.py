@@ -19,6 +19,8 @@ from rivya.objects import Bucket
 from rivya.sources.bucket import BucketPictures
 from support.buckets import OWNER, READER, SeaweedFS, in_folder
 
+pytestmark = pytest.mark.heavy
+
 PROMPT = "make it night"
 _ALIKE = ("a.b.jpg", "a.jpg", "a.k.jpg", "a.png", "a.png.jpg", "d/a.jpg", "d/a/x.jpg", "d/a.png", "d/b.jpg")
 

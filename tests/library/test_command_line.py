@@ -14,6 +14,8 @@ import pytest
 
 from library.client import Client, Run, environment, png
 
+pytestmark = pytest.mark.heavy
+
 
 def test_a_picture_is_edited_and_its_cost_told(process: Run, service: Any, tmp_path: Path) -> None:
     folder = tmp_path / "work"

@@ -15,13 +15,17 @@ from typing import Any
 import pytest
 
 from support.archive import pack
+from support.cases import long_but
 from support.sources import ROOT
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 EMBEDDED = (["-P"] if sys.version_info >= (3, 11) else ["-I"], ["-I"])
 """Flags of a Python that looks for modules neither in the current folder nor beside a script."""
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="runs the commands in a POSIX shell")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.skipif(os.name != "posix", reason="runs the commands in a POSIX shell"),
+]
 
 
 @pytest.fixture
@@ -64,7 +68,7 @@ def settings_of(service: Any, home: Path, **more: Any) -> None:
     (home / "config.json").chmod(0o600)
 
 
-@pytest.mark.parametrize("flags", EMBEDDED)
+@pytest.mark.parametrize("flags", [EMBEDDED[0], pytest.param(EMBEDDED[1], marks=pytest.mark.slow)])
 def test_an_embedded_python_runs_the_folder_of_the_pack_with_the_ledger_of_its_comfyui(
     flags: list[str], terminal: Run, installed: Path, service: Any
 ) -> None:
@@ -96,7 +100,7 @@ except RivyaError as error:
 """
 
 
-@pytest.mark.parametrize("place", ["user", "moved away"])
+@pytest.mark.parametrize("place", long_but(["user", "moved away"], "moved away"))
 def test_the_command_in_an_error_works_in_any_terminal_as_it_stands(
     place: str, terminal: Run, installed: Path, service: Any, tmp_path: Path
 ) -> None:
@@ -131,6 +135,7 @@ def test_what_an_order_needs_that_rivya_has_accepted_is_a_command_that_works_as_
     assert "Forgotten" in terminal(give_up[1]).stdout
 
 
+@pytest.mark.slow
 def test_an_installed_library_gives_a_command_and_names_one_that_it_has(
     terminal: Run, installed: Path, tmp_path: Path
 ) -> None:

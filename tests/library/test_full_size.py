@@ -24,6 +24,9 @@ from rivya.images.pixels import eight_bits
 from rivya.kontext import nearest_ratio
 from rivya.stitching.placement import SIZES
 from stitch.photos import cat, disc, in_form, scenery
+from support.cases import long_but
+
+pytestmark = pytest.mark.heavy
 
 SIZE = 451, 300
 MASK = disc(*SIZE)
@@ -194,7 +197,10 @@ def odd_photos() -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("name", odd_photos())
+@pytest.mark.parametrize(
+    "name",
+    long_but(odd_photos(), "cmyk, turned", "turned, profile", "palette with transparency", "grey of 16 bits"),
+)
 def test_every_photo_comes_back_as_it_was_but_for_the_edit(name: str) -> None:
     file = odd_photos()[name]
     before = fullsize.read(file)
@@ -241,6 +247,7 @@ def test_a_photo_of_108_megapixels_is_sent_smaller_which_is_said_and_keeps_its_s
     assert fullsize.read(folder / "photo.jpg").pixels.shape == (9_000, 12_000, 3)
 
 
+@pytest.mark.slow
 def test_what_a_format_cannot_keep_of_the_photo_is_said() -> None:
     clear = np.dstack([scenery(200, 160), np.full((160, 200), 255, np.uint8)])
     opaque = png(clear.astype(np.uint32), RGBA)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from support.sources import ROOT
+
+pytestmark = pytest.mark.heavy
 
 HEAVY = {"httpx", "httpcore", "anyio", "numpy", "PIL", "sqlite3", "asyncio", "ssl"}
 

@@ -21,6 +21,8 @@ from library.client import PATIENCE_S, Client
 from network.clients import everything_about
 from rivya.errors import RivyaError
 
+pytestmark = pytest.mark.heavy
+
 PROMPT = "planted prompt: paint the barn vermilion"
 
 FAULTS: list[tuple[str, str, dict[str, Any]]] = [

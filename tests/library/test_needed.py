@@ -15,6 +15,8 @@ from support.comfy import comfyui_folder
 from support.loading import BESIDE_COMFYUI
 from support.sources import ROOT
 
+pytestmark = pytest.mark.heavy
+
 REQUIREMENTS = shlex.quote(str(ROOT / "requirements.txt"))
 
 
@@ -118,6 +120,7 @@ asyncio.run(main())
 )
 
 
+@pytest.mark.slow
 def test_the_nodes_load_and_say_it_and_so_does_settings(tmp_path: Path) -> None:
     done = run(
         sys.executable, "-c", IN_COMFYUI, str(comfyui_folder()), str(ROOT), RIVYA_HOME=str(tmp_path / "state")

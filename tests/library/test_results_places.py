@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -18,14 +19,18 @@ import pytest
 
 from library.client import Client, Run, sha256
 from rivya.bucket_urls import BucketUrl
-from rivya.config import load
+from rivya.config import Config, load
 from rivya.errors import Charged, ConfigurationError, LedgerError
 from rivya.objects import _REST_S, Bucket, BucketError
+from rivya.secret import Secret
 from rivya.storage.bucket import BucketStore
 from rivya.storage.folder import FolderStore
+from rivya.storage.opening import open_store
 from rivya.storage.results import ResultGone
 from support.buckets import OWNER, READER, SeaweedFS, in_folder
 from support.sources import ROOT
+
+pytestmark = pytest.mark.heavy
 
 PNG, JPEG = b"\x89PNG" + b"p" * 3000, b"\xff\xd8" + b"j" * 2000
 WORDS = ("edit", "--text", "a quiet harbour", "--seed", "5", "-o", "out.jpg")
@@ -153,6 +158,16 @@ def test_a_folder_whose_files_cannot_be_locked_keeps_pictures_all_the_same(
     assert store.evict() == 0
     assert time.monotonic() - began < 5
     assert "cannot be locked, so old pictures are not removed there" in caplog.text
+
+
+def test_a_shared_ledger_without_a_place_that_all_share_is_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = Config(home=tmp_path, ledger=Secret("postgresql://nobody@127.0.0.1/none"))
+    open_store(replace(shared, results=str(tmp_path / "results")))
+    assert not caplog.messages
+    open_store(shared)
+    assert "RIVYA_RESULTS is not set" in caplog.text
 
 
 # -- the setting

@@ -15,7 +15,10 @@ import pytest
 from library.client import png
 from support.sources import ROOT
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="users and mounts of POSIX")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.skipif(os.name != "posix", reason="users and mounts of POSIX"),
+]
 
 STRANGER = 12345
 POWERLESS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-chown,-fowner"]

@@ -24,6 +24,8 @@ from rivya.orders.order import Finished
 from rivya.plan import Wanted
 from support.quick import picture
 
+pytestmark = pytest.mark.heavy
+
 DEFAULT = Wanted(None, "make it night", KontextParams())
 
 

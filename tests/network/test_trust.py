@@ -20,7 +20,7 @@ from rivya.api.retry import RetryingClient
 from rivya.errors import ConfigurationError, RivyaConnectionError, RivyaError, Sent
 from rivya.http import trust
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.heavy]
 
 LOCALLY = {"resolver": lambda host, port: ["127.0.0.1"]}
 ROOT_OF_COMPANY = CERTIFICATES / "company.pem"

@@ -25,6 +25,8 @@ from support.comfy import comfyui_folder
 from . import making as m
 from .pack import tensors
 
+pytestmark = pytest.mark.heavy
+
 SAME_EVERYWHERE = ("rgb.png", "clear.png")
 DEVTOOLS = Path(__file__).resolve().parents[2] / "devtools"
 

@@ -23,6 +23,8 @@ from rivya.images import decode, encode, formats, own
 
 from . import making as m
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -17,6 +17,8 @@ from rivya.images import decode
 
 from . import making as m
 
+pytestmark = pytest.mark.heavy
+
 SMALL = m.photo(31, 22)
 FILES = {
     "png": m.saved(SMALL, "PNG"),

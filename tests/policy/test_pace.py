@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from itertools import pairwise
@@ -19,6 +20,7 @@ from rivya.api.polling import (
     ServiceClock,
     service_seconds,
 )
+from support.cases import long_but
 
 ANY_FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 DURATIONS = st.lists(ANY_FLOATS | st.floats(0.01, 2000), max_size=80)
@@ -186,6 +188,11 @@ def test_untrue_timestamps_are_as_good_as_none(told: Callable[[float], float]) -
     assert lag_after_five(told, accounts=4) == lag_after_five(lambda _: None, accounts=4)
 
 
+@functools.cache
+def lag_with_true_timestamps() -> float:
+    return lag_after_five(lambda duration: duration, accounts=60)
+
+
 LIKELY = {
     "constant": lambda _: 3.0,
     "constant, nearer": lambda _: 4.0,
@@ -194,11 +201,10 @@ LIKELY = {
 }
 
 
-@pytest.mark.parametrize("told", LIKELY.values(), ids=LIKELY)
-def test_untrue_timestamps_that_may_be_true_of_one_order_are_found_out(
-    told: Callable[[float], float],
-) -> None:
-    assert lag_after_five(told, accounts=60) <= 1.1 * lag_after_five(lambda duration: duration, accounts=60)
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", long_but(LIKELY, "constant", "two clocks"))
+def test_untrue_timestamps_that_may_be_true_of_one_order_are_found_out(name: str) -> None:
+    assert lag_after_five(LIKELY[name], accounts=60) <= 1.1 * lag_with_true_timestamps()
 
 
 def test_a_true_clock_is_never_found_untrue_and_an_untrue_one_is_believed_no_more() -> None:
@@ -211,8 +217,9 @@ def test_a_true_clock_is_never_found_untrue_and_an_untrue_one_is_believed_no_mor
     assert clock.seconds(7200.0, None, 8.9) is None
 
 
+@pytest.mark.heavy
 def test_after_five_orders_no_timestamps_are_nearly_as_good_as_true_ones() -> None:
-    true = lag_after_five(lambda duration: duration, accounts=60)
+    true = lag_with_true_timestamps()
     assert lag_after_five(lambda _: None, accounts=60) <= 1.1 * true
 
 

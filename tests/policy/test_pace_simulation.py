@@ -18,13 +18,16 @@ from benchmarks.pace import (
     summarise,
 )
 
+pytestmark = pytest.mark.heavy
+
 FAMILIES = families(600)
 
 
 LONG = [pytest.param(telling, 600, marks=pytest.mark.slow) for telling in TELLING]
 
 
-@pytest.mark.parametrize("telling, count", [("timestamps", 300), ("none", 300), *LONG])
+# Without timestamps, and longer rows, in the long tests.
+@pytest.mark.parametrize("telling, count", [("timestamps", 300), *LONG])
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_it_notices_sooner_with_no_more_questions_than_the_advice(
     family: str, telling: str, count: int

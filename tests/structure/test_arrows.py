@@ -34,7 +34,7 @@ FLOORS = (
     ("http", "objects"),
     ("api", "ledger", "storage", "images"),
     ("stitching",),
-    ("fullsize", "saving"),
+    ("fullsize", "saving", "machines"),
     ("orders", "sources"),
     ("edited",),
     ("engine",),
@@ -42,6 +42,7 @@ FLOORS = (
     ("bulk",),
     ("client", "printing", "ledger_commands"),
     ("batch_pieces", "batch_target"),
+    ("ray",),
     ("batch",),
     ("cli",),
     ("__main__", "__init__"),
@@ -77,6 +78,12 @@ def test_only_one_module_imports_what_few_need(library: str, module: str) -> Non
     paths = python_files("rivya") + python_files("nodes")
     users = [path.name for path in paths if library in set(map(top, imports(path)))]
     assert users == [module]
+
+
+def test_only_one_package_imports_ray() -> None:
+    paths = python_files("rivya") + python_files("nodes")
+    users = {path.relative_to(ROOT).parts[:2] for path in paths if "ray" in set(map(top, imports(path)))}
+    assert users == {("rivya", "ray")}
 
 
 @pytest.mark.parametrize("path", python_files("nodes"), ids=lambda path: path.name)

@@ -89,7 +89,7 @@ class SeaweedFS:
                 "-s3.port.iceberg=0",
                 "-s3.port.lance=0",
                 "-master.telemetry=false",
-                "-volume.max=20",
+                "-volume.max=200",
                 "-master.volumeSizeLimitMB=64",
                 *sockets,
             ),

@@ -1,0 +1,53 @@
+"""Rows of a bulk job that another program hands over one at a time, from an event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ..edited import Edited
+from ..errors import RivyaError
+from ..orders.order import Finished
+from .job import BulkJob
+from .row_run import RowRun
+from .stream import as_outcome
+
+
+class Singles:
+    """The rows of one job, under one budget. Its methods may be called from any event loop but the engine's.
+
+    How many rows are under way at once is the caller's to bound.
+    """
+
+    def __init__(self, job: BulkJob) -> None:
+        self._job, self._work = job, job.work()
+
+    async def outcomes(self, given: Any) -> list[Finished | RivyaError]:
+        """Order what a row asks for and wait; one outcome for each variation, failures as values."""
+        job = self._work.engine.start(lambda: self._run(given))
+        try:
+            return await asyncio.wrap_future(job.done)
+        except asyncio.CancelledError:
+            job.cancel()
+            raise
+
+    async def _run(self, given: Any) -> list[Finished | RivyaError]:
+        """One row in the engine's loop. A fault of the program ends this row alone."""
+        told: dict[int, Finished | RivyaError] = {}
+        task = RowRun(self._work, told.__setitem__)
+        try:
+            await task.run(given, lambda: None)
+        except Exception as error:
+            told.update((variation, as_outcome(error)) for variation in task.untold)
+        return [told[variation] for variation in sorted(told)]
+
+    async def picture(self, given: Any, finished: Finished) -> Edited | RivyaError:
+        """The picture of an order of this row."""
+        try:
+            return await asyncio.to_thread(self._job.finished, given, finished)
+        except Exception as error:
+            return as_outcome(error)
+
+    def delivered(self, finished: Finished) -> None:
+        """Note soon that a picture has reached the user."""
+        self._work.engine.delivered([finished])

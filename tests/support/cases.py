@@ -1,0 +1,15 @@
+"""Which cases of a test run always, and which with --full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def long_but(cases: Iterable[Any], *often: Any) -> list[Any]:
+    """Cases for ``parametrize``: those of ``often`` run always, all others with --full."""
+    cases = list(cases)
+    assert set(often) <= set(cases), "a case that is not there"
+    return [case if case in often else pytest.param(case, marks=pytest.mark.slow) for case in cases]
