@@ -20,7 +20,6 @@ Array = np.ndarray[Any, Any]
 SIZES = ((1568, 672), (1392, 752), (1184, 880), (1024, 1024), (880, 1184), (752, 1392))
 AMOUNTS = {"none": (0.0, 0.0), "small": (0.02, 0.012), "mid": (0.085, 0.05)}
 """Largest change of the scales, largest shift in shares of the side."""
-TONES = ("mild", "night", "sepia")
 _SCENE = 1.2
 """The scene is so many times as large as the original: a model that zooms out shows what the original does not."""
 
@@ -60,7 +59,7 @@ def make(
         other: where the replaced part comes from.
         size: (width, height) of the edit.
         amount: of drift, a key of `AMOUNTS`.
-        tone: one of `TONES`.
+        tone: "mild", "night" or "sepia".
         share: of the picture that is replaced, 0 to 1.
     """
     rng = np.random.default_rng(seed)

@@ -101,14 +101,14 @@ def _encode_rows(repeat: int) -> list[dict[str, Any]]:
 def _decode_rows(repeat: int) -> list[dict[str, Any]]:
     import torch
 
-    core, tensors = _core(), _pack("nodes.tensors")
+    core = _core()
     rows = []
     for name, side in SIZES.items():
         for form in ("PNG", "JPEG", "WEBP"):
             data = _file(_photo(side), form)
 
             def ours(data: bytes = data) -> Any:
-                return tensors.to_batches([data]).images[0]
+                return _unpack([data]).images[0]
 
             def theirs(data: bytes = data) -> Any:
                 return core.bytesio_to_image_tensor(BytesIO(data))
@@ -159,17 +159,27 @@ def _thread_row(repeat: int) -> dict[str, Any]:
 _RUN_PEAK = "import sys; from benchmarks.pixels import main; sys.exit(main(['--peak-of', sys.argv[1]]))"
 
 
+def _unpack(files: list[bytes]) -> Any:
+    """What the nodes give for these files, decoded one after the other."""
+    import torch
+
+    plan = _pack("nodes.tensors").Plan(files)
+    for number in range(len(plan.places)):
+        plan.decode(number)
+    return plan.finish("cpu", torch.float32)
+
+
 def _peak(form: str) -> dict[str, float]:
     """Peak of resident memory beyond what was there before, in MB: of ours, then of a list and ``torch.cat``."""
     import torch
 
-    core, tensors = _core(), _pack("nodes.tensors")
+    core = _core()
     files = [_file(_photo(2048, seed), form) for seed in range(BATCH)]
     small = _file(_photo(64), form)
-    tensors.to_batches([small])
+    _unpack([small])
     core.bytesio_to_image_tensor(BytesIO(small))
     before = _reset_peak()
-    batches = tensors.to_batches(files)
+    batches = _unpack(files)
     peak = _resident("VmHWM") - before
     result = batches.images[0].numel() * batches.images[0].element_size() / 1e6
     del batches

@@ -85,7 +85,9 @@ class Watch:
         credits = sum(t.progress.credits or 0 for t in self._tickets if t.progress.source == "new")
         elapsed = f"{now - self._began:.0f} s"
         expected = [
-            t.progress.pace.expected_s() for t in self._tickets if t.progress.pace and not t.done.done()
+            t.progress.schedule.expected_s()
+            for t in self._tickets
+            if t.progress.schedule and not t.done.done()
         ]
         if expected:
             elapsed += f" (usually about {max(expected):.0f} s)"

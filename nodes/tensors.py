@@ -193,13 +193,3 @@ class Plan:
             else:
                 masks.append(torch.from_numpy(shades).to(device=device, dtype=dtype))
         return Batches(images, masks, self.places, self._warnings)
-
-
-def to_batches(
-    files: Sequence[bytes], *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> Batches:
-    """Decode files one after the other; see `Plan` for several threads. Raises `ImageError` as `decode.verify`."""
-    plan = Plan(files)
-    for number in range(len(plan.places)):
-        plan.decode(number)
-    return plan.finish(device, dtype)

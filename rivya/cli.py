@@ -337,6 +337,7 @@ def _format_of(arguments: argparse.Namespace) -> str:
     return "png" if places.extension_asked(arguments.output or "") == "png" else "jpeg"
 
 
+@costs_nothing()
 def _orders(arguments: argparse.Namespace) -> int:
     from .engine import engine
 

@@ -60,7 +60,7 @@ class RivyaError(Exception):
             raised it cannot know. It is set once, where it is proved: by the run of an order, or by `costs_nothing`.
         credits: what it cost in this run, or has reserved, where that is known.
         sent: what the failed attempt proves; see `Sent`.
-        retry_after_s: the pace that the service named, in seconds.
+        retry_after_s: the wait that the service asked for, in seconds.
         row: of a bulk job: the row that failed.
     """
 

@@ -17,9 +17,6 @@ from typing import Any
 from . import scalars
 from .errors import ValidationError, costs_nothing
 
-MAX_REFERENCE_BYTES = 10_000_000
-"""Most bytes of one reference picture. The page says "10 MB"; the smaller reading is safe under both."""
-
 MAX_SEED = 2**64 - 1
 """As of every seed in ComfyUI. It is not sent, so that the service sets no limit."""
 
@@ -109,13 +106,13 @@ class KontextParams:
             return self.aspect_ratio
         return SERVICE_ASPECT_RATIO if size is None else nearest_ratio(*size)
 
-    def wire(self, size: tuple[int, int] | None) -> dict[str, Any]:
+    def request_params(self, size: tuple[int, int] | None) -> dict[str, Any]:
         """The ``params`` object as the service takes it; ``watermark`` is absent when empty."""
         params: dict[str, Any] = {
             "aspectRatio": self.resolved_ratio(size),
             "outputFormat": self.output_format,
-            "enableTranslation": _wire_bool(self.enable_translation),
-            "promptUpsampling": _wire_bool(self.prompt_upsampling),
+            "enableTranslation": _boolean(self.enable_translation),
+            "promptUpsampling": _boolean(self.prompt_upsampling),
             "safetyTolerance": self.safety_tolerance,
         }
         if self.watermark:
@@ -194,7 +191,9 @@ class Identity:
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over a versioned canonical JSON; values equal to the service's default are left out."""
-        params = {k: v for k, v in self.params.wire(self.size).items() if _SERVICE_DEFAULTS.get(k) != v}
+        params = {
+            k: v for k, v in self.params.request_params(self.size).items() if _SERVICE_DEFAULTS.get(k) != v
+        }
         canonical = {
             "v": 1,
             "model": self.params.model,
@@ -219,7 +218,7 @@ def idempotency_key(scope: str, fingerprint: str, attempt: int) -> str:
 
 def order_body(identity: Identity, reference_item: dict[str, str] | None, client_request_id: str) -> bytes:
     """The exact JSON bytes of ``POST /api/v1/generations``. They are frozen in the ledger before they are sent."""
-    params = identity.params.wire(identity.size)
+    params = identity.params.request_params(identity.size)
     if reference_item is not None:
         params["referenceMediaItems"] = [reference_item]
     body: dict[str, Any] = {"model": identity.params.model, "prompt": identity.prompt, "params": params}
@@ -236,5 +235,5 @@ def reference_item(*, url: str, name: str, mime: str, duration_token: str | None
     return item
 
 
-def _wire_bool(value: bool) -> str:
+def _boolean(value: bool) -> str:
     return "true" if value else "false"

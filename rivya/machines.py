@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
 
 from . import config as configuration
@@ -21,6 +21,9 @@ from .storage.opening import agree_on_place, open_store
 
 _NOTE = "ledger"
 """Under this name a shared ledger notes what tells it from every other."""
+
+_PATIENCE_S = 5.0
+"""How long a ledger that is away is waited for: others wait for the answer, and nothing is under way yet."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def _ledger_of(config: Config) -> str:
     """What tells a ledger from every other; a shared one, and the place of its pictures, are tried."""
     if config.ledger is None:
         return os.path.realpath(config.home)
-    holder, ledger = open_ledger(config)
+    holder, ledger = open_ledger(replace(config, retry_budget_s=_PATIENCE_S))
     try:
         identity = ledger.note_once(_NOTE, token_hex(16))
         store = open_store(config)

@@ -70,8 +70,8 @@ def stay_under_the_cap(prices: Mapping[str, int], cap: int | None) -> None:
     total = sum(prices.values())
     if cap is not None and total > cap:
         raise ConfigurationError(
-            f"This run would spend {total} credits; max_credits_per_run in config.json allows {cap}.",
-            hint="Order less at once, or raise the cap.",
+            f"This run would spend {total} credits; max_credits_per_run allows {cap}.",
+            hint="Order less at once, or raise the cap in config.json or RIVYA_MAX_CREDITS_PER_RUN.",
             code="over_credit_cap",
             charged=Charged.NO,
         )

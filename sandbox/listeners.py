@@ -18,7 +18,7 @@ HOST = "127.0.0.1"
 BACKLOG = 1024
 
 
-def bound(port: int) -> socket.socket:
+def bound_socket(port: int) -> socket.socket:
     """Return a loopback socket that holds a port without listening, so that clients are refused; 0 takes a free one."""
     found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if sys.platform != "win32":  # there it would let two servers share a port
@@ -29,7 +29,7 @@ def bound(port: int) -> socket.socket:
 
 def listening(port: int) -> socket.socket:
     """Return a loopback socket that listens, before a server accepts."""
-    found = bound(port)
+    found = bound_socket(port)
     found.listen(BACKLOG)
     return found
 
@@ -60,7 +60,7 @@ class Listeners:
         if self._held[number] is None:
             self._server.servers[number].close()
             # Held, or an outgoing connection of another process might take the port before it is opened again.
-            self._held[number] = bound(self._ports[number])
+            self._held[number] = bound_socket(self._ports[number])
         for connection in list(self._server.server_state.connections):
             if isinstance(connection, Connection) and connection.port == self._ports[number]:
                 connection.shutdown()

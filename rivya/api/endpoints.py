@@ -106,10 +106,6 @@ class Api:
         """``GET /api/v1/credits``: what the account has now."""
         return await self._client.call("GET", "/api/v1/credits", _credits)
 
-    async def models(self) -> list[Mapping[str, Any]]:
-        """``GET /api/v1/models``: public, so no key is sent; entries as they come."""
-        return await self._client.call("GET", "/api/v1/models", _models, with_key=False)
-
 
 def _file(response: Response) -> UploadedFile:
     data = response.data
@@ -159,13 +155,6 @@ def _credits(response: Response) -> int:
     if current is None:
         raise _lacks("current_credits", response)
     return current
-
-
-def _models(response: Response) -> list[Mapping[str, Any]]:
-    listed = response.data.get("data")
-    if not isinstance(listed, list):
-        raise _lacks("data", response)
-    return [entry for entry in listed if isinstance(entry, dict)]
 
 
 def _urls(result: object) -> tuple[str, ...]:

@@ -157,6 +157,6 @@ class AdaptiveLimit:
             self._held_until = max(self._held_until or now, now + min(hold_s, self.hold_cap_s))
 
     def hold_s(self, now: float) -> float:
-        """Seconds for which nobody should send a new order, because the service named a pace; else 0."""
+        """Seconds for which nobody should send a new order, because the service asked for a wait; else 0."""
         left = 0.0 if self._held_until is None else self._held_until - now
         return min(max(left, 0.0), self.hold_cap_s)

@@ -43,7 +43,7 @@ class Response:
 
     Attributes:
         data: its JSON object.
-        retry_after_s: the pace that the service named, in seconds.
+        retry_after_s: the wait that the service asked for, in seconds.
         uncertain: an earlier attempt of the same call has an unknown outcome.
     """
 
@@ -138,8 +138,8 @@ class RetryingClient:
         except UnusableAnswerError as error:
             # It said yes, but not to what: the call may well have been carried out.
             raise error.about(sent=Sent.MAYBE, request_id=request_id) from None
-        pace = parse_retry_after(reply.headers.get("retry-after"), received_at)
-        return Response(reply.status, data, request_id, pace, uncertain)
+        retry_after_s = parse_retry_after(reply.headers.get("retry-after"), received_at)
+        return Response(reply.status, data, request_id, retry_after_s, uncertain)
 
 
 def _given_up(uncertain: bool) -> RivyaError:

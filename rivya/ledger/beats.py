@@ -28,6 +28,7 @@ LONG_SILENCE_S = 600.0
 
 LIVING = "SELECT id FROM holders WHERE beat_at > now() - make_interval(secs => ?)"
 _KEPT_S = 86400.0
+_GOODBYE_S = 2.0
 
 
 class BeatHolder:
@@ -46,7 +47,7 @@ class BeatHolder:
         self.id = f"{os.getpid()}-{token_hex(8)}"
         self._ledger, self._own = ledger, own
         self._process = os.getpid()
-        self._closed = threading.Event()
+        self._closed, self._gone = threading.Event(), threading.Event()
         self._beat()
         own.write(
             lambda connection: connection.execute(
@@ -91,13 +92,8 @@ class BeatHolder:
             return
         self._closed.set()
         atexit.unregister(self.close)
-        try:
-            self._own.write(
-                lambda connection: connection.execute("DELETE FROM holders WHERE id = ?", (self.id,))
-            )
-        except LedgerError as error:
-            log.debug("%s", error.message)
-        self._own.close()
+        # Its thread says so, and may be waiting for a database that is gone: that must not delay the end of a process.
+        self._gone.wait(_GOODBYE_S)
 
     def _live(self) -> None:
         while not self._closed.wait(BEAT_S):
@@ -106,6 +102,14 @@ class BeatHolder:
             except LedgerError as error:
                 log.debug("%s", error.message)
                 self._closed.wait(min(1.0, BEAT_S))
+        try:
+            self._own.write(
+                lambda connection: connection.execute("DELETE FROM holders WHERE id = ?", (self.id,))
+            )
+        except LedgerError as error:
+            log.debug("%s", error.message)
+        self._own.close()
+        self._gone.set()
 
     def _beat(self) -> None:
         self._own.write(

@@ -31,6 +31,14 @@ T = TypeVar("T")
 
 _SETTING = ledger_url.SETTING
 _CONNECT_S = 10
+_ALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""How a line that was cut without a word is noticed, within half a minute: else a statement would wait for hours."""
+
 _OLDEST_SERVER = 120000
 _ANEW = 10
 """How often work is done again because another host was quicker."""
@@ -180,6 +188,7 @@ class PostgresDatabase:
             prepare_threshold=None,
             row_factory=self._psycopg.rows.dict_row,
             connect_timeout=_CONNECT_S,
+            **{name: value for name, value in _ALIVE.items() if name not in self._url.reveal()},
             **secured,
         )
         try:

@@ -47,6 +47,7 @@ _LOCKED = ("locked", "busy")
 _FULL = ("disk is full", "no space left", "quota")
 _NO_SHARED_MEMORY = ("i/o error", "unable to open", "locking protocol")
 _fallen_back: set[Path] = set()
+_warned: set[Path] = set()
 
 
 class SqliteDatabase:
@@ -159,6 +160,7 @@ class SqliteDatabase:
         for suffix in _SIDE_FILES:
             check_private(Path(f"{self.path}{suffix}"))
         if on_network(self.path):
+            self._warn_of_other_computers()
             connection = self._connected("delete")
         elif self.path not in _fallen_back and shares_memory(self.path.parent):
             try:
@@ -217,6 +219,15 @@ class SqliteDatabase:
                 short(self.path),
             )
         return connection
+
+    def _warn_of_other_computers(self) -> None:
+        if self.path not in _warned:
+            _warned.add(self.path)
+            logger.warning(
+                "Rivya: the ledger %s lies on a network mount, which is safe for one computer alone: for several set "
+                "RIVYA_LEDGER to a PostgreSQL database.",
+                short(self.path),
+            )
 
     def _refusing(self) -> bool:
         return any(refuses(Path(f"{self.path}{suffix}")) for suffix in ("", *_SIDE_FILES))

@@ -52,7 +52,7 @@ class Account:
         """Tasks that the service did not know when it was asked in this process."""
         self._scope: str | None = None
         self._scope_lock = asyncio.Lock()
-        self._paces: dict[tuple[str, str], tuple[float, PollSchedule]] = {}
+        self._schedules: dict[tuple[str, str], tuple[float, PollSchedule]] = {}
 
     def _make_transport(self) -> Transport:
         config = self.config
@@ -127,13 +127,13 @@ class Account:
             return True
         return row.state is OrderState.FAILED and row.charged == Charged.NO.value
 
-    async def pace(self, model: str, mode: str) -> PollSchedule:
+    async def schedule(self, model: str, mode: str) -> PollSchedule:
         """The schedule of polling for this kind of order, learned anew at most every second."""
-        learned_at, pace = self._paces.get((model, mode), (float("-inf"), None))
-        if pace is None or time.monotonic() - learned_at > 1.0:
+        learned_at, schedule = self._schedules.get((model, mode), (float("-inf"), None))
+        if schedule is None or time.monotonic() - learned_at > 1.0:
             scope = await self.scope()
-            pace = await self.disk(
+            schedule = await self.disk(
                 lambda: PollSchedule.learn(self.ledger.durations(scope, model, mode)[::-1])
             )
-            self._paces[(model, mode)] = (time.monotonic(), pace)
-        return pace
+            self._schedules[(model, mode)] = (time.monotonic(), schedule)
+        return schedule

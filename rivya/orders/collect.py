@@ -84,9 +84,9 @@ class Collection:
         return await self._succeeded(task)
 
     async def _until_ended(self) -> Task:
-        """Poll at the learned pace until the task has succeeded or failed; an unknown status counts as running."""
+        """Poll by the learned schedule until the task has succeeded or failed; an unknown status counts as running."""
         context, account = self._context, self._account
-        pace = await account.pace(self._row.model, self._row.mode)
+        schedule = await account.schedule(self._row.model, self._row.mode)
         now = time.monotonic()
         age = (
             0.0 if self._task is not None else max(0.0, time.time() - (self._row.submitted_at or time.time()))
@@ -98,14 +98,14 @@ class Collection:
             credits=self._reserved,
             since=now,
             started=self._started,
-            pace=pace,
+            schedule=schedule,
         )
         polls = 0
         task = self._task or await self._poll()
         while task.status not in ("succeeded", "failed"):
             slowdown = account.bound.maximum / account.bound.limit
             elapsed_s = self._last_running_s = time.monotonic() - self._started
-            wait_s = pace.next_poll(elapsed_s, polls, random, task.hint_s, slowdown)
+            wait_s = schedule.next_poll(elapsed_s, polls, random, task.hint_s, slowdown)
             await context.pause(wait_s)
             task = await self._poll()
             polls += 1

@@ -140,7 +140,7 @@ class Progress:
         credits: what the service has reserved or charged for it; None while that is not known.
         since: when this run began to follow the accepted order, seconds of the monotonic clock.
         started: when the service accepted the order, on the same clock (long ago for a resumed one).
-        pace: knows how long such an order usually takes.
+        schedule: knows how long such an order usually takes.
         trouble: what is being waited out just now, a sentence.
     """
 
@@ -150,7 +150,7 @@ class Progress:
     credits: int | None = None
     since: float | None = None
     started: float | None = None
-    pace: PollSchedule | None = None
+    schedule: PollSchedule | None = None
     trouble: str | None = None
 
     def changed(self, **changes: Any) -> Progress:
@@ -168,9 +168,9 @@ class Progress:
         """How far the order is at ``now`` (monotonic seconds): 0 before acceptance, 1 when done, never falling."""
         if self.state == "done":
             return 1.0
-        if self.started is None or self.pace is None:
+        if self.started is None or self.schedule is None:
             return 0.0
-        return self.pace.progress(now - self.started)
+        return self.schedule.progress(now - self.started)
 
 
 @dataclass(frozen=True)

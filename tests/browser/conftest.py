@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.cases import long_but
-from support.quick import teach_pace
+from support.quick import teach_schedule
 
 from .frontend import Frontend
 
@@ -37,7 +37,7 @@ def renderer(request: pytest.FixtureRequest) -> str:
 def newcomer(comfy: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
     """ComfyUI as one has it on the first day: its own example.png, and an account that has bought nothing yet.
 
-    Only the pace of the service is known already: every test would wait for its first question otherwise.
+    Only how long its orders take is known already: every test would wait for its first question otherwise.
     """
     return _first_day(comfy, service)
 
@@ -50,7 +50,7 @@ def _first_day(comfy: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
     service.set_key(key, account=key)
     service.set_credits(1000, account=key)
     comfy.configure(api_key=key, base_url=service.url)
-    teach_pace(comfy.home, service.url, key)
+    teach_schedule(comfy.home, service.url, key)
     return comfy
 
 

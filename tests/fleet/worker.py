@@ -12,6 +12,7 @@ from rivya.engine import engine
 from rivya.errors import RivyaError
 from rivya.kontext import Identity, KontextParams
 from rivya.ledger import beats
+from rivya.orders.account import Account
 from rivya.orders.order import Order
 from support.quick import QuickAccount
 
@@ -19,8 +20,8 @@ from support.quick import QuickAccount
 class _Account(QuickAccount):
     read_s = 20.0
     total_s = 60.0
-    retry_cap_s = 2.0
     poll_s = 0.2
+    _make_retry_policy = Account._make_retry_policy  # as in use: what is refused comes back no sooner
 
 
 def main(orders: int = 1, beat_s: float = 0.5, silence_s: float = 3.0, seed_of_its_own: bool = False) -> None:

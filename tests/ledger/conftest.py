@@ -23,7 +23,9 @@ def folder(tmp_path: Path) -> Path:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of a module that says ``BOTH`` over both databases."""
     if getattr(metafunc.module, "BOTH", False) and "open_ledger" in metafunc.fixturenames:
-        metafunc.parametrize("kind", ["file", "postgres"], indirect=True)
+        metafunc.parametrize(
+            "kind", ["file", pytest.param("postgres", marks=pytest.mark.heavy)], indirect=True
+        )
 
 
 @pytest.fixture

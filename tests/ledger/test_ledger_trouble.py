@@ -374,8 +374,12 @@ def test_a_step_that_fails_leaves_the_ledger_as_it_was(
     connection.close()
 
 
-def test_a_network_mount_gets_a_rollback_journal_with_full_synchronisation(
-    folder: Path, ledger: Ledger, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+def test_a_network_mount_gets_a_rollback_journal_with_full_synchronisation_and_a_warning(
+    folder: Path,
+    ledger: Ledger,
+    prepare: Prepare,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(sqlite, "on_network", lambda path: True)
     row = prepare(ledger)
@@ -386,6 +390,10 @@ def test_a_network_mount_gets_a_rollback_journal_with_full_synchronisation(
     assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
     assert not (folder / f"{FILE_NAME}-wal").exists()
     assert ledger.get(row.id).state is OrderState.SUBMITTED  # type: ignore[union-attr]
+    ledger.close()
+    ledger.get(row.id)
+    (warning,) = [text for text in caplog.messages if "network mount" in text]
+    assert "set RIVYA_LEDGER to a PostgreSQL database" in warning
 
 
 @pytest.mark.parametrize("words", ["disk I/O error", "locking protocol", "unable to open database file"])

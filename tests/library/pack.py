@@ -33,6 +33,12 @@ def _package(name: str, folder: str) -> None:
     sys.modules[name] = module
 
 
+def _only_ray_may_be_missing(name: str) -> None:
+    """Called in the handler of an error that importing a package has raised."""
+    if name != "rivya.ray":
+        raise
+
+
 def _load() -> None:
     if PACK in sys.modules:
         return
@@ -41,8 +47,8 @@ def _load() -> None:
     _package(f"{PACK}.nodes", str(ROOT / "nodes"))
     # One library for both: what the nodes take for an error of ours is what the tests take for one.
     sys.modules[f"{PACK}.rivya"] = rivya
-    for found in walk_packages(rivya.__path__, "rivya."):
-        if found.name != "rivya.__main__":
+    for found in walk_packages(rivya.__path__, "rivya.", _only_ray_may_be_missing):
+        if found.name != "rivya.__main__" and not found.name.startswith("rivya.ray"):
             sys.modules[f"{PACK}.{found.name}"] = import_module(found.name)
 
 

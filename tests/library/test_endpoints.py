@@ -232,7 +232,7 @@ def test_a_task_shows_no_urls_in_its_repr(service: Any) -> None:
     assert "http" not in repr(talk(service, finished))
 
 
-# -- credits and models
+# -- credits
 
 
 def test_credits_are_asked_for(service: Any) -> None:
@@ -255,17 +255,6 @@ def test_a_key_that_is_not_known_is_an_error_of_authentication(service: Any) -> 
     assert isinstance(error, AuthenticationError)
     assert error.code == "api_key_invalid"
     assert "rvya_sk_stranger" not in str(error)
-
-
-def test_models_are_public_so_no_key_is_sent(service: Any) -> None:
-    models = talk(service, lambda line: line.api.models())
-    assert "flux-kontext-pro" in {model["id"] for model in models}
-    assert service.requests("models")[0]["account"] is None
-
-
-def test_entries_of_the_models_that_are_no_objects_are_left_out(service: Any) -> None:
-    service.fault("models", "patch", values={"data": [1, None, {"id": "m"}]})
-    assert talk(service, lambda line: line.api.models()) == [{"id": "m"}]
 
 
 def test_what_is_sent_is_sent_as_json_with_the_key_of_the_order(service: Any) -> None:

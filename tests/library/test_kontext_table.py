@@ -72,7 +72,7 @@ def test_there_are_two_models_with_their_prices() -> None:
 
 
 def test_the_defaults_are_those_of_the_page() -> None:
-    assert KontextParams().wire(None) == {
+    assert KontextParams().request_params(None) == {
         "aspectRatio": "16:9",
         "outputFormat": "jpeg",
         "enableTranslation": "true",

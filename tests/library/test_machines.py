@@ -75,6 +75,7 @@ def test_what_differs_is_named(
     [
         ({"RIVYA_API_KEY": ""}, "RIVYA_API_KEY"),
         ({"RIVYA_LEDGER": "mysql://me:a_password@db/rivya"}, "RIVYA_LEDGER"),
+        ({"RIVYA_LEDGER": "postgresql://me:a_password@127.0.0.1:9/rivya"}, "127.0.0.1"),
         ({"RIVYA_RESULTS": "ftp://pictures"}, "RIVYA_RESULTS"),
     ],
 )

@@ -106,6 +106,9 @@ rest = rows(1000).materialize()
 told["rest"] = told_of(rest)
 rivya.ray.write_originals(rest, "out")
 rivya.ray.write_originals(rest, "out")
+texts = ray.data.from_items([{"text": "a boat"}, {"text": " "}])
+texts = rivya.ray.edit_dataset(texts, prompt_column="text", image_column=None, variations=3, max_credits=12)
+told["texts"] = [[row["text"], row["rivya_name"], row["rivya_error"]] for row in texts.iter_rows()]
 """
     told = program(BEGIN, body)
     first, rest = told["first"], told["rest"]
@@ -118,8 +121,11 @@ rivya.ray.write_originals(rest, "out")
     failed = {Path(each[0]).name: each[3] for each in rest if each[3]}
     assert set(failed) == {"words.png", "empty.png"}
     assert all("No credits were charged" in each for each in failed.values())
-    assert len(service.charges()) - bought == 20
-    tasks = [task["id"] for task in service.tasks() if task["id"] not in known]
+    made = [each for each in told["texts"] if not each[2]]
+    assert len({name for _, name, _ in made}) == len(made) == 3
+    assert [each[0] for each in told["texts"] if "blank" in each[2]] == [" "]
+    assert len(service.charges()) - bought == 20 + 3
+    tasks = [task["id"] for task in service.tasks() if task["id"] not in known and task["prompt"] != "a boat"]
     assert sorted(each.read_bytes() for each in (work / "out").iterdir()) == sorted(
         map(service.picture, tasks)
     )

@@ -80,7 +80,9 @@ def test_a_seven_of_any_kind_is_seven_everywhere(value: Any) -> None:
     assert seed_of(value) == 7
     assert len(submit_and_wait.plan("x", 0, value, None, None, "raise", 900, "")) == 7
     six = KontextParams(safety_tolerance=value - 1).validate()
-    assert json.dumps(six.wire(None)) == json.dumps(KontextParams(safety_tolerance=6).wire(None))
+    assert json.dumps(six.request_params(None)) == json.dumps(
+        KontextParams(safety_tolerance=6).request_params(None)
+    )
     assert type(Options(feather=value).validate().feather) is float
     assert placement.choose((300, 200), [None], value) == placement.choose((300, 200), [None], 7)
 

@@ -16,7 +16,7 @@ from rivya.orders.order import Progress
 
 
 class Usually:
-    """A pace that knows one duration."""
+    """A schedule that knows one duration."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -54,7 +54,7 @@ def test_one_order_is_one_word_and_the_time() -> None:
 
 
 def test_a_running_order_tells_how_long_it_usually_takes_and_what_it_costs() -> None:
-    shown = text(ticket(state="running", source="new", credits=4, pace=Usually(7.6)))
+    shown = text(ticket(state="running", source="new", credits=4, schedule=Usually(7.6)))
     assert shown == "running\n3 s (usually about 8 s)\n4 credits"
 
 
@@ -79,9 +79,9 @@ def test_what_was_resumed_or_stored_is_told_and_costs_nothing() -> None:
 
 
 def test_the_expected_time_is_that_of_the_slowest_that_still_runs() -> None:
-    done = ticket(state="done", source="new", pace=Usually(60))
+    done = ticket(state="done", source="new", schedule=Usually(60))
     done.done.set_result(None)  # type: ignore[arg-type]
-    assert "about 9 s" in text(done, *[ticket(state="running", pace=Usually(s)) for s in (5, 9, 7)])
+    assert "about 9 s" in text(done, *[ticket(state="running", schedule=Usually(s)) for s in (5, 9, 7)])
 
 
 def test_trouble_that_is_being_waited_out_is_told_once() -> None:

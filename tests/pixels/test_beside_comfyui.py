@@ -23,7 +23,7 @@ from rivya.images import encode, own
 from support.comfy import comfyui_folder
 
 from . import making as m
-from .pack import tensors
+from .pack import tensors, to_batches
 
 pytestmark = pytest.mark.heavy
 
@@ -137,7 +137,7 @@ def test_both_load_the_same_and_ours_is_saved_as_it_was_sent(tmp_path: Path) -> 
         "lossless.webp": m.saved(m.photo(61, 47, 4), "WEBP", lossless=True),
         "grey.png": m.saved(m.photo(61, 47, 6, channels=1), "PNG"),
     }
-    batches = tensors.to_batches(list(files.values()))
+    batches = to_batches(list(files.values()))
     loaded = in_comfyui(tmp_path, files, batches.images[0])
     assert len(batches.images) == 1
     for number, name in enumerate(files):

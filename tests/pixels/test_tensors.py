@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from . import making as m
-from .pack import ImageError, ValidationError, tensors
+from .pack import ImageError, ValidationError, tensors, to_batches
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12), st.sampled_from([1, 3, 4]))
@@ -155,7 +155,7 @@ def unit(pixels: np.ndarray) -> torch.Tensor:
 
 def test_equal_sizes_become_one_batch_in_order() -> None:
     pictures = [m.photo(40, 30, seed) for seed in range(5)]
-    batches = tensors.to_batches([m.saved(each, "PNG") for each in pictures])
+    batches = to_batches([m.saved(each, "PNG") for each in pictures])
     (images,), (masks,) = batches.images, batches.masks
     assert torch.equal(images, unit(np.stack(pictures)))
     assert images.dtype == torch.float32
@@ -169,7 +169,7 @@ def test_other_sizes_become_batches_of_their_own_in_order_of_first_appearance() 
     pictures = [m.photo(*size, seed) for seed, size in enumerate(sizes)]
     forms = ["PNG", "WEBP"] * 3
     files = [m.saved(each, form, lossless=True) for each, form in zip(pictures, forms, strict=True)]
-    batches = tensors.to_batches(files)
+    batches = to_batches(files)
     assert [tuple(images.shape) for images in batches.images] == [
         (3, 30, 40, 3),
         (2, 30, 20, 3),
@@ -184,7 +184,7 @@ def test_other_sizes_become_batches_of_their_own_in_order_of_first_appearance() 
 def test_a_turned_picture_counts_by_the_size_that_is_shown() -> None:
     pixels = m.photo(40, 30)
     files = [m.png_with(m.saved(pixels, "PNG"), (b"eXIf", m.exif(6))), m.saved(m.photo(30, 40), "PNG")]
-    batches = tensors.to_batches(files)
+    batches = to_batches(files)
     assert [tuple(images.shape) for images in batches.images] == [(2, 40, 30, 3)]
     assert torch.equal(batches.images[0][0], unit(np.rot90(pixels, -1)))
 
@@ -192,7 +192,7 @@ def test_a_turned_picture_counts_by_the_size_that_is_shown() -> None:
 def test_masks_are_one_where_it_is_transparent() -> None:
     clear = m.photo(40, 30, channels=4)
     files = [m.saved(m.photo(40, 30), "PNG"), m.saved(clear, "PNG"), m.saved(m.photo(40, 30), "JPEG")]
-    batches = tensors.to_batches(files)
+    batches = to_batches(files)
     expected = torch.zeros((3, 30, 40))
     expected[1] = 1.0 - unit(clear)[..., 3]
     assert torch.equal(batches.masks[0], expected)
@@ -200,7 +200,7 @@ def test_masks_are_one_where_it_is_transparent() -> None:
 
 
 def test_a_mask_without_transparency_is_one_zero() -> None:
-    (mask,) = tensors.to_batches([m.saved(m.photo(400, 300), "PNG")] * 2).masks
+    (mask,) = to_batches([m.saved(m.photo(400, 300), "PNG")] * 2).masks
     assert mask.shape == (2, 300, 400)
     assert mask.untyped_storage().nbytes() == mask.element_size()
     assert not mask.any()
@@ -209,9 +209,7 @@ def test_a_mask_without_transparency_is_one_zero() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
 def test_dtype_and_device_are_what_was_asked_for(dtype: torch.dtype) -> None:
     pixels = m.photo(40, 30, channels=4)
-    batches = tensors.to_batches(
-        [m.saved(pixels, "PNG"), m.saved(m.photo(9, 9), "PNG")], device="cpu", dtype=dtype
-    )
+    batches = to_batches([m.saved(pixels, "PNG"), m.saved(m.photo(9, 9), "PNG")], device="cpu", dtype=dtype)
     assert torch.equal(batches.images[0][0], unit(pixels)[..., :3].to(dtype))
     assert torch.equal(batches.masks[0][0], (1.0 - unit(pixels)[..., 3]).to(dtype))
     assert {tensor.dtype for tensor in (*batches.images, *batches.masks)} == {dtype}
@@ -219,27 +217,27 @@ def test_dtype_and_device_are_what_was_asked_for(dtype: torch.dtype) -> None:
 
 def test_16_bits_are_kept() -> None:
     wide = np.random.default_rng(1).integers(0, 65536, (20, 30, 4), np.uint32)
-    batches = tensors.to_batches([m.png(wide, m.RGBA, 16)])
+    batches = to_batches([m.png(wide, m.RGBA, 16)])
     expected = wide.astype(np.float32) / np.float32(65535)
     assert torch.equal(batches.images[0][0], torch.from_numpy(expected[..., :3]))
     assert torch.equal(batches.masks[0][0], torch.from_numpy(np.float32(1) - expected[..., 3]))
 
 
 def test_no_files_are_no_batches() -> None:
-    batches = tensors.to_batches([])
+    batches = to_batches([])
     assert (batches.images, batches.masks, batches.places) == ([], [], [])
 
 
 def test_warnings_are_told_for_each_file() -> None:
     broken = m.png_with(m.saved(m.photo(9, 9), "PNG"), m.iccp(b"broken" * 40))
-    batches = tensors.to_batches([m.saved(m.photo(9, 9), "PNG"), broken])
+    batches = to_batches([m.saved(m.photo(9, 9), "PNG"), broken])
     assert batches.warnings[0] == ()
     assert "profile" in batches.warnings[1][0]
 
 
 def test_a_file_that_is_no_picture_is_an_error_before_memory_is_reserved() -> None:
     with pytest.raises(ImageError, match="HTML"):
-        tensors.to_batches([m.saved(m.photo(9, 9), "PNG"), b"<html>"])
+        to_batches([m.saved(m.photo(9, 9), "PNG"), b"<html>"])
 
 
 def test_results_are_the_same_over_any_number_of_threads() -> None:
@@ -249,7 +247,7 @@ def test_results_are_the_same_over_any_number_of_threads() -> None:
         m.saved(each[..., :3] if form == "JPEG" else each, form)
         for each, form in zip(pictures, forms, strict=True)
     ]
-    expected = tensors.to_batches(files)
+    expected = to_batches(files)
     for workers in (1, 2, 8):
         plan = tensors.Plan(files)
         with ThreadPoolExecutor(workers) as pool:
@@ -265,10 +263,10 @@ def test_results_are_the_same_over_any_number_of_threads() -> None:
 def test_decoding_holds_little_beside_the_result() -> None:
     files = [m.saved(m.photo(1000, 800, seed), "PNG") for seed in range(2)]
     result = 2 * 1000 * 800 * 3 * 4
-    tensors.to_batches(files)
+    to_batches(files)
     tracemalloc.start()
     try:
-        batches = tensors.to_batches(files)
+        batches = to_batches(files)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

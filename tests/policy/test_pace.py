@@ -31,12 +31,12 @@ def middle() -> float:
     return 0.5
 
 
-def questions(pace: PollSchedule, until: float) -> list[float]:
+def questions(schedule: PollSchedule, until: float) -> list[float]:
     """The times at which an order is asked about, up to `until`, without jitter."""
     times: list[float] = []
     now = 0.0
     while now < until:
-        now += pace.next_poll(now, len(times), middle)
+        now += schedule.next_poll(now, len(times), middle)
         times.append(now)
     return times
 
@@ -61,12 +61,12 @@ def test_every_wait_is_finite_and_never_under_a_second(
 @settings(deadline=None)
 @given(durations=DURATIONS, moments=st.lists(ANY_FLOATS | st.floats(0, 200), min_size=2, max_size=40))
 def test_progress_never_falls_and_never_reaches_one(durations: list[float], moments: list[float]) -> None:
-    pace = PollSchedule.learn(durations)
-    shown = [pace.progress(moment) for moment in sorted(m for m in moments if isfinite(m))]
+    schedule = PollSchedule.learn(durations)
+    shown = [schedule.progress(moment) for moment in sorted(m for m in moments if isfinite(m))]
     assert shown == sorted(shown)
     assert all(0 <= share < 1 for share in shown)
-    assert isfinite(pace.expected_s())
-    assert pace.expected_s() > 0
+    assert isfinite(schedule.expected_s())
+    assert schedule.expected_s() > 0
 
 
 @given(moment=st.sampled_from([nan, inf, -inf, -1.0]))
@@ -75,10 +75,10 @@ def test_progress_of_a_nonsensical_moment_is_none_yet(moment: float) -> None:
 
 
 def test_progress_moves_with_the_order_and_goes_on_when_it_is_late() -> None:
-    pace = PollSchedule.learn([7.0, 8.0, 9.0] * 20)
-    assert 0.4 < pace.progress(4) < 0.6
-    assert 0.75 < pace.progress(7) < 0.95
-    assert pace.progress(60) > pace.progress(30) > pace.progress(12)
+    schedule = PollSchedule.learn([7.0, 8.0, 9.0] * 20)
+    assert 0.4 < schedule.progress(4) < 0.6
+    assert 0.75 < schedule.progress(7) < 0.95
+    assert schedule.progress(60) > schedule.progress(30) > schedule.progress(12)
 
 
 def test_without_any_finished_order_it_asks_no_earlier_than_the_service_advises() -> None:
@@ -107,20 +107,22 @@ def test_an_order_twenty_times_as_long_as_expected_is_asked_about_ever_more_seld
 
 
 def test_no_wait_is_longer_than_half_a_minute_unless_the_service_names_it() -> None:
-    pace = PollSchedule.learn([300.0] * 10)
-    assert 28 < pace.next_poll(0, 0, middle) <= LONGEST_WAIT_S
-    assert pace.next_poll(5000, 100, middle) == LONGEST_WAIT_S
-    assert pace.next_poll(0, 0, middle, hint_s=100) == 100
+    schedule = PollSchedule.learn([300.0] * 10)
+    assert 28 < schedule.next_poll(0, 0, middle) <= LONGEST_WAIT_S
+    assert schedule.next_poll(5000, 100, middle) == LONGEST_WAIT_S
+    assert schedule.next_poll(0, 0, middle, hint_s=100) == 100
 
 
 def test_a_refusal_stretches_the_wait() -> None:
-    pace = PollSchedule.learn([8.0] * 20)
-    assert pace.next_poll(10, 2, middle, slowdown=2) == pytest.approx(2 * pace.next_poll(10, 2, middle))
+    schedule = PollSchedule.learn([8.0] * 20)
+    assert schedule.next_poll(10, 2, middle, slowdown=2) == pytest.approx(
+        2 * schedule.next_poll(10, 2, middle)
+    )
 
 
 def test_the_orders_of_a_batch_are_not_asked_about_in_step() -> None:
-    pace, rng = PollSchedule.learn([8.0] * 20), random.Random(1)
-    first = [pace.next_poll(0, 0, rng.random) for _ in range(8)]
+    schedule, rng = PollSchedule.learn([8.0] * 20), random.Random(1)
+    first = [schedule.next_poll(0, 0, rng.random) for _ in range(8)]
     assert max(first) - min(first) > 0.3
 
 
@@ -157,11 +159,11 @@ def lag_after_five(told: Callable[[float], float | None], accounts: int) -> floa
         history: list[float] = []
         clock = ServiceClock()
         for number in range(15):
-            duration, pace = draw.gauss(8, 2), PollSchedule.learn(history)
+            duration, schedule = draw.gauss(8, 2), PollSchedule.learn(history)
             now, polls, running = 0.0, 0, 0.0
             while now < max(duration, 1.0):
                 running = now
-                now += pace.next_poll(now, polls, jitter.random)
+                now += schedule.next_poll(now, polls, jitter.random)
                 polls += 1
             noticed = now + 0.1
             if number >= 5:

@@ -10,9 +10,8 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -48,18 +47,3 @@ def running_browser() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
-
-
-def open_frontend(page: Page, url: str, timeout_s: float = 60.0) -> None:
-    """Open ComfyUI's page and wait until its editor stands with the nodes of the pack known to it."""
-    page.goto(url, wait_until="domcontentloaded")
-    page.wait_for_function(
-        "() => window.app && window.app.graph && window.LiteGraph"
-        " && window.LiteGraph.registered_node_types['RivyaSubmitAndWait'] !== undefined",
-        timeout=timeout_s * 1000,
-    )
-
-
-def save_screenshot(page: Page, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=str(path))

@@ -150,11 +150,6 @@ class Listener:
         except ConnectionClosed:
             return
 
-    def of_type(self, kind: str) -> list[dict[str, Any]]:
-        """The bodies of all messages of that type so far."""
-        with self._news:
-            return [message["data"] for _, message in self.messages if message["type"] == kind]
-
     def wait_for(
         self,
         kind: str,

@@ -24,7 +24,7 @@ from rivya.orders.account import Account
 from rivya.orders.order import Order, Reference
 
 
-class QuickPace:
+class QuickSchedule:
     """Asks every ``poll_s`` seconds."""
 
     def __init__(self, poll_s: float) -> None:
@@ -59,8 +59,8 @@ class QuickAccount(Account):
     def _make_retry_policy(self) -> RetryPolicy:
         return RetryPolicy(base_s=0.02, cap_s=self.retry_cap_s, budget_s=self.config.retry_budget_s)
 
-    async def pace(self, model: str, mode: str) -> Any:
-        return QuickPace(self.poll_s)
+    async def schedule(self, model: str, mode: str) -> Any:
+        return QuickSchedule(self.poll_s)
 
 
 def quicken(account: type[QuickAccount], change: Callable[[Any, str, Any], None] = setattr) -> None:
@@ -96,7 +96,7 @@ def picture(number: int, size: tuple[int, int] = (24, 16)) -> np.ndarray[Any, An
     return np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
 
 
-def teach_pace(home: Path, url: str, key: str, seconds: float = 0.5) -> None:
+def teach_schedule(home: Path, url: str, key: str, seconds: float = 0.5) -> None:
     """Write finished orders into a state folder, so that this account is asked after a second and not after six."""
     holder = FileHolder(home)
     ledger = Ledger(home, holder)
