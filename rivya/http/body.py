@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from io import BytesIO
+from typing import cast
 from zlib import MAX_WBITS, decompressobj
 from zlib import error as zlib_error
 
 from ..errors import Sent, UnusableAnswerError
+from .network import httpx
 
 _STEP_BYTES = 256 * 1024
 _FREE_PIECES = 4096
@@ -41,6 +45,17 @@ class Body:
         self._inflater = decompressobj(_GZIP_OR_ZLIB) if name not in ("identity", "") else None
         if length is not None and length.isdecimal() and int(length[:20]) > cap:
             raise self._too_large()
+
+    async def take(self, response: httpx.Response, came: Callable[[int], None] = lambda size: None) -> bytes:
+        """Take a whole body in; ``came`` is told the size of each chunk. Raises as `feed`, and what httpcore raises."""
+        # httpx promises an iterator; what it gives is a generator, which can be closed.
+        chunks = cast("AsyncGenerator[bytes, None]", response.aiter_raw())
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                for _ in self.feed(chunk):
+                    await asyncio.sleep(0)
+                came(len(chunk))
+        return self.finish()
 
     def feed(self, chunk: bytes) -> Iterator[None]:
         """Take one chunk in; at each ``yield`` an event loop should do other things.
@@ -90,8 +105,5 @@ class Body:
 
     def _refused(self, why: str, code: str) -> UnusableAnswerError:
         return UnusableAnswerError(
-            f"{self._what[:1].upper()}{self._what[1:]} {why}.",
-            code=code,
-            charged=None,
-            sent=Sent.MAYBE,
+            f"{self._what[:1].upper()}{self._what[1:]} {why}.", code=code, sent=Sent.MAYBE
         )

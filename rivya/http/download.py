@@ -7,12 +7,10 @@ whoever decodes them.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from ..errors import (
@@ -24,17 +22,14 @@ from ..errors import (
     UnusableAnswerError,
 )
 from .body import Body
+from .network import httpx
 from .values import clean_text, http_url, parse_retry_after
-
-if TYPE_CHECKING:
-    from .pool import Answer
 
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({401, 403, 404, 410})
 
-
-Ask = Callable[[str], "Awaitable[Answer]"]
+Ask = Callable[[str], AbstractAsyncContextManager[httpx.Response]]
 """Sends one GET to a URL whose host it has checked."""
 
 
@@ -48,20 +43,18 @@ async def fetch(
     """
     for _ in range(MAX_REDIRECTS + 1):
         check_scheme(url, plain_http)
-        answer = await ask(url)
+        async with ask(url) as response:
+            status = response.status_code
+            if status not in _REDIRECTS:
+                _check_status(status, response.headers, host_of(url))
+                return await _read(response, host_of(url), max_bytes, window_s, window_bytes)
+            location = response.headers.get("location", "")
+        if not location:
+            raise _unusable(url, "redirects to nowhere", status)
         try:
-            fields = lower_headers(answer.headers)
-            if answer.status not in _REDIRECTS:
-                _check_status(answer.status, fields, host_of(url))
-                return await _read(answer, fields, host_of(url), max_bytes, window_s, window_bytes)
-            location = fields.get("location", "")
-            if not location:
-                raise _unusable(url, "redirects to nowhere", answer.status)
             url = http_url(urljoin(url, location))
         except ValueError:
-            raise _unusable(url, "redirects to something that is no URL", answer.status) from None
-        finally:
-            await answer.aclose()
+            raise _unusable(url, "redirects to something that is no URL", status) from None
     raise _unusable(url, f"redirects more than {MAX_REDIRECTS} times", None)
 
 
@@ -72,7 +65,6 @@ def check_scheme(url: str, plain_http: bool) -> None:
         raise UnusableAnswerError(
             f"The result at {host_of(url)} is not offered over https, so it was not asked for.",
             code="forbidden_address",
-            charged=None,
             sent=Sent.NO,
         )
 
@@ -85,39 +77,31 @@ def host_of(url: str) -> str:
         return "?"
 
 
-def lower_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Header fields by their lower-case names; several of one name are joined by commas."""
-    found: dict[str, str] = {}
-    for raw_name, raw_value in raw:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
-
-
 async def _read(
-    answer: Answer, fields: dict[str, str], host: str, max_bytes: int, window_s: float, window_bytes: int
+    response: httpx.Response, host: str, max_bytes: int, window_s: float, window_bytes: int
 ) -> bytes:
     """The whole body. A host that sends less than ``window_bytes`` in ``window_s`` seconds is left."""
+    fields = response.headers
     body = Body(
         f"the result at {host}", max_bytes, fields.get("content-encoding"), fields.get("content-length")
     )
     began, arrived = time.monotonic(), 0
-    async with aclosing(answer.chunks()) as chunks:
-        async for chunk in chunks:
-            for _ in body.feed(chunk):
-                await asyncio.sleep(0)
-            arrived += len(chunk)
-            if time.monotonic() - began > window_s:
-                if arrived < window_bytes:
-                    raise RivyaTimeoutError(f"{host} sends the result too slowly.", charged=None)
-                began, arrived = time.monotonic(), 0
-    data = body.finish()
+
+    def came(size: int) -> None:
+        nonlocal began, arrived
+        arrived += size
+        if time.monotonic() - began > window_s:
+            if arrived < window_bytes:
+                raise RivyaTimeoutError(f"{host} sends the result too slowly.")
+            began, arrived = time.monotonic(), 0
+
+    data = await body.take(response, came)
     if not data:
-        raise UnusableAnswerError(f"The result at {host} is empty.", code="empty_result", charged=None)
+        raise UnusableAnswerError(f"The result at {host} is empty.", code="empty_result")
     return data
 
 
-def _check_status(status: int, fields: dict[str, str], host: str) -> None:
+def _check_status(status: int, fields: Mapping[str, str], host: str) -> None:
     if status == 200:
         return
     error: RivyaError
@@ -140,4 +124,4 @@ def _check_status(status: int, fields: dict[str, str], host: str) -> None:
 
 
 def _unusable(url: str, why: str, status: int | None) -> UnusableAnswerError:
-    return UnusableAnswerError(f"The result's host {host_of(url)} {why}.", status=status, charged=None)
+    return UnusableAnswerError(f"The result's host {host_of(url)} {why}.", status=status)

@@ -219,6 +219,5 @@ def _refused(host: str, why: str, hint: str | None = None) -> UnusableAnswerErro
         hint=hint
         or "If your network really keeps results there, add it to allowed_result_networks in config.json; "
         "otherwise report it to Rivya support.",
-        charged=None,
         sent=Sent.NO,
     )

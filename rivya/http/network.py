@@ -1,28 +1,30 @@
-"""Connections under our control: how a name becomes a connection, and how an exchange is ended from outside.
+"""Connections to checked addresses, and what is known of an attempt while it runs.
 
-Everything that an exchange waits for happens in `Backend.connect_tcp` and in the streams that it gives. So ending it,
-because its caller was cancelled or its time is over, is turned into an ordinary network error right there: the
-connection pool below httpx closes what it opened on every such error, while a cancellation that arrives between two
-of its steps could leave a connection behind that nobody closes.
+The one module that names the HTTP stack: httpx, and httpcore below it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextvars import copy_context
-from threading import Thread
+from collections.abc import Callable, Hashable, Sequence
+from contextvars import ContextVar
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import anyio
 import httpcore
+import httpx
+from anyio.to_thread import run_sync
 
-from .flight import current
 from .guard import allowed
 
+__all__ = ["Attempt", "Backend", "SharedWork", "current", "httpcore", "httpx", "silence"]
+
 T = TypeVar("T")
+
 Resolver = Callable[[str, int], Sequence[str]]
 """Gives the addresses of a host name; runs in a thread. Raises OSError."""
 
@@ -32,126 +34,160 @@ Check = Callable[[str, str], None]
 _NEXT_ADDRESS_S = 0.25
 """How long one address is tried alone before the next one joins in (RFC 8305)."""
 
+_LOOKUPS = 32
+"""Names that one backend looks up at once."""
 
-async def _wait(work: Callable[[], Awaitable[T]], error: type[Exception]) -> T:
-    flight = current.get()
-    if flight is None:
-        return await work()
-    result = await flight.wait(work)
-    if result is None:
-        raise error("ended by the caller")
-    return result
+_MAX_HEAD_BYTES = 256 * 1024
+
+
+class Attempt:
+    """What has happened so far in one attempt.
+
+    Attributes:
+        left: bytes of the request itself may have left; from here on its outcome is not known without an answer.
+        tunnelling: a proxy was asked for a tunnel; until `left`, only that was sent.
+    """
+
+    def __init__(self) -> None:
+        self.left = False
+        self.tunnelling = False
+        self._head_left: int | None = None
+
+    async def trace(self, event: str, info: dict[str, Any]) -> None:
+        """The hook that httpcore calls around each of its steps (extension "trace")."""
+        if event.endswith("send_request_headers.started"):
+            if info["request"].method == b"CONNECT":
+                self.tunnelling = True
+            else:
+                self.left = True
+        elif event.endswith("receive_response_headers.started"):
+            self._head_left = _MAX_HEAD_BYTES
+        elif event.endswith("receive_response_headers.complete"):
+            self._head_left = None
+
+    def arrived(self, size: int) -> None:
+        """Count what arrives before the answer itself: a host may send "100 Continue" without end."""
+        if self._head_left is not None:
+            self._head_left -= size
+            if self._head_left < 0:
+                raise httpcore.RemoteProtocolError("the head of the answer does not end")
+
+
+current: ContextVar[Attempt | None] = ContextVar("rivya_attempt", default=None)
+"""The attempt that the running task makes; it also marks log records of the HTTP stack as ours."""
 
 
 class Stream(httpcore.AsyncNetworkStream):
-    """A connection whose waits end when their flight is ended. The signatures are httpcore's."""
+    """A connection that counts what arrives."""
 
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
         self._inner = inner
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        data = await _wait(lambda: self._inner.read(max_bytes, timeout), httpcore.ReadError)
-        flight = current.get()
-        if flight is not None:
-            flight.arrived(len(data))
+    async def read(self, *args: Any, **options: Any) -> bytes:
+        data = await self._inner.read(*args, **options)
+        attempt = current.get()
+        if attempt is not None:
+            attempt.arrived(len(data))
         return data
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        async def write() -> bool:
-            await self._inner.write(buffer, timeout)
-            return True
-
-        await _wait(write, httpcore.WriteError)
+    async def write(self, *args: Any, **options: Any) -> None:
+        await self._inner.write(*args, **options)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> httpcore.AsyncNetworkStream:
+    async def start_tls(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
         try:
-            secured = await _wait(
-                lambda: self._inner.start_tls(ssl_context, server_hostname, timeout), httpcore.ConnectError
-            )
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._inner.aclose()
-            raise
-        return Stream(secured)
+            return Stream(await self._inner.start_tls(*args, **options))
+        except ssl.SSLError as error:  # httpcore 1.0.3 lets it pass
+            raise httpcore.ConnectError(str(error)) from error
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
 
 
+class SharedWork:
+    """Blocking calls in threads. Callers that want the same call at the same time share one; a cancelled caller does
+    not end it.
+
+    Args:
+        threads: calls that run at once.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._running: dict[tuple[Hashable, ...], asyncio.Future[Any]] = {}
+
+    async def run(self, work: Callable[..., T], *args: Hashable) -> T:
+        """The value of ``work(*args)``. Raises what it raises."""
+        key = (work, *args)
+        running: asyncio.Future[T] | None = self._running.get(key)
+        if running is None:
+            self._limiter = self._limiter or anyio.CapacityLimiter(self._threads)
+            running = asyncio.ensure_future(run_sync(work, *args, limiter=self._limiter))
+            running.add_done_callback(lambda done: self._ended(key, done))
+            self._running[key] = running
+        await asyncio.wait({running})
+        return running.result()
+
+    def _ended(self, key: tuple[Hashable, ...], done: asyncio.Future[Any]) -> None:
+        del self._running[key]
+        if not done.cancelled():
+            done.exception()  # Seen: all callers may have been cancelled.
+
+
 class Backend(httpcore.AsyncNetworkBackend):
     """Looks a name up once, checks every address, and connects to one of those that passed.
 
-    A second answer of DNS therefore changes nothing. TLS still verifies the name. The lookup runs in a daemon thread:
-    in asyncio's default executor a hanging DNS server would hold up the end of the process.
+    A second answer of DNS therefore changes nothing. TLS still verifies the name.
     """
 
     def __init__(self, resolve: Resolver | None = None, check: Check | None = None) -> None:
         self._resolve = resolve or look_up
         self._check = check
         self._inner = httpcore.AnyIOBackend()
-        self._lookups: dict[tuple[str, int], asyncio.Future[Sequence[str]]] = {}
+        self._lookups = SharedWork(_LOOKUPS)
+        self._closing: set[asyncio.Future[None]] = set()
 
     async def connect_tcp(
         self,
         host: str,
         port: int,
         timeout: float | None = None,  # noqa: ASYNC109
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
+        *args: Any,
+        **options: Any,
     ) -> httpcore.AsyncNetworkStream:
-        return await _wait(lambda: self._connected(host, port, timeout), httpcore.ConnectError)
-
-    async def _connected(self, host: str, port: int, time_s: float | None) -> Stream:
         try:
-            with anyio.fail_after(time_s):
+            with anyio.fail_after(timeout):
                 addresses = await self._addresses(host, port)
                 if self._check is not None:
                     addresses = allowed(self._check, host, addresses)
-                return Stream(await self._first(addresses, port))
+                return Stream(await self._first(addresses, port, timeout))
         except TimeoutError:
             raise httpcore.ConnectTimeout("no connection in time") from None
 
     async def _addresses(self, host: str, port: int) -> Sequence[str]:
-        """The addresses of the host; whoever asks meanwhile shares the lookup, and whoever leaves does not stop it."""
-        lookup = self._lookups.get((host, port))
-        if lookup is None:
-            lookup = asyncio.ensure_future(in_thread(self._resolve, host, port))
-            lookup.add_done_callback(lambda done: self._looked_up((host, port), done))
-            self._lookups[host, port] = lookup
-        await asyncio.wait({lookup})
         try:
-            addresses = tuple(dict.fromkeys(lookup.result()))
+            addresses = tuple(dict.fromkeys(await self._lookups.run(self._resolve, host, port)))
         except (OSError, UnicodeError):
             raise httpcore.ConnectError("its name could not be looked up") from None
         if not addresses:
             raise httpcore.ConnectError("its name has no address")
         return addresses
 
-    def _looked_up(self, key: tuple[str, int], lookup: asyncio.Future[Sequence[str]]) -> None:
-        self._lookups.pop(key, None)
-        if not lookup.cancelled():
-            lookup.exception()  # Seen: nobody may be waiting any more.
-
-    async def _first(self, addresses: Sequence[str], port: int) -> httpcore.AsyncNetworkStream:
+    async def _first(
+        self, addresses: Sequence[str], port: int, time_s: float | None
+    ) -> httpcore.AsyncNetworkStream:
         """The first address that answers; the next one is tried as well after a quarter of a second."""
-        if len(addresses) == 1:
-            return await self._inner.connect_tcp(addresses[0], port)
         won: list[httpcore.AsyncNetworkStream] = []
         failures: list[Exception] = []
 
         async def attempt(address: str, over: anyio.Event) -> None:
             try:
-                stream = await self._inner.connect_tcp(address, port)
+                stream = await self._connected(address, port, time_s)
                 if won:
-                    await stream.aclose()
+                    await _closed(stream)
                 else:
                     won.append(stream)
                     group.cancel_scope.cancel()
@@ -160,15 +196,39 @@ class Backend(httpcore.AsyncNetworkBackend):
             finally:
                 over.set()
 
-        async with anyio.create_task_group() as group:
-            for address in _families_in_turn(addresses):
-                over = anyio.Event()
-                group.start_soon(attempt, address, over)
-                with anyio.move_on_after(_NEXT_ADDRESS_S):
-                    await over.wait()
+        if len(addresses) == 1:
+            return await self._connected(addresses[0], port, time_s)
+        try:
+            async with anyio.create_task_group() as group:
+                for address in _families_in_turn(addresses):
+                    over = anyio.Event()
+                    group.start_soon(attempt, address, over)
+                    with anyio.move_on_after(_NEXT_ADDRESS_S):
+                        await over.wait()
+        except BaseException:
+            # The caller was cancelled while the group ended: nobody takes the winner.
+            for stream in won:
+                await _closed(stream)
+            raise
         if not won:
             raise httpcore.ConnectError(str(failures[0]))
         return won[0]
+
+    async def _connected(self, address: str, port: int, time_s: float | None) -> httpcore.AsyncNetworkStream:
+        """Connect to one address, in a task that is never cancelled: many versions of anyio lose a connection that
+        comes about while they are. Where the caller is gone, it is closed as soon as it is there."""
+        connecting = asyncio.ensure_future(self._inner.connect_tcp(address, port, timeout=time_s))
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            connecting.add_done_callback(self._close_unwanted)
+            raise
+
+    def _close_unwanted(self, connecting: asyncio.Future[httpcore.AsyncNetworkStream]) -> None:
+        if not connecting.cancelled() and connecting.exception() is None:
+            closing = asyncio.ensure_future(connecting.result().aclose())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
 
 def look_up(host: str, port: int) -> list[str]:
@@ -180,32 +240,25 @@ def _families_in_turn(addresses: Sequence[str]) -> list[str]:
     """IPv6 and IPv4 alternating, beginning with the system's first choice."""
     first = [a for a in addresses if (":" in a) == (":" in addresses[0])]
     second = [a for a in addresses if a not in first]
-    mixed: list[str] = []
-    for place in range(max(len(first), len(second))):
-        mixed += first[place : place + 1] + second[place : place + 1]
-    return mixed
+    return [address for pair in zip_longest(first, second) for address in pair if address]
 
 
-async def in_thread(work: Callable[..., T], *args: Any) -> T:
-    """Run ``work`` in a daemon thread of its own. A caller that is cancelled leaves it behind."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
+async def _closed(stream: httpcore.AsyncNetworkStream) -> None:
+    with anyio.CancelScope(shield=True):
+        await stream.aclose()
 
-    def settle(setter: Callable[[Any], None], outcome: Any) -> None:
-        if not future.done():
-            setter(outcome)
 
-    def run() -> None:
-        setter: Callable[[Any], None] = future.set_result
-        outcome: Any
-        try:
-            outcome = work(*args)
-        except BaseException as error:
-            setter, outcome = future.set_exception, error
-        try:
-            loop.call_soon_threadsafe(settle, setter, outcome)
-        except RuntimeError:
-            pass  # The loop was closed meanwhile: nobody waits.
+class _NotOurs(logging.Filter):
+    """Drops what the HTTP stack logs about our attempts: full URLs and headers. Other users' lines stay."""
 
-    Thread(target=copy_context().run, args=(run,), name="rivya-lookup", daemon=True).start()
-    return await future
+    def filter(self, record: logging.LogRecord) -> bool:
+        return current.get() is None
+
+
+def silence() -> None:
+    """Put the filter on the loggers, once."""
+    parts = ("connection", "http11", "http2", "proxy", "socks")
+    for name in (httpx.__name__, *(f"{httpcore.__name__}.{part}" for part in parts)):
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, _NotOurs) for known in logger.filters):
+            logger.addFilter(_NotOurs())

@@ -1,4 +1,4 @@
-"""One attempt over HTTP: the only module that knows httpx.
+"""One attempt over HTTP.
 
 What it promises: the key goes to the base URL's scheme, host and port and nowhere else; redirects of the API are not
 followed; answers are bounded; every failure says whether the request may have arrived; nothing of httpx leaves here,
@@ -8,28 +8,40 @@ neither types nor exceptions nor log lines. It never repeats anything: that is d
 from __future__ import annotations
 
 import asyncio
+import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from io import BytesIO
 from types import MappingProxyType
+from typing import Any, TypeVar
 
-import httpcore
-import httpx
+import anyio
 
 from .. import __version__
-from ..errors import ConfigurationError, RivyaError, Sent, UnusableAnswerError, ValidationError
+from ..errors import (
+    ConfigurationError,
+    RivyaConnectionError,
+    RivyaError,
+    RivyaTimeoutError,
+    Sent,
+    UnusableAnswerError,
+    ValidationError,
+    detached,
+)
 from ..secret import Secret
-from . import download, network, trust
+from . import download, trust
 from .body import Body
-from .flight import Flight, current, fly
+from .connections import Connections
 from .guard import DEFAULT_ALLOWED, Guard, check_loopback, is_loopback
-from .outgoing import Form, checked_headers, encode, pieces
-from .pool import Answer
-from .proxies import Routes
+from .network import Attempt, Backend, Resolver, current, httpx, silence
 from .values import MAX_ANSWER_BYTES, clean_text
 
 __all__ = ["Form", "Reply", "Timeouts", "Transport"]
+
+T = TypeVar("T")
 
 MAX_RESULT_BYTES = 64 * 1024 * 1024
 RESULT_TIME_CAP_S = 300.0
@@ -40,6 +52,32 @@ _SYSTEM_BUFFER_BYTES = 4 * 1024 * 1024
 """Most that the operating system takes off us before it has left the machine."""
 
 _PATH = r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+"
+_MIME = r"[a-z]{1,32}/[a-z0-9.+-]{1,64}"
+
+_BEFORE_SENDING = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+"""Failures that come before a request leaves."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A file with the text fields that go with it; the file is the part called ``file``."""
+
+    file: bytes = field(repr=False)
+    filename: str
+    mime: str
+    fields: tuple[tuple[str, str], ...]
+
+    def content(self) -> dict[str, Any]:
+        """What `httpx.Request` takes for it: a file object, since bytes would be sent in one piece."""
+        if not re.fullmatch(_MIME, self.mime):
+            raise ValidationError("The type of an upload cannot be sent.", sent=Sent.NO)
+        return {"data": dict(self.fields), "files": {"file": (self.filename, BytesIO(self.file), self.mime)}}
 
 
 @dataclass(frozen=True)
@@ -89,7 +127,7 @@ class Transport:
         *,
         allowed_networks: Sequence[str] = DEFAULT_ALLOWED,
         timeouts: Timeouts | None = None,
-        resolver: network.Resolver | None = None,
+        resolver: Resolver | None = None,
     ) -> None:
         self._base = httpx.URL(base_url)
         plain = self._base.scheme == "http"
@@ -99,9 +137,10 @@ class Transport:
         self._key = key
         self._timeouts = timeouts or Timeouts()
         self._guard = Guard(allowed_networks, local=self._local)
-        self._routes = Routes(
-            api=network.Backend(resolver, check_loopback if plain else None),
-            results=network.Backend(resolver, self._guard.check_address),
+        self._connections = Connections(
+            api=Backend(resolver, check_loopback if plain else None),
+            results=Backend(resolver, self._guard.check_address),
+            proxies=Backend(resolver),
             make_context=trust.context,
         )
 
@@ -121,32 +160,25 @@ class Transport:
         An answer whose status is an error keeps what could be read of its body, be it broken or too large.
 
         Raises:
-            RivyaConnectionError, RivyaTimeoutError: no usable answer. ``sent`` is NEVER where the request
-                provably did not leave (name lookup, connection, TLS, tunnel) and UNKNOWN otherwise.
+            RivyaConnectionError, RivyaTimeoutError: no usable answer. ``sent`` is `Sent.NO` where the request
+                provably did not leave (name lookup, connection, TLS, tunnel) and `Sent.MAYBE` otherwise.
             UnusableAnswerError: a redirect, or a good answer that is too large or cannot be decompressed.
-            ValidationError: a path or header that must not be sent.
+            ValidationError: a path, header or form that must not be sent.
         """
-        url = self._url(path)
-        plain_headers = {"Accept": "application/json", **checked_headers(headers)}
-        if form is not None:
-            boundary, body = encode(form)
-            plain_headers["Content-Type"] = f"multipart/form-data; boundary={boundary}"
-        elif body is not None:
-            plain_headers["Content-Type"] = "application/json"
-        size = len(body or b"")
+        size = len(form.file) if form is not None else len(body or b"")
 
-        async def talk(flight: Flight) -> Reply:
+        async def talk(attempt: Attempt) -> Reply:
             key = self._key.reveal() if with_key and self._key is not None else None
             own = {"Authorization": f"Bearer {key}"} if key is not None else {}
-            read_s = self._timeouts.read_s + min(size, _SYSTEM_BUFFER_BYTES) / _SLOWEST_LINE
-            answer = await self._send(flight, method, url, {**plain_headers, **own}, body, read_s)
-            try:
-                return await _reply(answer, max_bytes, key)
-            finally:
-                await answer.aclose()
+            if body is not None:
+                own["Content-Type"] = "application/json"
+            fields = {"Accept": "application/json", **headers, **own}
+            content = {"content": body} if form is None else form.content()
+            request = self._request(attempt, method, self._url(path), fields, size, **content)
+            async with self._connections.ask(request, result=False) as response:
+                return await _reply(response, max_bytes, key)
 
-        total_s = self._timeouts.total_s + 2.5 * size / _SLOWEST_LINE
-        return await fly(talk, total_s, "Rivya")
+        return await _attempt(talk, self._timeouts.total_s + 2.5 * size / _SLOWEST_LINE, "Rivya")
 
     async def download(
         self, url: str, *, max_bytes: int = MAX_RESULT_BYTES, time_cap_s: float = RESULT_TIME_CAP_S
@@ -161,12 +193,12 @@ class Transport:
         """
         times = self._timeouts
 
-        async def talk(flight: Flight) -> bytes:
-            async def ask(hop: str) -> Answer:
+        async def talk(attempt: Attempt) -> bytes:
+            def ask(hop: str) -> AbstractAsyncContextManager[httpx.Response]:
                 target = _parsed(hop)
                 self._guard.check_url_host(target.raw_host.decode("ascii"))
-                accepted = {"Accept": "image/*"}
-                return await self._send(flight, "GET", target, accepted, None, times.read_s, result=True)
+                request = self._request(attempt, "GET", target, {"Accept": "image/*"})
+                return self._connections.ask(request, result=True)
 
             return await download.fetch(
                 ask,
@@ -177,13 +209,13 @@ class Transport:
                 window_bytes=times.window_bytes,
             )
 
-        return await fly(talk, time_cap_s, download.host_of(url))
+        return await _attempt(talk, time_cap_s, download.host_of(url))
 
     async def aclose(self) -> None:
         """Close all connections."""
-        token = current.set(Flight())
+        token = current.set(Attempt())
         try:
-            await self._routes.aclose()
+            await self._connections.aclose()
         finally:
             current.reset(token)
 
@@ -196,48 +228,114 @@ class Transport:
             raise ValidationError("A path must not change where a request goes.", sent=Sent.NO)
         return url
 
-    async def _send(
+    def _request(
         self,
-        flight: Flight,
+        attempt: Attempt,
         method: str,
         url: httpx.URL,
         headers: Mapping[str, str],
-        body: bytes | None,
-        read_s: float,
-        *,
-        result: bool = False,
-    ) -> Answer:
+        size: int = 0,
+        **content: Any,
+    ) -> httpx.Request:
+        """The request; a file of ``size`` bytes goes in pieces of 64 KiB, each with the time limit of a write."""
+        if not all(text.isascii() and text.isprintable() for text in headers.values()):
+            raise ValidationError("A header has a value that cannot be sent.", sent=Sent.NO)
+        always = {"User-Agent": f"rivya-nodes/{__version__}", "Accept-Encoding": "identity"}
         times = self._timeouts
-        fields = {
-            "Host": url.netloc.decode("ascii"),
-            "User-Agent": f"rivya-nodes/{__version__}",
-            "Accept-Encoding": "identity",
-            **headers,
-        }
-        if body is not None:
-            fields["Content-Length"] = str(len(body))
-        request = httpcore.Request(
-            method,
-            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-            headers=[(name.encode("ascii"), value.encode("ascii")) for name, value in fields.items()],
-            content=pieces(body) if body is not None else None,
-            extensions={
-                "timeout": {"connect": times.connect_s, "read": read_s, "write": times.write_s, "pool": None},
-                "trace": flight.trace,
-            },
-        )
-        return await self._routes.ask(request, result=result)
+        read_s = times.read_s + min(size, _SYSTEM_BUFFER_BYTES) / _SLOWEST_LINE
+        limits = {"connect": times.connect_s, "read": read_s, "write": times.write_s}
+        extensions = {"timeout": limits, "trace": attempt.trace}
+        try:
+            return httpx.Request(method, url, headers={**always, **headers}, extensions=extensions, **content)
+        except UnicodeError:
+            raise ValidationError("An upload has a text that cannot be sent.", sent=Sent.NO) from None
 
 
-async def _reply(answer: Answer, max_bytes: int, key: str | None) -> Reply:
+async def _attempt(talk: Callable[[Attempt], Awaitable[T]], total_s: float, whom: str) -> T:
+    """Run one attempt with ``whom``, at most ``total_s`` seconds long.
+
+    An error is raised here, where no local variable holds the request with its key: a traceback that shows the
+    locals of its frames begins at this frame.
+
+    Raises:
+        RivyaError: what ``talk`` raised, or the error that a failure of the network stands for.
+    """
+    outcome = await _outcome(talk, total_s, whom)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+async def _outcome(
+    talk: Callable[[Attempt], Awaitable[T]], total_s: float, whom: str
+) -> T | RivyaError | asyncio.CancelledError:
+    """What ``talk`` gives, or its error as a value, without the frames that it came through."""
+    attempt = Attempt()
+    token = current.set(attempt)
+    silence()
+    try:
+        with anyio.move_on_after(total_s):
+            return await talk(attempt)
+    except asyncio.CancelledError as error:
+        error.__context__ = error.__cause__ = error.__traceback__ = None
+        return error
+    except RivyaError as error:
+        detached(error)
+        return error
+    except Exception as error:
+        return _translated(error, attempt, whom)
+    finally:
+        current.reset(token)
+    sent = Sent.MAYBE if attempt.left else Sent.NO
+    return RivyaTimeoutError(f"{whom} took longer than {total_s:.0f} s.", sent=sent)
+
+
+def _translated(error: Exception, attempt: Attempt, whom: str) -> RivyaError:
+    """Our error for one of httpx. Says nothing that the other side sent, and names the host at most."""
+    # Only where it is proved: nothing of the request left, and the failure is one that comes before that.
+    before = isinstance(error, _BEFORE_SENDING) or attempt.tunnelling
+    sent = Sent.NO if before and not attempt.left else Sent.MAYBE
+    if isinstance(error, httpx.TimeoutException):
+        what = "could not be reached in time" if sent is Sent.NO else "did not answer in time"
+        return RivyaTimeoutError(f"{whom} {what}.", sent=sent)
+    if isinstance(error, httpx.ProxyError):
+        what = f"could not be reached: the proxy answered {clean_text(str(error), 80)}"
+    elif sent is Sent.NO:
+        what = f"could not be reached: {_reason(error)}"
+    elif isinstance(error, httpx.ProtocolError):
+        what = "broke the connection off, or sent something that is not HTTP"
+    elif isinstance(error, httpx.NetworkError):
+        what = "broke the connection off"
+    else:
+        what = f"could not be talked to ({type(error).__name__})"
+    code = "bad_certificate" if trust.is_refused_certificate(error) else None
+    return RivyaConnectionError(f"{whom} {what}.", hint=trust.advice(error), code=code, sent=sent)
+
+
+def _reason(error: BaseException) -> str:
+    """Why a connection did not come about, from the innermost cause that says so."""
+    cause: BaseException | None = error
+    text, depth = "", 0
+    while cause is not None and depth < 10:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return clean_text(f"its certificate is not valid ({cause.verify_message})", 160)
+        if isinstance(cause, OSError) and cause.strerror:
+            # asyncio writes a sentence of its own into strerror; those of name lookups have negative numbers.
+            text = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
+        elif not text and not isinstance(cause, OSError):
+            text = str(cause)
+        cause, depth = cause.__cause__ or cause.__context__, depth + 1
+    return clean_text(text or "no connection", 160)
+
+
+async def _reply(response: httpx.Response, max_bytes: int, key: str | None) -> Reply:
     """Read the answer. Should it hold the key, which only a broken service would send back, the key is cut out."""
-    headers = download.lower_headers(answer.headers)
-    status = answer.status
+    headers: Mapping[str, str] = dict(response.headers)
+    status = response.status_code
     if not 200 <= status < 300 and status < 400:
         raise UnusableAnswerError(
             f"Rivya answered with a redirect or an upgrade (HTTP {status}), which is not followed.",
             status=status,
-            charged=None,
             sent=Sent.MAYBE,
         )
     body = None
@@ -245,15 +343,11 @@ async def _reply(answer: Answer, max_bytes: int, key: str | None) -> Reply:
         body = Body(
             "the answer of Rivya", max_bytes, headers.get("content-encoding"), headers.get("content-length")
         )
-        async with aclosing(answer.chunks()) as chunks:
-            async for chunk in chunks:
-                for _ in body.feed(chunk):
-                    await asyncio.sleep(0)
-        data = body.finish()
+        data = await body.take(response)
     except Exception as error:
         if status < 400:
             if isinstance(error, RivyaError):
-                error.status = status
+                raise error.about(status=status) from None
             raise
         data = body.so_far() if body is not None else b""
     if key:
@@ -267,7 +361,5 @@ def _parsed(url: str) -> httpx.URL:
         return httpx.URL(url)
     except (httpx.InvalidURL, ValueError):
         raise UnusableAnswerError(
-            f"The result's address at {download.host_of(url)} cannot be read.",
-            charged=None,
-            sent=Sent.NO,
+            f"The result's address at {download.host_of(url)} cannot be read.", sent=Sent.NO
         ) from None

@@ -102,7 +102,7 @@ def malformed(name: str, value: object) -> UnusableAnswerError:
         # A query may be a signature, and what stands before an @ a password: of those not even a part is told.
         secret = re.search(r"[?#@]", value) is not None
         came = f"{len(value)} characters" if secret else clean_text(value[:2000], 80)
-    return UnusableAnswerError(f"This is not the {name} of a usable form: {came}", charged=None)
+    return UnusableAnswerError(f"This is not the {name} of a usable form: {came}")
 
 
 def _shown(character: str) -> str:

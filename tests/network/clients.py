@@ -49,3 +49,8 @@ def everything_about(error: BaseException) -> str:
         texts += [*described.format(), repr(one), repr(vars(one))]
         open_ends += [one.__cause__, one.__context__]
     return "\n".join(texts)
+
+
+def connections(client: Transport) -> tuple[int, int]:
+    """All connections of a transport, and those that wait for a request."""
+    return client._connections.count()

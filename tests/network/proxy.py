@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+
+from hostile.host import CERTIFICATES
 
 
 @dataclass
@@ -15,8 +18,13 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def proxying(answer: bytes = b"HTTP/1.1 200 OK\r\n\r\n", *, cut: bool = False) -> AsyncIterator[Proxy]:
-    """Sends every tunnel to the same port of 127.0.0.1, whatever the name; ``cut`` ends it right away."""
+async def proxying(
+    answer: bytes = b"HTTP/1.1 200 OK\r\n\r\n", *, cut: bool = False, certificate: str | None = None
+) -> AsyncIterator[Proxy]:
+    """Sends every tunnel to the same port of 127.0.0.1, whatever the name; ``cut`` ends it right away.
+
+    With a ``certificate`` it speaks TLS, as ``other.example``.
+    """
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -34,8 +42,13 @@ async def proxying(answer: bytes = b"HTTP/1.1 200 OK\r\n\r\n", *, cut: bool = Fa
                 await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
         writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    proxy = Proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    context = None
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATES / certificate)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
+    base = "http://127.0.0.1" if certificate is None else "https://other.example"
+    proxy = Proxy(f"{base}:{server.sockets[0].getsockname()[1]}")
     try:
         yield proxy
     finally:

@@ -9,12 +9,15 @@ import socket
 import subprocess
 import sys
 import time
+from email.message import Message
+from email.parser import BytesParser
+from email.policy import HTTP
 from pathlib import Path
 
 import pytest
 
 from hostile.host import Request, always, reply, reset, serving
-from network.clients import KEY, PATIENT, QUICK, failure, transport
+from network.clients import KEY, PATIENT, QUICK, connections, failure, transport
 from rivya.errors import (
     ConfigurationError,
     RivyaConnectionError,
@@ -55,51 +58,47 @@ async def test_a_request_without_key_carries_none() -> None:
         assert "authorization" not in host.requests[0].headers
 
 
-async def test_the_same_form_gives_the_same_bytes() -> None:
-    form = Form(
-        b"\x89PNG\r\n", "reference.png", "image/png", (("kind", "image"), ("model", "flux-kontext-pro"))
-    )
+def parts(request: Request) -> list[Message]:
+    """The parts of a multipart request, as the standard library's parser reads them."""
+    head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
+    return BytesParser(policy=HTTP).parsebytes(head + request.body).get_payload()
+
+
+async def test_a_form_arrives_as_it_was_given() -> None:
+    data = bytes(range(256)) * 1000
+    form = Form(data, "reference.png", "image/png", (("kind", "image"), ("model", "flux-kontext-pro")))
     async with serving(always(reply())) as host, transport(host.url) as client:
         for _ in range(2):
             await client.exchange("POST", "/api/v1/files", form=form)
-        first, second = host.requests
-        assert first.body == second.body
-        assert first.headers["content-type"] == "multipart/form-data; boundary=rivya-form-00000000"
-        assert first.body == (
-            b"--rivya-form-00000000\r\n"
-            b'Content-Disposition: form-data; name="file"; filename="reference.png"\r\n'
-            b"Content-Type: image/png\r\n\r\n\x89PNG\r\n\r\n"
-            b"--rivya-form-00000000\r\n"
-            b'Content-Disposition: form-data; name="kind"\r\n\r\nimage\r\n'
-            b"--rivya-form-00000000\r\n"
-            b'Content-Disposition: form-data; name="model"\r\n\r\nflux-kontext-pro\r\n'
-            b"--rivya-form-00000000--\r\n"
-        )
-
-
-async def test_a_file_that_holds_the_boundary_gets_another_one() -> None:
-    form = Form(b"--rivya-form-00000000--\r\n", "a.png", "image/png", ())
-    async with serving(always(reply())) as host, transport(host.url) as client:
-        await client.exchange("POST", "/api/v1/files", form=form)
-        assert host.requests[0].headers["content-type"].endswith("boundary=rivya-form-00000001")
+        for request in host.requests:
+            named = {part.get_param("name", header="content-disposition"): part for part in parts(request)}
+            assert list(named) == ["kind", "model", "file"]
+            assert named["kind"].get_payload(decode=True) == b"image"
+            assert named["model"].get_payload(decode=True) == b"flux-kontext-pro"
+            assert named["file"].get_filename() == "reference.png"
+            assert named["file"].get_content_type() == "image/png"
+            start = request.body.index(b"image/png\r\n\r\n") + len(b"image/png\r\n\r\n")
+            assert request.body[start : start + len(data)] == data
+            assert request.body[start + len(data) :].startswith(b"\r\n--")
 
 
 async def test_a_file_name_cannot_begin_a_header_or_a_part() -> None:
     form = Form(
-        b"x", 'a"\r\nX-Evil: 1\r\n\r\n--b.png', "image/png", (("client_request_id", "a\r\nX-Evil: 1"),)
+        b"x", 'a"\r\nX-Evil: 1\r\n\r\n--b.png', "image/png", (('kind"; filename="x\r\nX-Evil: 1', "image"),)
     )
     async with serving(always(reply())) as host, transport(host.url) as client:
         await client.exchange("POST", "/api/v1/files", form=form)
         body = host.requests[0].body
         assert b'filename="a%22%0D%0AX-Evil: 1%0D%0A%0D%0A--b.png"' in body
-        assert body.count(b"\r\n--rivya-form-00000000") == 2
+        assert b'name="kind%22; filename=%22x%0D%0AX-Evil: 1"' in body
+        assert b"\nX-Evil" not in body
+        assert len(parts(host.requests[0])) == 2
 
 
 @pytest.mark.parametrize(
     "form",
     [
         Form(b"x", "a.png", "image/png\r\nX-Evil: 1", ()),
-        Form(b"x", "a.png", "image/png", (('kind"; filename="x', "image"),)),
         Form(b"x", "a\ud800.png", "image/png", ()),
         Form(b"x", "a.png", "image/png", (("kind", "\udfff"),)),
     ],
@@ -150,13 +149,6 @@ async def test_a_path_that_could_lead_elsewhere_is_not_sent(path: str) -> None:
         ("Idempotency-Key", "a\nb"),
         ("Idempotency-Key", "a\0b"),
         ("Idempotency-Key", "ü"),
-        ("Idempotency-Key", "x" * 2000),
-        ("X-Evil: 1\r\nA", "b"),
-        ("Authorization", "Bearer other"),
-        ("Host", "evil.example"),
-        ("cookie", "a=b"),
-        ("Content-Length", "0"),
-        ("Transfer-Encoding", "chunked"),
     ],
 )
 async def test_a_header_that_could_be_more_than_it_seems_is_not_sent(name: str, value: str) -> None:
@@ -352,6 +344,10 @@ async def test_requests_in_turn_use_one_connection_and_a_burst_as_many_as_it_nee
         assert host.opened == 40
 
 
+def picture(size: int) -> Form:
+    return Form(bytes(size), "reference.png", "image/png", ())
+
+
 async def test_an_upload_gets_the_time_that_a_slow_line_needs() -> None:
     """Each piece of the body may take as long as the limit for a write; the whole may take many times that."""
 
@@ -368,7 +364,7 @@ async def test_an_upload_gets_the_time_that_a_slow_line_needs() -> None:
     port = server.sockets[0].getsockname()[1]
     async with server, transport(f"http://127.0.0.1:{port}") as client:
         began = time.monotonic()
-        got = await client.exchange("POST", "/api/v1/files", body=bytes(8 * 1024 * 1024))
+        got = await client.exchange("POST", "/api/v1/files", form=picture(8 * 1024 * 1024))
         assert got.status == 200
         assert time.monotonic() - began > 2 * QUICK.write_s
 
@@ -385,15 +381,9 @@ async def test_an_answer_that_comes_before_the_upload_is_read_counts() -> None:
     server = await asyncio.start_server(hasty, "127.0.0.1", 0)
     async with server, transport(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
         try:
-            assert (await client.exchange("POST", "/api/v1/files", body=bytes(200_000))).status == 413
+            assert (await client.exchange("POST", "/api/v1/files", form=picture(200_000))).status == 413
         except RivyaConnectionError as error:
             assert error.sent is Sent.MAYBE
-
-
-def connections(client: Transport) -> tuple[int, int]:
-    """All connections of a transport, and those that wait for a request."""
-    counts = [pool.counts for pool in client._routes._get_threads.values()]
-    return sum(total for total, _ in counts), sum(idle for _, idle in counts)
 
 
 @pytest.mark.parametrize("state", ["looking up", "connecting", "waiting", "reading"])
@@ -451,7 +441,7 @@ async def test_cancelling_in_the_middle_of_an_upload_answers_at_once_and_closes_
         server,
         transport(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeouts=PATIENT) as client,
     ):
-        task = asyncio.create_task(client.exchange("POST", "/api/v1/files", body=bytes(50_000_000)))
+        task = asyncio.create_task(client.exchange("POST", "/api/v1/files", form=picture(50_000_000)))
         await asyncio.sleep(0.3)
         began = time.monotonic()
         task.cancel()
@@ -519,21 +509,23 @@ async def test_a_cancelled_caller_does_not_disturb_the_others() -> None:
 
 
 def test_a_lookup_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
+    """In a daemon thread, as the engine runs its loop: the threads that it starts are daemons, too."""
     program = """
-import asyncio, time
+import asyncio, threading, time
 from rivya.http.transport import Transport
 
+begun = threading.Event()
+
 def hanging(host, port):
+    begun.set()
     time.sleep(60)
     return ["127.0.0.1"]
 
-async def main():
-    asking = asyncio.create_task(Transport("https://api.example", None, resolver=hanging).exchange("GET", "/x"))
-    await asyncio.sleep(0.2)
-    asking.cancel()
-    await asyncio.wait({asking})
+def run():
+    asyncio.run(Transport("https://api.example", None, resolver=hanging).exchange("GET", "/x"))
 
-asyncio.run(main())
+threading.Thread(target=run, daemon=True).start()
+assert begun.wait(20)
 """
     root = Path(__file__).resolve().parents[2]
-    subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=40)

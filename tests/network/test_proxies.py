@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from hostile.host import always, reply, serving
-from network.clients import failure, transport
+from network.clients import PATIENT, failure, transport
 from network.proxy import proxying, socks
 from rivya.errors import ConfigurationError, Sent
 from rivya.http import proxy_settings
@@ -36,6 +36,23 @@ async def test_all_spellings_of_a_socks_proxy_lead_through_it(
             assert (await client.exchange("GET", "/api/v1/credits")).status == 200
         said = f"{login[0]}:{login[1]}@" if login else ""
         assert proxy.heads == [f"{said}api.example:{host.port}"]
+
+
+async def test_a_proxy_that_speaks_tls_is_verified_as_everybody_else(environment: pytest.MonkeyPatch) -> None:
+    async with (
+        serving(always(reply()), certificate="server.pem") as host,
+        proxying(certificate="server.pem") as proxy,
+        proxying(certificate="company-server.pem") as stranger,
+    ):
+        options = {"resolver": lambda name, port: ["127.0.0.1"], "timeouts": PATIENT}
+        environment.setenv("https_proxy", proxy.url)
+        async with transport(f"https://api.example:{host.port}", **options) as client:
+            assert (await client.exchange("GET", "/api/v1/credits")).status == 200
+        assert proxy.heads[0].startswith(f"CONNECT api.example:{host.port}")
+        environment.setenv("https_proxy", stranger.url)
+        async with transport(f"https://api.example:{host.port}", **options) as client:
+            error = await failure(client.exchange("GET", "/api/v1/credits"))
+        assert (error.code, error.sent, stranger.heads) == ("bad_certificate", Sent.NO, [])
 
 
 async def test_a_proxy_without_a_scheme_and_with_an_unquoted_password_is_used(

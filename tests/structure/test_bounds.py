@@ -14,12 +14,36 @@ from support.sources import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("bounds")]
 
-# The lower bounds of pyproject.toml: of httpx and truststore, of the others the oldest that this Python has builds of.
+# The lower bounds of pyproject.toml, and of what it does not name the oldest that this Python has builds of.
 OLDEST = {
-    (3, 10): ["httpx[socks]==0.27.0", "truststore==0.9.0", "pillow==10.3.0", "numpy==1.25.0"],
-    (3, 11): ["httpx[socks]==0.27.0", "truststore==0.9.0", "pillow==10.3.0", "numpy==1.25.0"],
-    (3, 12): ["httpx[socks]==0.27.0", "truststore==0.9.0", "pillow==10.3.0", "numpy==1.26.0"],
-    (3, 13): ["httpx[socks]==0.27.0", "truststore==0.9.0", "pillow==11.0.0", "numpy==2.1.0"],
+    (3, 10): [
+        "httpx[socks]==0.27.0",
+        "httpcore==1.0.3",
+        "truststore==0.9.0",
+        "pillow==10.3.0",
+        "numpy==1.25.0",
+    ],
+    (3, 11): [
+        "httpx[socks]==0.27.0",
+        "httpcore==1.0.3",
+        "truststore==0.9.0",
+        "pillow==10.3.0",
+        "numpy==1.25.0",
+    ],
+    (3, 12): [
+        "httpx[socks]==0.27.0",
+        "httpcore==1.0.3",
+        "truststore==0.9.0",
+        "pillow==10.3.0",
+        "numpy==1.26.0",
+    ],
+    (3, 13): [
+        "httpx[socks]==0.27.0",
+        "httpcore==1.0.3",
+        "truststore==0.9.0",
+        "pillow==11.0.0",
+        "numpy==2.1.0",
+    ],
 }
 NEWEST = ["httpx[socks]>=0.27,<1", "truststore", "pillow", "numpy"]
 

@@ -87,7 +87,7 @@ def test_texts_end_their_lines_alike_and_hold_no_invisible_characters() -> None:
 def test_requirements_are_few_and_in_step_with_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
-    assert lines == ["httpx[socks]>=0.27,<1", "truststore>=0.9"]
+    assert lines == ["httpx[socks]>=0.27,<1", "httpcore>=1.0.3,<2", "truststore>=0.9"]
     assert project["dependencies"] == lines
 
 
