@@ -214,7 +214,8 @@ def test_a_refusal_after_a_lost_answer_does_not_prove_that_nothing_was_charged(
     assert same_key_and_bytes(create_requests(service))
 
 
-def test_a_conflict_on_a_repeat_is_waited_for_as_in_flight(client: Client, service: Any) -> None:
+def test_a_conflict_on_a_repeat_is_waited_for_as_in_flight(make: Callable[..., Client], service: Any) -> None:
+    client = make(retry_budget_s=10.0, conflict_wait_s=10.0)
     service.fault("create", "stall", when="during", seconds=1.0)
     (finished,) = client.run(client.order())
     assert finished.source in ("new", "resumed")
