@@ -215,8 +215,8 @@ def test_a_refusal_after_a_lost_answer_does_not_prove_that_nothing_was_charged(
 
 
 def test_a_conflict_on_a_repeat_is_waited_for_as_in_flight(make: Callable[..., Client], service: Any) -> None:
-    client = make(retry_budget_s=10.0, conflict_wait_s=10.0)
-    service.fault("create", "stall", when="during", seconds=1.0)
+    client = make(retry_budget_s=20.0, conflict_wait_s=20.0)
+    service.fault("create", "stall", when="during", seconds=2.5)
     (finished,) = client.run(client.order())
     assert finished.source in ("new", "resumed")
     assert len(service.tasks()) == 1
