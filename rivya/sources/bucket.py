@@ -11,7 +11,7 @@ from ..bucket_urls import BucketUrl
 from ..errors import ValidationError
 from ..objects import Bucket, BucketError, Listed
 from ..saving.places import shown
-from .find import ASIDE, EDIT, NAMED_AT_MOST, OPTION
+from .find import ASIDE, EDIT, NAMED_AT_MOST, OPTION, stems
 from .kinds import by_name
 
 
@@ -168,15 +168,6 @@ class _Stems:
         if run != begins:
             taken = set()
         self._runs[path.parent] = begins, taken
-        stem = next(name for name in self._names(path) if name not in taken)
+        stem = next(name for name in stems(path) if name not in taken)
         taken.add(stem)
         return stem
-
-    @staticmethod
-    def _names(path: PurePosixPath) -> Iterator[str]:
-        yield path.stem
-        yield path.name
-        number = 2
-        while True:
-            yield f"{path.name}_{number}"
-            number += 1

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ..errors import ValidationError
 from ..saving.origins import Origins
@@ -170,12 +170,12 @@ def _edits(paths: Sequence[Path], origins: Origins | None) -> list[LeftOut]:
 def _sources(paths: Sequence[Path], root: Path) -> Iterator[Source]:
     taken: set[tuple[Path, str]] = set()
     for path in paths:
-        stem = next(name for name in _stems(path) if (path.parent, name.casefold()) not in taken)
+        stem = next(name for name in stems(path) if (path.parent, name.casefold()) not in taken)
         taken.add((path.parent, stem.casefold()))
         yield Source(path, path.parent.relative_to(root), stem)
 
 
-def _stems(path: Path) -> Iterator[str]:
+def stems(path: PurePath) -> Iterator[str]:
     """Names for the edits of a picture: without its ending, else with it."""
     yield path.stem
     yield path.name

@@ -17,6 +17,7 @@ from rivya.config import Config
 from rivya.engine import engine
 from rivya.engine.jobs import JobCancelled, Ticket
 from rivya.errors import Charged, RivyaError, RivyaTimeoutError
+from rivya.ledger import opening
 from rivya.ledger.ledger import Ledger
 from rivya.orders.order import Finished, Order
 from rivya.secret import Secret
@@ -42,7 +43,7 @@ class Client:
         FaultsAccount.read_s = settings.pop("read_s", READ_S)
         if "busy_s" in settings:
             # To mypy a class may not be replaced by a function that makes it.
-            engine.Ledger = partial(Ledger, busy_s=settings.pop("busy_s"))  # type: ignore[misc, assignment]
+            opening.Ledger = partial(Ledger, busy_s=settings.pop("busy_s"))  # type: ignore[misc, assignment]
         self.config = Config(home=Path(home), base_url=url, key=Secret(key), **{**quick, **settings})
         self.engine = engine.Engine()
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,14 @@ from rivya.secret import Secret
 from support.sources import ROOT
 
 Start = Callable[..., list["Worker"]]
+
+
+def wait_for_tasks(service: Any, count: int) -> None:
+    """Wait until the service has accepted so many orders."""
+    until = time.monotonic() + 60
+    while len(service.tasks()) < count:
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 class Worker:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from fleet.conftest import Start
+from fleet.conftest import Start, wait_for_tasks
 from rivya.bucket_urls import BucketUrl
 from rivya.objects import Bucket
 from rivya.secret import Secret
@@ -28,10 +27,7 @@ def test_a_killed_host_leaves_all_pictures_in_the_bucket_and_a_new_host_finds_th
     env = {**seaweedfs.environment, "RIVYA_RESULTS": PLACE}
     service = serve(latency=2.0)
     dead, alive = start(2, service, database_url, env, orders=20)
-    until = time.monotonic() + 60
-    while len(service.tasks()) < 8:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_for_tasks(service, 8)
     dead.kill()
     told = alive.ended()
     assert [each for each in told if "error" in each] == []

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fleet.conftest import Start, Worker
+from fleet.conftest import Start, Worker, wait_for_tasks
 from library.client import Client
 from rivya.engine import engine
 from rivya.ledger import beats
@@ -52,10 +52,7 @@ def test_what_a_killed_host_had_under_way_another_one_brings_home(
 ) -> None:
     service = serve(latency=4.0)
     dead, alive = start(2, service, database_url, orders=12)
-    until = time.monotonic() + 60
-    while len(service.tasks()) < 4:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_for_tasks(service, 4)
     dead.kill()
     told = alive.ended()
     assert failed(told) == []
@@ -72,10 +69,7 @@ def test_a_crash_of_the_database_under_load_loses_nothing(
         service = serve(latency=1.0)
         # As in use: 10 s between two beats, 30 s of silence.
         workers = start(4, service, Secret(server.url("postgres")), orders=50, beat_s=10.0, silence_s=30.0)
-        until = time.monotonic() + 60
-        while len(service.tasks()) < 10:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        wait_for_tasks(service, 10)
         server.stop()
         time.sleep(away_s)
         server.start()

@@ -13,6 +13,7 @@ import pytest
 from library.client import Client, Run, environment
 from rivya import cli
 from rivya.engine import engine
+from support.buckets import SeaweedFS
 from support.proxies import forget_proxies
 from support.quick import QuickAccount, quicken
 
@@ -105,3 +106,11 @@ def process(client: Client, work: Path) -> Run:
 
 def _all(client: Client) -> list[Any]:
     return client.tickets(*[client.order("what is learned from", seed=seed) for seed in range(6)])
+
+
+@pytest.fixture
+def aws(seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> SeaweedFS:
+    """The S3 server, and its credentials in the environment."""
+    for name, value in seaweedfs.environment.items():
+        monkeypatch.setenv(name, value)
+    return seaweedfs

@@ -175,12 +175,6 @@ class TestRealBucket:
     """The same with a real S3 server."""
 
     @pytest.fixture
-    def aws(self, seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> SeaweedFS:
-        for name, value in seaweedfs.environment.items():
-            monkeypatch.setenv(name, value)
-        return seaweedfs
-
-    @pytest.fixture
     def photos(self, aws: SeaweedFS) -> Callable[[int], str]:
         """Makes a bucket's folder of so many pictures."""
 

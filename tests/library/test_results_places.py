@@ -389,12 +389,6 @@ class TestRealBucket:
     """The same with a real S3 server."""
 
     @pytest.fixture
-    def aws(self, seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> SeaweedFS:
-        for name, value in seaweedfs.environment.items():
-            monkeypatch.setenv(name, value)
-        return seaweedfs
-
-    @pytest.fixture
     def place(self, tmp_path: Path) -> str:
         return f"s3://pictures/{tmp_path.name}/{token_hex(4)}"
 
