@@ -1,6 +1,7 @@
-"""One attempt over HTTP: key, proxies, checked addresses, size and time limits. The only package that imports httpx.
+"""Single HTTP attempts: key, proxies, checked addresses, size and time limits. The only package that imports httpx.
 
-Entry: `transport.Transport`."""
+Entry: `transport.Transport`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The body of one answer, taken in under a cap, also where it comes compressed."""
+"""Read a response body under a size cap, also when compressed."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ _GZIP_OR_ZLIB = 32 + MAX_WBITS
 
 
 class Body:
-    """Collects chunks and ends with an error as soon as the cap is passed; memory stays below the cap and a bit.
+    """Collects chunks; raises beyond the cap, which also bounds memory.
 
-    Requests ask for ``Accept-Encoding: identity``. An answer that comes compressed all the same is decompressed
-    within the cap when it is gzip or deflate, and refused otherwise.
+    Requests ask for ``Accept-Encoding: identity``, yet gzip and deflate are decompressed, within the cap.
     """
 
     def __init__(self, what: str, cap: int, encoding: str | None = None, length: str | None = None) -> None:
-        """``what`` names it in errors, ``encoding`` and ``length`` are the headers Content-Encoding and -Length.
+        """``what`` names the body in errors; ``encoding`` and ``length`` are Content-Encoding and Content-Length.
 
         Raises:
-            UnusableAnswerError: an unknown encoding, or a length that is beyond the cap.
+            UnusableAnswerError: an unknown encoding, or a length beyond the cap.
         """
         self._what = what
         self._cap = cap
@@ -47,8 +46,8 @@ class Body:
             raise self._too_large()
 
     async def take(self, response: httpx.Response, came: Callable[[int], None] = lambda size: None) -> bytes:
-        """Take a whole body in; ``came`` is told the size of each chunk. Raises as `feed`, and what httpcore raises."""
-        # httpx promises an iterator; what it gives is a generator, which can be closed.
+        """Read a whole body; ``came`` gets the size of each chunk. Raises as `feed`, and httpcore's errors."""
+        # typed as an iterator by httpx, but a generator, which can be closed
         chunks = cast("AsyncGenerator[bytes, None]", response.aiter_raw())
         async with aclosing(chunks):
             async for chunk in chunks:
@@ -58,13 +57,13 @@ class Body:
         return self.finish()
 
     def feed(self, chunk: bytes) -> Iterator[None]:
-        """Take one chunk in; at each ``yield`` an event loop should do other things.
+        """Add a chunk; at each ``yield`` the event loop should run other tasks.
 
-        Steps are at most 256 KiB of what compressed data expands to, or 64 chunks. Crumbs, which cost more to take
-        apart than they bring, end it: thousands of chunks of less than 64 bytes on average.
+        A step is at most 256 KiB of decompressed data, or 64 chunks. Thousands of chunks below 64 bytes on average
+        are refused: they cost too much.
 
         Raises:
-            UnusableAnswerError: the cap is passed, or the compressed data is damaged.
+            UnusableAnswerError: cap passed, chunks too small, or compressed data damaged.
         """
         self._pieces += 1
         self._came += len(chunk)
@@ -85,13 +84,12 @@ class Body:
             yield
 
     def finish(self) -> bytes:
-        """Everything that was taken in."""
         if self._inflater is not None and not self._inflater.eof:
             raise self._refused("was cut off before its compressed data ended", "unusable_encoding")
         return self._kept.getvalue()
 
     def so_far(self) -> bytes:
-        """What was taken in up to now, for an answer whose status alone is enough."""
+        """The bytes so far, for a response whose status suffices."""
         return self._kept.getvalue()
 
     def _keep(self, data: bytes) -> None:

@@ -1,8 +1,8 @@
-"""Connections: one for each request under way, kept for the next request to the same origin.
+"""Connections: one per running request, kept for the next request to the same origin.
 
-A connection whose request failed or was cancelled is closed, whatever state it is in: httpcore 1.0 leaves some open
-when it is cancelled between two of its steps. Its pool also looks at every connection for every request, which with
-hundreds of requests at once costs more than everything else. How many there may be is the engine's decision.
+httpcore's pool is not used: version 1.0 leaks connections cancelled between two of its steps, and scans all
+connections for each request, the largest cost at hundreds. Here a failed or cancelled request closes its connection in
+any state. The engine limits their number.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .network import Backend, SharedWork, httpcore, httpx
 from .proxy_settings import proxy_for
 
 _KEEPALIVE_S = 60.0
-"""Long enough to keep the connection between two polls and between two prompts."""
+"""Keeps a connection between two polls and between two prompts."""
 
 _LOOK_EVERY_S = 5.0
-"""How often connections that no request can take any more are looked for."""
+"""Interval of the search for unusable idle connections."""
 
 
 class _Single(httpcore.AsyncNetworkBackend):
-    """In place of httpcore's pool: one connection, which the pool makes. Sees its socket when that is opened."""
+    """One connection in place of httpcore's pool, which creates it. Sees its socket when opened."""
 
     def __init__(self, pool: httpcore.AsyncConnectionPool, backend: Backend) -> None:
         pool._network_backend = self  # httpx gives no way to choose it
@@ -51,12 +51,12 @@ class _Single(httpcore.AsyncNetworkBackend):
         with anyio.CancelScope(shield=True):
             if self.connection is not None:
                 await self.connection.aclose()
-            if self._stream is not None:  # The connection forgets it when TLS or SOCKS does not come about.
+            if self._stream is not None:  # The connection forgets it if TLS or SOCKS fails.
                 await self._stream.aclose()
 
 
 class _Transport(httpx.AsyncHTTPTransport):
-    """httpx's transport over a single connection."""
+    """httpx's transport over one connection."""
 
     def __init__(self, backend: Backend, context: ssl.SSLContext, proxy: str | None) -> None:
         super().__init__(verify=context, proxy=proxy, limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S))
@@ -67,18 +67,17 @@ class _Transport(httpx.AsyncHTTPTransport):
 
     @property
     def idle(self) -> bool:
-        """Whether its connection can take the next request: open at both ends, without a request, not too old."""
+        """Whether the connection can take a request: open at both ends, unused, not expired."""
         connection = self._single.connection
         return connection is not None and connection.is_available() and not connection.has_expired()
 
 
 class Connections:
-    """All connections of one client. Built inside the event loop that uses it, at first use.
+    """All connections of one client. Created in the event loop that uses it.
 
     Args:
-        api: makes the connections to the service. results: makes those to the hosts of results, guarded.
-        proxies: makes those to proxies.
-        make_context: builds the TLS settings; slow, so it runs in a thread.
+        api, results, proxies: connect to the service, to result hosts (guarded), to proxies.
+        make_context: builds the TLS settings; slow, so run in a thread.
     """
 
     def __init__(
@@ -96,14 +95,14 @@ class Connections:
         self._next_look = 0.0
 
     def count(self) -> tuple[int, int]:
-        """All connections, and those among them that wait for a request."""
+        """All connections, and the idle ones among them."""
         return len(self._open), sum(map(len, self._idle.values()))
 
     @asynccontextmanager
     async def ask(self, request: httpx.Request, *, result: bool) -> AsyncIterator[httpx.Response]:
-        """Send the request over a connection that no other request uses. Raises what httpx raises.
+        """Send the request over a connection of its own. Raises httpx's errors.
 
-        Requests to the service and those for results share no connection.
+        API requests and downloads never share a connection.
         """
         url = request.url
         context = await self._context()
@@ -128,7 +127,7 @@ class Connections:
             await self._close(transport)
 
     async def aclose(self) -> None:
-        """Close every connection, also those in use."""
+        """Close all connections, even those in use."""
         self._idle.clear()
         for transport in list(self._open):
             await self._close(transport)
@@ -136,7 +135,7 @@ class Connections:
             await asyncio.wait(self._closing)
 
     async def _kept(self, key: Hashable) -> _Transport | None:
-        """The transport used last that can take a request; those that cannot any more are closed."""
+        """The usable transport used last; others are closed."""
         while self._idle[key]:
             transport = self._idle[key].pop()
             if transport.idle:
@@ -145,7 +144,7 @@ class Connections:
         return None
 
     async def _close_old(self) -> None:
-        """Every few seconds, close the idle connections to any host that have expired or that the host has closed."""
+        """Every few seconds, close idle connections that expired or that the host closed."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK_EVERY_S
@@ -156,7 +155,7 @@ class Connections:
             await self._close(transport)
 
     async def _close(self, transport: _Transport) -> None:
-        """Close it in a task of its own, which goes on when the caller is cancelled once more."""
+        """Close it in a task that a second cancellation of the caller does not stop."""
         self._open.discard(transport)
         closing = asyncio.ensure_future(transport.aclose())
         self._closing.add(closing)
@@ -176,12 +175,12 @@ class Connections:
         return self._context_made
 
     async def _proxy(self, scheme: str, host: str) -> str | None:
-        """The proxy's URL, or None. Asked for in a thread."""
+        """The proxy's URL or None, found in a thread."""
         if (scheme, host) not in self._proxies:
             if len(self._proxies) > 1000:
                 self._proxies.clear()
             try:
                 self._proxies[scheme, host] = await self._settings.run(proxy_for, scheme, host)
             except RivyaError as error:
-                raise error.about() from None  # an error of its own for each caller
+                raise error.about() from None  # a separate error for each caller
         return self._proxies[scheme, host]

@@ -1,8 +1,7 @@
-"""The download of a result: a GET without key, hop by hop, under caps of bytes and of time.
+"""Download a result: a GET without key, redirect by redirect, under byte and time caps.
 
-The URL comes from the service, the answers from whoever stands behind it. Each hop's URL and host are checked anew,
-the addresses when the connection is made (see `guard` and `network`). Whether the bytes are a picture is decided by
-whoever decodes them.
+The URL's host is untrusted. Each hop's URL and host are checked here, addresses on connecting (see `guard` and
+`network`). The caller decodes the bytes.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({401, 403, 404, 410})
 
 Ask = Callable[[str], AbstractAsyncContextManager[httpx.Response]]
-"""Sends one GET to a URL whose host it has checked."""
+"""Sends one GET to a URL after checking its host."""
 
 
 async def fetch(
     ask: Ask, url: str, *, plain_http: bool, max_bytes: int, window_s: float, window_bytes: int
 ) -> bytes:
-    """The bytes behind ``url``, over at most five redirects; the caller bounds the time in all.
+    """The bytes at ``url``, over at most five redirects; the caller limits the time.
 
     Raises:
         RivyaError: see `Transport.download`.
@@ -59,7 +58,7 @@ async def fetch(
 
 
 def check_scheme(url: str, plain_http: bool) -> None:
-    """Refuse what is not https, or http where the service itself is on this machine."""
+    """Refuse all but https, or http if the service is on this machine."""
     http_url(url)
     if urlsplit(url).scheme != "https" and not plain_http:
         raise UnusableAnswerError(
@@ -70,7 +69,7 @@ def check_scheme(url: str, plain_http: bool) -> None:
 
 
 def host_of(url: str) -> str:
-    """The host of a URL, fit for a message. The rest of a result's URL is a secret."""
+    """The host of a URL, for messages; the rest of a result URL is secret."""
     try:
         return clean_text(urlsplit(url).hostname or "?", 100)
     except ValueError:
@@ -80,7 +79,7 @@ def host_of(url: str) -> str:
 async def _read(
     response: httpx.Response, host: str, max_bytes: int, window_s: float, window_bytes: int
 ) -> bytes:
-    """The whole body. A host that sends less than ``window_bytes`` in ``window_s`` seconds is left."""
+    """The whole body; a host slower than ``window_bytes`` per ``window_s`` seconds is given up."""
     fields = response.headers
     body = Body(
         f"the result at {host}", max_bytes, fields.get("content-encoding"), fields.get("content-length")

@@ -1,11 +1,10 @@
-"""Where a result may come from: which URLs, host names and addresses are refused.
+"""Which URLs, host names and addresses a result may come from.
 
-A result URL is given by the service and may have been made up by somebody else, so it must not reach this machine or
-the network around it. The checks come in two steps: `Guard.check_url_host` on the name as it is written, before
-anything is asked, and `Guard.check_address` on each address that the name stands for, right before the connection is
-made to one that passed (`allowed`). Through a proxy, which looks names up by itself, the first step is all there is.
+A result URL may be forged, so it must not reach this machine or its network. `Guard.check_url_host` checks the
+written name before any request, `Guard.check_address` each resolved address before connecting (`allowed` keeps those that pass). A proxy
+resolves names itself, so only the first check applies.
 
-The ranges are listed here instead of asking `ipaddress.is_global`, whose answers differ between Python versions.
+The ranges are listed here because `ipaddress.is_global` differs between Python versions.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ _COMPATIBLE = ip_network("::/96")
 _ISATAP_MARKS = (0x00005EFE, 0x02005EFE)
 
 _PRIVATE = ("this machine", "a private network")
-"""What a base URL on this machine (the sandbox) opens, and nothing else: not the local link with its cloud metadata."""
+"""What a base URL on this machine (the sandbox) opens; the link-local range with cloud metadata stays refused."""
 
 _LOCAL_ENDINGS = (
     "localhost", "local", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "home.arpa",
@@ -73,11 +72,11 @@ _NUMBER = r"(0x[0-9a-f]*|[0-9]+)"
 
 
 class Guard:
-    """What is allowed for one configuration.
+    """The rules of one configuration.
 
     Args:
-        allowed_networks: CIDR texts of networks that results may come from although they are private.
-        local: the base URL is on this machine; then its results may be on it and on private networks too.
+        allowed_networks: private networks, as CIDR, that results may come from.
+        local: the base URL is on this machine, so results may be there and on private networks.
     """
 
     def __init__(self, allowed_networks: Sequence[str] = DEFAULT_ALLOWED, *, local: bool = False) -> None:
@@ -85,10 +84,10 @@ class Guard:
         self._local = local
 
     def check_url_host(self, host: str) -> None:
-        """Refuse what can be refused by its spelling. ``host``: as in the URL, without brackets, IDNA-encoded.
+        """Refuse a host by its spelling. ``host``: as in the URL, without brackets, IDNA-encoded.
 
         Raises:
-            UnusableAnswerError: with code ``forbidden_address``.
+            UnusableAnswerError: ``forbidden_address``.
         """
         name = host.lower()
         if ":" in name:
@@ -101,7 +100,7 @@ class Guard:
             raise _refused(host, "is not a host name")
         labels = name.rstrip(".").split(".")
         if re.fullmatch(_NUMBER, labels[-1]):
-            # Short, octal, decimal and hexadecimal forms are read differently by different programs.
+            # Programs read short, octal, decimal and hexadecimal forms differently.
             address = _literal(name)
             if address is None:
                 raise _refused(host, "is not a plain IPv4 address")
@@ -114,13 +113,13 @@ class Guard:
             raise _refused(host, "names a machine of a local network")
 
     def check_address(self, host: str, address: str) -> None:
-        """Refuse an address that ``host`` stands for, unless it is public or allowed. Raises as `check_url_host`."""
+        """Refuse an address of ``host`` that is neither public nor allowed. Raises as `check_url_host`."""
         found = _literal(address)
         if found is None:
             raise _refused(host, "has an address that cannot be read")
         reason = self._reason(found)
         if reason is not None:
-            own = found == _literal(host)  # then no DNS is behind it
+            own = found == _literal(host)  # DNS is not involved
             names = tuple(map(str, self._allowed))
             raise _refused(
                 host,
@@ -129,7 +128,6 @@ class Guard:
             )
 
     def _reason(self, address: Address) -> str | None:
-        """What speaks against the address, or None."""
         embedded = _embedded(address)
         if any(candidate in net for net in self._allowed for candidate in (address, *embedded)):
             return None
@@ -144,10 +142,10 @@ class Guard:
 
 
 def allowed(check: Callable[[str, str], None], host: str, addresses: Sequence[str]) -> list[str]:
-    """Those of a name's addresses that pass ``check``, in their order: one that is refused does not refuse the others.
+    """The addresses that pass ``check``, in order.
 
     Raises:
-        RivyaError: none passes; the error of the first.
+        RivyaError: none passes; the first one's error.
     """
     passed: list[str] = []
     refusal: RivyaError | None = None
@@ -163,7 +161,7 @@ def allowed(check: Callable[[str, str], None], host: str, addresses: Sequence[st
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine by its spelling: ``localhost``, 127.0.0.0/8 or ::1."""
+    """Whether ``host`` is spelled as this machine: ``localhost``, 127.0.0.0/8 or ::1."""
     if host.lower().rstrip(".") == "localhost":
         return True
     address = _literal(host)
@@ -171,7 +169,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_loopback(host: str, address: str) -> None:
-    """Refuse to speak plain http to anything but this machine, also where ``localhost`` was given another meaning."""
+    """Refuse plain http to any address but this machine's, even as ``localhost``."""
     found = _literal(address)
     if found is None or not found.is_loopback:
         raise ConfigurationError(
@@ -182,7 +180,7 @@ def check_loopback(host: str, address: str) -> None:
 
 
 def _literal(text: str) -> Address | None:
-    """The address that ``text`` writes in its one plain form; None for names, zone ids and other spellings."""
+    """The address if ``text`` is its plain form; else None, as for names and zone ids."""
     if "%" in text:
         return None
     try:
@@ -192,7 +190,7 @@ def _literal(text: str) -> Address | None:
 
 
 def _embedded(address: Address) -> tuple[IPv4Address, ...]:
-    """The IPv4 address that an IPv6 address carries: mapped, compatible, NAT64, ISATAP."""
+    """The IPv4 address inside an IPv6 address: mapped, compatible, NAT64, ISATAP."""
     if isinstance(address, IPv4Address):
         return ()
     number = int(address)
@@ -207,7 +205,7 @@ def _embedded(address: Address) -> tuple[IPv4Address, ...]:
 
 
 def _is_isatap(address: Address) -> bool:
-    """Whether an IPv6 address carries an IPv4 one in its lower half; its upper half can be any network's."""
+    """Whether the lower half carries an IPv4 address; any network can be the upper half."""
     return isinstance(address, IPv6Address) and (int(address) >> 32) & 0xFFFFFFFF in _ISATAP_MARKS
 
 

@@ -1,4 +1,4 @@
-"""Why a public name may stand for a private address: the program that is likely behind it, and what to set."""
+"""Likely causes of a public name with a private address, and the setting for each."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _LIKELY = tuple(
         ("fc00::/7", _FAKE, "/64"),
     )
 )
-"""Network, what is likely behind an address of it, and what to allow: a network, or its length around the address."""
+"""Network, likely cause of an address in it, and what to allow: a network, or a prefix length around the address."""
 
 
 def advice(address: IPv4Address | IPv6Address, allowed: tuple[str, ...]) -> str:
-    """What to do about a name that stands for this refused address, one sentence.
+    """Advice on a name with this refused address, one sentence.
 
     Args:
-        allowed: the networks that are allowed now. Setting new ones replaces them.
+        allowed: networks allowed now; a new setting replaces them.
     """
     text, setting = next(
         ((text, setting) for network, text, setting in _LIKELY if address in network), ("", "")

@@ -1,6 +1,6 @@
-"""Connections to checked addresses, and what is known of an attempt while it runs.
+"""Connections to checked addresses, and the state of an attempt.
 
-The one module that names the HTTP stack: httpx, and httpcore below it.
+The only module that names the HTTP stack: httpx and httpcore.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ __all__ = ["Attempt", "Backend", "SharedWork", "current", "httpcore", "httpx", "
 T = TypeVar("T")
 
 Resolver = Callable[[str, int], Sequence[str]]
-"""Gives the addresses of a host name; runs in a thread. Raises OSError."""
+"""Returns the addresses of a host name; runs in a thread. Raises OSError."""
 
 Check = Callable[[str, str], None]
-"""Takes a host name and one of its addresses, and raises for an address that must not be asked."""
+"""Takes a host name and one of its addresses; raises if that must not be contacted."""
 
 _NEXT_ADDRESS_S = 0.25
-"""How long one address is tried alone before the next one joins in (RFC 8305)."""
+"""Head start of one address over the next (RFC 8305)."""
 
 _LOOKUPS = 32
-"""Names that one backend looks up at once."""
+"""Concurrent lookups per backend."""
 
 _MAX_HEAD_BYTES = 256 * 1024
 
 
 class Attempt:
-    """What has happened so far in one attempt.
+    """One attempt.
 
     Attributes:
-        left: bytes of the request itself may have left; from here on its outcome is not known without an answer.
-        tunnelling: a proxy was asked for a tunnel; until `left`, only that was sent.
+        left: request bytes may have been sent; without a response the outcome is unknown.
+        tunnelling: a CONNECT was sent to a proxy, and until `left` nothing else.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Attempt:
         self._head_left: int | None = None
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
-        """The hook that httpcore calls around each of its steps (extension "trace")."""
+        """httpcore's "trace" hook, called around its steps."""
         if event.endswith("send_request_headers.started"):
             if info["request"].method == b"CONNECT":
                 self.tunnelling = True
@@ -66,7 +66,7 @@ class Attempt:
             self._head_left = None
 
     def arrived(self, size: int) -> None:
-        """Count what arrives before the answer itself: a host may send "100 Continue" without end."""
+        """Limit what precedes the final response: a host may send "100 Continue" forever."""
         if self._head_left is not None:
             self._head_left -= size
             if self._head_left < 0:
@@ -74,12 +74,10 @@ class Attempt:
 
 
 current: ContextVar[Attempt | None] = ContextVar("rivya_attempt", default=None)
-"""The attempt that the running task makes; it also marks log records of the HTTP stack as ours."""
+"""The attempt of the running task; also marks log records of the HTTP stack as ours."""
 
 
 class Stream(httpcore.AsyncNetworkStream):
-    """A connection that counts what arrives."""
-
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
         self._inner = inner
 
@@ -107,11 +105,10 @@ class Stream(httpcore.AsyncNetworkStream):
 
 
 class SharedWork:
-    """Blocking calls in threads. Callers that want the same call at the same time share one; a cancelled caller does
-    not end it.
+    """Blocking calls in threads, shared by concurrent callers. Cancelling a caller does not end the call.
 
     Args:
-        threads: calls that run at once.
+        threads: concurrent calls.
     """
 
     def __init__(self, threads: int) -> None:
@@ -120,7 +117,7 @@ class SharedWork:
         self._running: dict[tuple[Hashable, ...], asyncio.Future[Any]] = {}
 
     async def run(self, work: Callable[..., T], *args: Hashable) -> T:
-        """The value of ``work(*args)``. Raises what it raises."""
+        """The result of ``work(*args)``, or its exception."""
         key = (work, *args)
         running: asyncio.Future[T] | None = self._running.get(key)
         if running is None:
@@ -134,13 +131,13 @@ class SharedWork:
     def _ended(self, key: tuple[Hashable, ...], done: asyncio.Future[Any]) -> None:
         del self._running[key]
         if not done.cancelled():
-            done.exception()  # Seen: all callers may have been cancelled.
+            done.exception()  # retrieved: all callers may have been cancelled
 
 
 class Backend(httpcore.AsyncNetworkBackend):
-    """Looks a name up once, checks every address, and connects to one of those that passed.
+    """Resolves a name once, checks each address, connects to one that passed.
 
-    A second answer of DNS therefore changes nothing. TLS still verifies the name.
+    So a second DNS response changes nothing. TLS still verifies the name.
     """
 
     def __init__(self, resolve: Resolver | None = None, check: Check | None = None) -> None:
@@ -179,7 +176,7 @@ class Backend(httpcore.AsyncNetworkBackend):
     async def _first(
         self, addresses: Sequence[str], port: int, time_s: float | None
     ) -> httpcore.AsyncNetworkStream:
-        """The first address that answers; the next one is tried as well after a quarter of a second."""
+        """The first address that connects; the next one starts after 0.25 s or a failure."""
         won: list[httpcore.AsyncNetworkStream] = []
         failures: list[Exception] = []
 
@@ -206,7 +203,7 @@ class Backend(httpcore.AsyncNetworkBackend):
                     with anyio.move_on_after(_NEXT_ADDRESS_S):
                         await over.wait()
         except BaseException:
-            # The caller was cancelled while the group ended: nobody takes the winner.
+            # Cancelled while the group ended: no caller takes the connection.
             for stream in won:
                 await _closed(stream)
             raise
@@ -215,8 +212,9 @@ class Backend(httpcore.AsyncNetworkBackend):
         return won[0]
 
     async def _connected(self, address: str, port: int, time_s: float | None) -> httpcore.AsyncNetworkStream:
-        """Connect to one address, in a task that is never cancelled: many versions of anyio lose a connection that
-        comes about while they are. Where the caller is gone, it is closed as soon as it is there."""
+        """Connect in a task that is never cancelled: many versions of anyio leak a connection made during cancellation.
+        If the caller is gone, it is closed once made.
+        """
         connecting = asyncio.ensure_future(self._inner.connect_tcp(address, port, timeout=time_s))
         try:
             return await asyncio.shield(connecting)
@@ -232,12 +230,12 @@ class Backend(httpcore.AsyncNetworkBackend):
 
 
 def look_up(host: str, port: int) -> list[str]:
-    """The addresses that the system gives for a host name, in its order of preference."""
+    """The system's addresses of a host name, in its order of preference."""
     return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 def _families_in_turn(addresses: Sequence[str]) -> list[str]:
-    """IPv6 and IPv4 alternating, beginning with the system's first choice."""
+    """IPv6 and IPv4 alternating, the system's first choice first."""
     first = [a for a in addresses if (":" in a) == (":" in addresses[0])]
     second = [a for a in addresses if a not in first]
     return [address for pair in zip_longest(first, second) for address in pair if address]
@@ -249,14 +247,14 @@ async def _closed(stream: httpcore.AsyncNetworkStream) -> None:
 
 
 class _NotOurs(logging.Filter):
-    """Drops what the HTTP stack logs about our attempts: full URLs and headers. Other users' lines stay."""
+    """Drops the HTTP stack's records of our attempts, which hold URLs and headers."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return current.get() is None
 
 
 def silence() -> None:
-    """Put the filter on the loggers, once."""
+    """Add the filter, once."""
     parts = ("connection", "http11", "http2", "proxy", "socks")
     for name in (httpx.__name__, *(f"{httpcore.__name__}.{part}" for part in parts)):
         logger = logging.getLogger(name)

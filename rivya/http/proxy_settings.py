@@ -1,7 +1,7 @@
-"""The proxy that a request takes, as the environment or the desktop names it.
+"""The proxy of a request, from the environment or desktop.
 
-Found as Python's standard library finds it: variables in both cases, and the system's settings on Windows and macOS.
-Requests to this machine never take one: plain http is allowed there only because it does not leave it.
+Detected as by Python's standard library: variables in both cases, system settings on Windows and macOS. Requests to
+this machine use none: plain http is allowed only because it stays there.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from .guard import is_loopback
 from .values import clean_text
 
 _KINDS = {"http": "http", "https": "https", "socks5": "socks5", "socks5h": "socks5", "socks": "socks5"}
-"""Schemes, and what they are. Desktops and their proxy programs write ``socks`` for SOCKS5. A SOCKS5 proxy is always
-given the name, so that ``socks5h`` is no other kind."""
+"""Scheme names by kind. Desktops and proxy programs write ``socks`` for SOCKS5. A SOCKS5 proxy always gets the host
+name, so ``socks5h`` is the same.
+"""
 
 _SOCKS_PORT = 1080
 _HOST = r"\[[0-9A-Fa-f:.]+\]|[^\s:/@?#\[\]\"'<>\\]+"
@@ -31,12 +32,12 @@ _WANTED = (
 
 
 def proxy_for(scheme: str, host: str) -> str | None:
-    """The proxy for a host: http, https or socks5, user and password quoted as in any URL. None: straight.
+    """The proxy URL for a host: http, https or socks5, user and password quoted. None: no proxy.
 
-    Blocks: some systems look the host up to answer.
+    Blocks: some systems look up the host.
 
     Raises:
-        ConfigurationError: what is set is no proxy that can be used; it names variable and value without password.
+        ConfigurationError: no usable proxy; names variable and value without password.
     """
     if is_loopback(host):
         return None
@@ -48,15 +49,15 @@ def proxy_for(scheme: str, host: str) -> str | None:
 
 
 def where_set(named: str) -> str:
-    """The variable that holds this value, or the system's settings."""
-    for name in sorted(os.environ, reverse=True):  # the lower-case one counts first
+    """The variable with this value, or the system's settings."""
+    for name in sorted(os.environ, reverse=True):  # the lower-case one takes precedence
         if name.lower().endswith("_proxy") and unquoted(os.environ[name]) == named:
             return name
     return "the system's proxy settings"
 
 
 def _excepted(host: str, exceptions: str) -> bool:
-    """Whether NO_PROXY leaves the host out in a form that the standard library does not know: ``*.x`` and networks."""
+    """Whether NO_PROXY excludes the host in a form the standard library lacks: ``*.x`` and networks."""
     for entry in re.split(r"[\s,;]+", unquoted(exceptions)):
         if entry.startswith("*.") and host.lower().endswith(entry[1:].lower()):
             return True
@@ -69,7 +70,7 @@ def _excepted(host: str, exceptions: str) -> bool:
 
 
 def _plain(named: str) -> str:
-    """The URL of the proxy in its one form. Passwords are taken as they are often written: unquoted."""
+    """The normalised proxy URL; passwords may be unquoted, as is common."""
     scheme, separator, rest = named.partition("://")
     if not separator:
         scheme, rest = "http", named.lstrip("/")
@@ -112,7 +113,7 @@ def _needs_socks(named: str) -> ConfigurationError:
 
 
 def without_password(named: str) -> str:
-    """A proxy's URL for a message: scheme, host and port."""
+    """The proxy URL for messages: scheme, host and port."""
     scheme, separator, rest = named.partition("://")
     if not separator:
         scheme, rest = "", named

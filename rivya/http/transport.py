@@ -1,8 +1,7 @@
-"""One attempt over HTTP.
+"""One HTTP attempt; callers decide about retries.
 
-What it promises: the key goes to the base URL's scheme, host and port and nowhere else; redirects of the API are not
-followed; answers are bounded; every failure says whether the request may have arrived; nothing of httpx leaves here,
-neither types nor exceptions nor log lines. It never repeats anything: that is decided above it.
+The key goes only to the base URL's scheme, host and port; API redirects are not followed; responses are bounded; each
+failure says whether the request may have arrived; no httpx type, exception or log line leaves this package.
 """
 
 from __future__ import annotations
@@ -47,9 +46,9 @@ MAX_RESULT_BYTES = 64 * 1024 * 1024
 RESULT_TIME_CAP_S = 300.0
 
 _SLOWEST_LINE = 125_000
-"""Bytes per second of a 1 Mbit/s line: what the time limits of an upload are made for."""
+"""Bytes per second of a 1 Mbit/s line, the slowest that upload timeouts allow for."""
 _SYSTEM_BUFFER_BYTES = 4 * 1024 * 1024
-"""Most that the operating system takes off us before it has left the machine."""
+"""Maximum bytes that the operating system buffers before sending."""
 
 _PATH = r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+"
 _MIME = r"[a-z]{1,32}/[a-z0-9.+-]{1,64}"
@@ -61,12 +60,12 @@ _BEFORE_SENDING = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
-"""Failures that come before a request leaves."""
+"""Failures before a request is sent."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """A file with the text fields that go with it; the file is the part called ``file``."""
+    """A multipart upload: the part ``file``, and text fields."""
 
     file: bytes = field(repr=False)
     filename: str
@@ -74,7 +73,7 @@ class Form:
     fields: tuple[tuple[str, str], ...]
 
     def content(self) -> dict[str, Any]:
-        """What `httpx.Request` takes for it: a file object, since bytes would be sent in one piece."""
+        """Arguments for `httpx.Request`; a file object, because bytes would be sent in one piece."""
         if not re.fullmatch(_MIME, self.mime):
             raise ValidationError("The type of an upload cannot be sent.", sent=Sent.NO)
         return {"data": dict(self.fields), "files": {"file": (self.filename, BytesIO(self.file), self.mime)}}
@@ -82,14 +81,14 @@ class Form:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds for each phase of one exchange; an upload gets more, by its size.
+    """Seconds for each phase of an exchange.
 
     Attributes:
-        connect_s: name lookup, connection and, once more, TLS.
-        read_s: between two pieces of an answer.
-        write_s: for each piece of 64 KiB of a request.
-        total_s: a whole exchange without a body to send.
-        window_s, window_bytes: in each window a download must bring this many bytes.
+        connect_s: DNS lookup and connection, then again TLS.
+        read_s: between two pieces of a response.
+        write_s: for each 64 KiB of a request.
+        total_s: an exchange without its upload, which gets more by its size.
+        window_s, window_bytes: a download must bring this many bytes per window.
     """
 
     connect_s: float = 10.0
@@ -102,7 +101,7 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer of any status. Header names are in lower case; the body is complete for a 2xx status."""
+    """A response of any status. Header names are lower-case; the body is complete if the status is 2xx."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -110,14 +109,13 @@ class Reply:
 
 
 class Transport:
-    """The HTTP client of one configuration. Cheap to make; what costs time is built at the first exchange.
+    """The HTTP client of one configuration. Cheap to create; slow parts are built on first use.
 
     Args:
         base_url: scheme, host and port; https, or http on this machine.
         key: sent as Bearer token to that origin only.
-        allowed_networks: networks that results may come from although they are private.
-        timeouts: how long each phase may take.
-        resolver: gives the addresses of a name, in a thread; the system's by default.
+        allowed_networks: private networks that results may come from.
+        resolver: returns a name's addresses, in a thread; by default the system's.
     """
 
     def __init__(
@@ -155,14 +153,14 @@ class Transport:
         with_key: bool = True,
         max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Reply:
-        """Send one request to ``path`` at the base URL, once, and give its answer, whatever its status.
+        """Send one request to ``path`` at the base URL, once; return the response of any status.
 
-        An answer whose status is an error keeps what could be read of its body, be it broken or too large.
+        An error response keeps the readable part of a broken or too large body.
 
         Raises:
-            RivyaConnectionError, RivyaTimeoutError: no usable answer. ``sent`` is `Sent.NO` where the request
-                provably did not leave (name lookup, connection, TLS, tunnel) and `Sent.MAYBE` otherwise.
-            UnusableAnswerError: a redirect, or a good answer that is too large or cannot be decompressed.
+            RivyaConnectionError, RivyaTimeoutError: no usable response. ``sent`` is `Sent.NO` if the request provably
+                was not sent (lookup, connection, TLS, tunnel), else `Sent.MAYBE`.
+            UnusableAnswerError: a redirect, or a success that is too large or cannot be decompressed.
             ValidationError: a path, header or form that must not be sent.
         """
         size = len(form.file) if form is not None else len(body or b"")
@@ -183,11 +181,11 @@ class Transport:
     async def download(
         self, url: str, *, max_bytes: int = MAX_RESULT_BYTES, time_cap_s: float = RESULT_TIME_CAP_S
     ) -> bytes:
-        """The bytes behind a result URL, without key or cookies, guarded against hosts and answers of strangers.
+        """The bytes at a result URL, fetched without key or cookies from an untrusted host.
 
         Raises:
-            NotFoundError: 401, 403, 404 or 410: the URL has expired, the task may have a new one. ``status`` is set.
-            ServiceUnavailableError: 408, 429 or 5xx. ``status`` is set.
+            NotFoundError: 401, 403, 404 or 410: the URL has expired; the task may have a new one.
+            ServiceUnavailableError: 408, 429 or 5xx.
             UnusableAnswerError: a refused URL, host or address, too many redirects, too large, empty, and so on.
             RivyaConnectionError, RivyaTimeoutError: as for `exchange`.
         """
@@ -212,7 +210,6 @@ class Transport:
         return await _attempt(talk, time_cap_s, download.host_of(url))
 
     async def aclose(self) -> None:
-        """Close all connections."""
         token = current.set(Attempt())
         try:
             await self._connections.aclose()
@@ -220,7 +217,7 @@ class Transport:
             current.reset(token)
 
     def _url(self, path: str) -> httpx.URL:
-        """The path at the base URL. What could lead anywhere else is refused before anything is sent."""
+        """The path at the base URL; one that leads elsewhere is refused."""
         if len(path) > 1024 or not re.fullmatch(_PATH, path):
             raise ValidationError(f"This path cannot be asked: {clean_text(path, 100)}", sent=Sent.NO)
         url = self._base.copy_with(raw_path=path.encode("ascii"))
@@ -237,7 +234,7 @@ class Transport:
         size: int = 0,
         **content: Any,
     ) -> httpx.Request:
-        """The request; a file of ``size`` bytes goes in pieces of 64 KiB, each with the time limit of a write."""
+        """The request; a file of ``size`` bytes is sent in 64 KiB pieces, each with the write timeout."""
         if not all(text.isascii() and text.isprintable() for text in headers.values()):
             raise ValidationError("A header has a value that cannot be sent.", sent=Sent.NO)
         always = {"User-Agent": f"rivya-nodes/{__version__}", "Accept-Encoding": "identity"}
@@ -252,13 +249,13 @@ class Transport:
 
 
 async def _attempt(talk: Callable[[Attempt], Awaitable[T]], total_s: float, whom: str) -> T:
-    """Run one attempt with ``whom``, at most ``total_s`` seconds long.
+    """Run one attempt with ``whom``, for at most ``total_s`` seconds.
 
-    An error is raised here, where no local variable holds the request with its key: a traceback that shows the
-    locals of its frames begins at this frame.
+    Errors are raised here, where no local variable holds the request with its key: a traceback with locals starts at
+    this frame.
 
     Raises:
-        RivyaError: what ``talk`` raised, or the error that a failure of the network stands for.
+        RivyaError: from ``talk``, or translated from a network failure.
     """
     outcome = await _outcome(talk, total_s, whom)
     if isinstance(outcome, BaseException):
@@ -269,7 +266,7 @@ async def _attempt(talk: Callable[[Attempt], Awaitable[T]], total_s: float, whom
 async def _outcome(
     talk: Callable[[Attempt], Awaitable[T]], total_s: float, whom: str
 ) -> T | RivyaError | asyncio.CancelledError:
-    """What ``talk`` gives, or its error as a value, without the frames that it came through."""
+    """The result of ``talk``, or its error as a value, without its frames."""
     attempt = Attempt()
     token = current.set(attempt)
     silence()
@@ -291,8 +288,8 @@ async def _outcome(
 
 
 def _translated(error: Exception, attempt: Attempt, whom: str) -> RivyaError:
-    """Our error for one of httpx. Says nothing that the other side sent, and names the host at most."""
-    # Only where it is proved: nothing of the request left, and the failure is one that comes before that.
+    """Our error for one of httpx; it quotes nothing from the host, only the status of a proxy."""
+    # NO only if proved: no byte of the request was sent, and this failure precedes sending.
     before = isinstance(error, _BEFORE_SENDING) or attempt.tunnelling
     sent = Sent.NO if before and not attempt.left else Sent.MAYBE
     if isinstance(error, httpx.TimeoutException):
@@ -313,14 +310,14 @@ def _translated(error: Exception, attempt: Attempt, whom: str) -> RivyaError:
 
 
 def _reason(error: BaseException) -> str:
-    """Why a connection did not come about, from the innermost cause that says so."""
+    """Why a connection failed, from the innermost cause with a message."""
     cause: BaseException | None = error
     text, depth = "", 0
     while cause is not None and depth < 10:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return clean_text(f"its certificate is not valid ({cause.verify_message})", 160)
         if isinstance(cause, OSError) and cause.strerror:
-            # asyncio writes a sentence of its own into strerror; those of name lookups have negative numbers.
+            # asyncio writes its own sentence into strerror; lookup errors have negative numbers.
             text = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
         elif not text and not isinstance(cause, OSError):
             text = str(cause)
@@ -329,7 +326,7 @@ def _reason(error: BaseException) -> str:
 
 
 async def _reply(response: httpx.Response, max_bytes: int, key: str | None) -> Reply:
-    """Read the answer. Should it hold the key, which only a broken service would send back, the key is cut out."""
+    """Read the response; cut out the key, should a broken service return it."""
     headers: Mapping[str, str] = dict(response.headers)
     status = response.status_code
     if not 200 <= status < 300 and status < 400:

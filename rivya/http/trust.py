@@ -1,7 +1,7 @@
-"""Whose certificates are believed: those that certifi lists, that this computer trusts, and that its owner names.
+"""Trusted certificates: those of certifi, this computer and the user together.
 
-Companies and virus scanners that open TLS connections put their root certificate into the system's store, or name it in
-one of the variables that OpenSSL and requests read. All of these count together: none takes another's place.
+Companies and virus scanners that intercept TLS put their root certificate into the system store, or into a variable
+of OpenSSL or requests.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _SYSTEM_FILES = (
     "/etc/ssl/ca-bundle.pem",  # SUSE
     "/etc/ssl/cert.pem",  # BSD
 )
-"""Where systems keep their certificates, for a Python that was built elsewhere and looks in other places."""
+"""System certificate files, for a Python built elsewhere that looks in other places."""
 
 _OWN_VERIFICATION = ("Windows", "Darwin")
-"""Systems that verify certificates by themselves, as their browsers have it: truststore asks them."""
+"""Systems that verify certificates themselves, as for browsers, through truststore."""
 
 _PEM = rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----"
 _HASHED = r"[0-9a-f]{8}\.[0-9]+"
 
 _EXPIRED, _NOT_YET = 10, 9
 _OTHER_NAME = (62, 64)
-"""Numbers of OpenSSL's verification errors (``x509_vfy.h``)."""
+"""OpenSSL's verification error numbers (``x509_vfy.h``)."""
 
 _PLAIN_PROXY = (
     "The other side speaks no TLS: where HTTPS_PROXY or ALL_PROXY begins with https://, try http:// there."
@@ -49,10 +49,10 @@ _PLAIN_PROXY = (
 
 
 def context() -> ssl.SSLContext:
-    """TLS settings for clients: certificates and names are verified. Blocks: it reads files.
+    """TLS client settings that verify certificates and names. Blocks: reads files.
 
-    Python 3.13 asks for certificates by the letter of RFC 5280 (``VERIFY_X509_STRICT``), which many roots of companies
-    are not; that is left out. An intermediate certificate that somebody has chosen to trust is enough.
+    Python 3.13's ``VERIFY_X509_STRICT`` (RFC 5280) is off, as many company roots violate it. A trusted intermediate
+    certificate is enough.
     """
     made = _native() or _openssl()
     made.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -71,14 +71,14 @@ def context() -> ssl.SSLContext:
 
 
 class _Loading:
-    """Loads certificates into TLS settings, each once: OpenSSL takes long to find out that it has one already."""
+    """Loads certificates, each once: OpenSSL is slow to detect duplicates."""
 
     def __init__(self, made: ssl.SSLContext) -> None:
         self._made = made
         self._seen: set[bytes] = set()
 
     def file(self, path: Path) -> None:
-        """Load a file, PEM or DER. Raises OSError, or ValueError where it holds no certificate."""
+        """Load a PEM or DER file. Raises OSError, or ValueError if it has no certificate."""
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError("it is too large for a list of certificates")
         data = path.read_bytes()
@@ -94,7 +94,7 @@ class _Loading:
             self._seen.update(new)
 
     def first_of(self, names: Sequence[str]) -> None:
-        """Load the first of these files that is there."""
+        """Load the first readable one of these files."""
         for name in names:
             try:
                 self.file(Path(name))
@@ -103,7 +103,7 @@ class _Loading:
                 continue
 
     def file_or_folder(self, path: Path) -> None:
-        """Load a file, or what a folder holds. Raises OSError or ValueError."""
+        """Load a file or a folder. Raises OSError or ValueError."""
         if not path.is_dir():
             self.file(path)
             return
@@ -111,15 +111,15 @@ class _Loading:
         names = os.listdir(path)
         if any(re.fullmatch(_HASHED, name) for name in names):
             return
-        for name in names:  # made by hand, without the links by which OpenSSL finds a certificate
+        for name in names:  # made by hand, without the hash links that OpenSSL needs
             try:
                 self.file(path / name)
-            except (OSError, ValueError):  # a folder may hold other things
+            except (OSError, ValueError):  # a folder may hold other files
                 logger.debug("Rivya: no certificate in %s", path / name)
 
 
 def advice(error: BaseException) -> str | None:
-    """What to do about a connection that failed in TLS; None where that was not the reason, or says nothing."""
+    """What to do about a TLS failure; None without advice or if TLS was not the cause."""
     found = _tls_failure(error)
     if found is None:
         return None
@@ -150,13 +150,13 @@ def _install_root() -> str:
 
 
 def _left_out() -> str:
-    """The variables that name nothing that can be read, as a sentence."""
+    """A sentence on variables that name missing files."""
     lost = [f"{name} names {path}" for name, path in _named() if not path.exists()]
     return f" ({'; '.join(lost)}: there is no such file.)" if lost else ""
 
 
 def is_refused_certificate(error: BaseException) -> bool:
-    """Whether a connection failed because the other side's certificate is not valid here."""
+    """Whether the peer's certificate was refused."""
     return isinstance(_tls_failure(error), ssl.SSLCertVerificationError)
 
 
@@ -170,7 +170,7 @@ def _tls_failure(error: BaseException) -> ssl.SSLError | None:
 
 
 def _native() -> ssl.SSLContext | None:
-    """Settings by which Windows and macOS themselves verify, as browsers have it there; else None."""
+    """Settings that verify as Windows or macOS does; None elsewhere."""
     if platform.system() not in _OWN_VERIFICATION or find_spec("truststore") is None:
         return None
     import truststore
@@ -190,7 +190,6 @@ def _openssl() -> ssl.SSLContext:
 
 
 def _named() -> Iterator[tuple[str, Path]]:
-    """The files and folders that the environment names, by variable."""
     for name in VARIABLES:
         value = unquoted(os.environ[name]) if name in os.environ else ""
         for part in value.split(os.pathsep) if name == "SSL_CERT_DIR" else [value]:

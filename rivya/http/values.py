@@ -1,4 +1,4 @@
-"""Values that a server sent, checked and cleaned before they are used or shown: texts, URLs, Retry-After."""
+"""Clean and validate a server's text, URLs and Retry-After."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEY = r"(rvya_sk_)[A-Za-z0-9_\-]+"
 _BEARER = r"(?i)(bearer\s+)[A-Za-z0-9._~+/=\-]{8,}"
 _URL_QUERY = r"(?i)(https?:\\?/\\?/[^\s\"'<>?#]*)[?#][^\s\"'<>]*"
 _HOST_DIALOGS = r"Unauthorized: Please login|Payment Required: Please add"
-"""Beginnings of texts for which ComfyUI's frontend opens its own login and top-up dialogs in place of the error."""
+"""Prefixes of messages for which ComfyUI's frontend opens its own login or top-up dialog instead of the error."""
 
 _URL_CHARACTERS = r"[!-~]+"
 _SECONDS = r"[0-9]{1,12}(\.[0-9]{1,9})?"
@@ -30,11 +30,11 @@ _LONGEST_DATE = 64
 
 
 def clean_text(text: str, limit: int = 300) -> str:
-    """Text from outside, made fit for a log, a terminal and a dialog: one line of at most ``limit`` characters.
+    """Clean foreign text for logs, terminals and dialogs: one line of at most ``limit`` characters.
 
-    Escape sequences, control and invisible characters (bidi overrides among them) are dropped, angle brackets become
-    look-alikes so that nothing can be HTML, what would open dialogs of ComfyUI's own account is changed, and API keys
-    and the queries of URLs, which sign them, are cut out.
+    Drops escape sequences, control and invisible characters (bidi overrides too); replaces angle brackets, so that
+    nothing is HTML; changes texts that open ComfyUI's account dialogs; cuts out API keys and URL queries, which sign
+    URLs.
     """
     text = text[: 16 * limit + 1024]
     text = re.sub(_ANSI, "", text)
@@ -70,14 +70,14 @@ def http_url(value: object) -> str:
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Read a ``Retry-After`` header.
+    """Parse a ``Retry-After`` header; times without a zone count as UTC.
 
     Args:
-        value: the header as it came: seconds, or an HTTP-date. A date without a zone counts as UTC.
-        now: the present, to take from a date; without a zone it counts as UTC.
+        value: seconds or an HTTP-date.
+        now: subtracted from a date.
 
     Returns:
-        Seconds from now, 0 or more (a date that has passed gives 0); None where nothing usable was named.
+        Seconds from now, 0 or more (0 for a past date); None if absent or invalid.
     """
     text = (value or "").strip()
     if not text or len(text) > _LONGEST_DATE:
@@ -96,17 +96,17 @@ def _in_utc(when: datetime) -> datetime:
 
 
 def malformed(name: str, value: object) -> UnusableAnswerError:
-    """The error for a value that is not of the form that its name asks for; it never quotes a signature or password."""
+    """The error for a malformed value; it never quotes a signature or password."""
     came = type(value).__name__
     if isinstance(value, str):
-        # A query may be a signature, and what stands before an @ a password: of those not even a part is told.
+        # A query may be a signature, and text before an @ a password: no part of them is quoted.
         secret = re.search(r"[?#@]", value) is not None
         came = f"{len(value)} characters" if secret else clean_text(value[:2000], 80)
     return UnusableAnswerError(f"This is not the {name} of a usable form: {came}")
 
 
 def _shown(character: str) -> str:
-    """The character, a space for a line end, nothing for what a person does not see or that rearranges text."""
+    """The character; a space for a line end; nothing if invisible or rearranging."""
     if " " <= character <= "~":
         return character
     kind = category(character)
