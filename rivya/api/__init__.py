@@ -1,3 +1,4 @@
-"""The Rivya Public API v1: a method for each endpoint, retries, rate limit, and when to poll next.
+"""The Rivya Public API v1: endpoints, retries, rate limit, poll schedule.
 
-Entry: `endpoints.Api`."""
+Entry: `endpoints.Api`.
+"""

@@ -1,8 +1,7 @@
-"""One thin method for each endpoint of the Rivya Public API v1 that this pack uses, with typed results.
+"""One method per endpoint of the Rivya Public API v1 in use, with typed results.
 
-Any 2xx is success. Of a task only ``id`` and ``status`` are required, of a file only ``url``; unknown fields and
-unknown statuses are normal. Field names and shapes: the pages "Create Generation", "Generation status", "Files" and
-"Credits" of the API's documentation.
+Any 2xx is success. Required are a task's ``id`` and ``status`` and a file's ``url``; unknown fields and statuses are
+accepted. Source: the pages "Create Generation", "Generation status", "Files" and "Credits" of the API documentation.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from . import responses
 from .retry import Response, RetryingClient
 
 MAX_RESULTS = 16
-"""Most result URLs of one task that are read; Kontext is documented to give one."""
+"""Maximum result URLs read per task; Kontext is documented to return one."""
 
 
 @dataclass(frozen=True)
 class UploadedFile:
-    """What the Files API knows of an upload; ``id`` is None where the service did not say."""
+    """An upload at the Files API; ``id`` is None if missing from the response."""
 
     id: str | None
     url: str
@@ -34,15 +33,15 @@ class UploadedFile:
 
 @dataclass(frozen=True)
 class Task:
-    """A generation as the service shows it.
+    """A generation at the service.
 
     Attributes:
-        status: "queued", "processing", "succeeded", "failed", or a word not known yet, which counts as running.
-        urls: result URLs, first the primary one; secrets, so they stay out of the repr.
-        service_s: seconds between the service's own created_at and updated_at, once the task has ended.
-        final_credits: what it cost; None where the service did not say.
-        hint_s: the least time before the next question that the service named.
-        uncertain: an earlier send of the same call has an unknown outcome.
+        status: "queued", "processing", "succeeded", "failed", or an unknown word, which counts as running.
+        urls: result URLs, primary one first; secrets, so not in the repr.
+        service_s: updated_at minus created_at, seconds: the duration, once the task has ended.
+        final_credits: the cost; None if the service does not say.
+        hint_s: the service's minimum wait before the next poll.
+        uncertain: an earlier attempt of this call has an unknown outcome.
     """
 
     id: str
@@ -62,18 +61,16 @@ class Task:
 
 
 class Api:
-    """The endpoints, for one account."""
-
     def __init__(self, client: RetryingClient) -> None:
         self._client = client
 
     async def upload_file(self, data: bytes, *, name: str, mime: str, model: str) -> UploadedFile:
-        """``POST /api/v1/files``; ``model`` lets the service check its own limits before it accepts the file."""
+        """``POST /api/v1/files``; with ``model`` the service checks its limits before it accepts the file."""
         form = Form(file=data, filename=name, mime=mime, fields=(("kind", "image"), ("model", model)))
         return await self._client.call("POST", "/api/v1/files", _file, form=form)
 
     async def retrieve_file(self, file_id: str) -> UploadedFile:
-        """``GET /api/v1/files/{fileId}``; `NotFoundError` where the upload is gone."""
+        """``GET /api/v1/files/{fileId}``; `NotFoundError` if the upload is gone."""
         return await self._client.call("GET", f"/api/v1/files/{responses.file_id(file_id)}", _file)
 
     async def create_generation(
@@ -84,7 +81,7 @@ class Api:
         wanted: Callable[[], bool] = lambda: True,
         on_trouble: Callable[[RivyaError], object] = lambda error: None,
     ) -> Task:
-        """``POST /api/v1/generations`` with frozen bytes under one key: the only call that can cost credits."""
+        """``POST /api/v1/generations`` with frozen bytes and one key: the only call that can cost credits."""
         return await self._client.call(
             "POST",
             "/api/v1/generations",
@@ -103,7 +100,7 @@ class Api:
         return task
 
     async def credits(self) -> int:
-        """``GET /api/v1/credits``: what the account has now."""
+        """``GET /api/v1/credits``: the account's balance."""
         return await self._client.call("GET", "/api/v1/credits", _credits)
 
 
@@ -158,7 +155,7 @@ def _credits(response: Response) -> int:
 
 
 def _urls(result: object) -> tuple[str, ...]:
-    """The primary URL first, then the others, each once."""
+    """The primary URL, then the others, without duplicates."""
     if not isinstance(result, dict):
         return ()
     listed = result.get("urls")
@@ -168,7 +165,7 @@ def _urls(result: object) -> tuple[str, ...]:
 
 
 def _count(value: object) -> int | None:
-    """A number of credits: a whole number of at least 0, also where JSON wrote it as 4.0."""
+    """A number of credits: a whole number, 0 or more, also if JSON has 4.0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return int(value) if 0 <= value < 2**53 and value == int(value) else None
@@ -183,7 +180,7 @@ def _seconds(created: object, updated: object) -> float | None:
 
 
 def _lacks(name: str, response: Response) -> UnusableAnswerError:
-    """The error for a required field that is missing: it quotes what came, without result URLs."""
+    """The error for a missing required field; it quotes the response without result URLs."""
     shown = {key: value for key, value in response.data.items() if key not in ("result", "url")}
     came = clean_text(json.dumps(shown, ensure_ascii=True, default=str), 200)
     return UnusableAnswerError(

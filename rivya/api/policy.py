@@ -1,8 +1,7 @@
-"""What to do about a failed attempt, and how much may run at once: decisions as plain values.
+"""Retries and concurrency limit, as pure decisions.
 
-Nothing here does I/O, sleeps, reads a clock or draws a random number of its own: time and randomness come in
-as arguments, so that every decision can be tested by its numbers. When to ask for the state of a running
-order is decided in `polling`.
+No I/O, sleeping, clock or randomness: time and random numbers are arguments, so that tests can check every decision.
+`polling` decides when to poll.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from ..errors import Sent
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """When a failed request may go out again, and after what wait.
+    """When to retry a failed request, and after which delay.
 
     Attributes:
-        base_s: longest wait after the first failure; it doubles with each further one.
-        cap_s: longest wait that is chosen here, whatever the number of failures.
-        budget_s: how long one call may go on in all, first attempt and waits included.
-        retry_after_cap_s: longest wait that the service may ask for.
+        base_s: maximum delay after the first failure; doubles with each further one.
+        cap_s: maximum delay chosen here.
+        budget_s: maximum duration of a call, attempts and delays included.
+        retry_after_cap_s: maximum delay that the service may ask for.
 
     Raises:
-        ValueError: for a value that is negative, infinite or not a number.
+        ValueError: a value is negative, infinite or NaN.
     """
 
     base_s: float = 0.5
@@ -42,14 +41,13 @@ class RetryPolicy:
     def delay(self, attempt: int, retry_after_s: float | None, rng: Callable[[], float]) -> float:
         """Seconds to wait after failure number `attempt` (1, 2, ...).
 
-        Exponential with full jitter, so that clients which failed together do not come back together. A pace
-        that the service named wins: never sooner than that, spread a little beyond it, within the cap. A
-        named pace of 0 says nothing about when it will work, and counts as none.
+        Exponential backoff with full jitter. A Retry-After above 0 takes precedence: the delay is at least that, plus
+        up to ``base_s``, within the cap.
 
         Args:
-            attempt: how many attempts have failed, 1 or more.
-            retry_after_s: what the service named, or None.
-            rng: gives numbers in [0, 1).
+            attempt: failed attempts, 1 or more.
+            retry_after_s: the service's Retry-After, or None.
+            rng: returns numbers in [0, 1).
         """
         if retry_after_s is not None and isfinite(retry_after_s) and retry_after_s > 0:
             return min(retry_after_s + rng() * self.base_s, self.retry_after_cap_s)
@@ -57,17 +55,16 @@ class RetryPolicy:
         return rng() * min(self.cap_s, self.base_s * 2.0**doublings)
 
     def within_budget(self, elapsed_s: float, delay_s: float) -> bool:
-        """Whether a call that began `elapsed_s` ago may wait another `delay_s` and try again."""
+        """Whether a call started `elapsed_s` ago may retry after `delay_s`."""
         return elapsed_s + delay_s <= self.budget_s
 
     def may_repeat(self, status: int | None, sent: Sent, repeatable: bool) -> bool:
         """Whether the same request may be sent again.
 
         Args:
-            status: HTTP status of the answer, None where there was none.
+            status: HTTP status, None without a response.
             sent: what the attempt proves.
-            repeatable: whether sending it twice does no more than sending it once: a GET, or an order with
-                its key and a byte-identical body.
+            repeatable: whether the request is idempotent: a GET, or an order with key and byte-identical body.
         """
         if sent is Sent.NO or status == 429:
             return True
@@ -79,43 +76,36 @@ class RetryPolicy:
 
 
 class Bound(Protocol):
-    """What bounds the orders of an account; `AdaptiveLimit` is one."""
+    """The concurrency limit of an account's orders, such as `AdaptiveLimit`."""
 
     @property
-    def maximum(self) -> int:
-        """What the user allows."""
-        ...
+    def maximum(self) -> int: ...
 
     @property
     def limit(self) -> float:
-        """How many may run now, a fraction while it grows."""
+        """A fraction while it grows."""
         ...
 
-    def on_rate_limited(self, now: float, retry_after_s: float | None = None) -> None:
-        """The service answered 429."""
-        ...
+    def on_rate_limited(self, now: float, retry_after_s: float | None = None) -> None: ...
 
-    def on_success(self, now: float) -> None:
-        """A request got through."""
-        ...
+    def on_success(self, now: float) -> None: ...
 
     def hold_s(self, now: float) -> float:
-        """Seconds for which nobody should send a new order."""
+        """Seconds until new orders may be sent."""
         ...
 
 
 @dataclass
 class AdaptiveLimit:
-    """How many orders may run at once: halved when the service says "too many", then slowly raised again.
+    """The AIMD limit of concurrent orders: halved by a 429, then slowly raised.
 
-    Additive increase, multiplicative decrease: the bound settles near what the account may do, without
-    anybody knowing that number. Times are seconds of one monotonic clock.
+    Times are seconds of one monotonic clock.
 
     Attributes:
-        maximum: what the user allows, 1 or more; never exceeded.
-        limit: the present bound, between 1 and `maximum`; a fraction while it grows.
-        burst_s: refusals within this time of a halving are of the same burst and do not halve again.
-        hold_cap_s: longest time for which the service can hold everybody back.
+        maximum: the user's, 1 or more; never exceeded.
+        limit: the current limit, 1 to `maximum`; a fraction while it grows.
+        burst_s: 429s within this time of a halving do not halve again.
+        hold_cap_s: maximum hold that the service can impose.
     """
 
     maximum: int
@@ -132,11 +122,11 @@ class AdaptiveLimit:
 
     @property
     def slots(self) -> int:
-        """How many may run now, 1 or more."""
+        """Orders that may run now, 1 or more."""
         return max(1, int(self.limit))
 
     def on_rate_limited(self, now: float, retry_after_s: float | None = None) -> None:
-        """The service answered 429: halve once a burst, and hold everybody back for what it named."""
+        """Halve the limit once per burst, and hold new orders for the service's Retry-After."""
         if retry_after_s is not None and isfinite(retry_after_s) and retry_after_s > 0:
             self._held_until = max(self._held_until or now, now + min(retry_after_s, self.hold_cap_s))
         if self._halved_at is not None and 0 <= now - self._halved_at < self.burst_s:
@@ -145,18 +135,18 @@ class AdaptiveLimit:
         self.limit = max(1.0, self.limit / 2)
 
     def on_success(self, now: float) -> None:
-        """A request got through: one place more for each full round of successes."""
+        """Raise the limit by one per full round of successes."""
         if self._halved_at is not None and 0 <= now - self._halved_at < self.burst_s:
             return
         self.limit = min(float(self.maximum), self.limit + 1 / self.limit)
 
     def follow(self, now: float, limit: float, hold_s: float) -> None:
-        """Take over what all hosts of an account have learned together."""
+        """Apply the limit and hold that the fleet learned."""
         self.limit = min(float(self.maximum), max(1.0, limit))
         if hold_s > 0:
             self._held_until = max(self._held_until or now, now + min(hold_s, self.hold_cap_s))
 
     def hold_s(self, now: float) -> float:
-        """Seconds for which nobody should send a new order, because the service asked for a wait; else 0."""
+        """See `Bound.hold_s`; 0 without a Retry-After."""
         left = 0.0 if self._held_until is None else self._held_until - now
         return min(max(left, 0.0), self.hold_cap_s)

@@ -1,18 +1,17 @@
-"""When to ask for the state of a running order, learned from how long the account's own orders took.
+"""When to poll a running order, learned from the durations of the account's finished orders.
 
-Asking early costs a request that brings nothing, asking late costs the user time. The schedule weighs both:
-from the durations of finished orders it makes a distribution of how long an order takes, and from "it still
-runs after t seconds" what is left of it. The next question is placed where
+An early poll wastes a request, a late one the user's time. Finished orders give a distribution of durations; "still
+running after t seconds" conditions it. The next poll is where
 
-    expected time between the end and our noticing it  +  price x expected number of questions
+    expected time from end to detection  +  price x expected number of polls
 
-is smallest over all further questions: an optimal inspection schedule, by dynamic programming over a grid.
-The price of a question is the lowest at which the whole costs no more requests than the service's own advice
-(ask after 2.5 s, then every 5 s) would on the same distribution.
+is smallest over all further polls: an optimal inspection schedule, by dynamic programming over a grid. The price is
+the lowest at which the schedule costs no more requests than the service's advice (poll after 2.5 s, then every 5 s)
+on the same distribution.
 
-A broad distribution with a long tail is always mixed in: it keeps the schedule sane after few orders, and when
-the service becomes faster, slower or gets stuck. Before the first finished order there is a plan of fixed times.
-Plain floats, no clock, no I/O. Learning costs about a millisecond, a question some ten microseconds.
+A broad long-tailed distribution is always mixed in, for few orders and for a service that becomes faster, slower or
+stuck. Before the first finished order, polls are at fixed times. No clock, no I/O. Learning takes about a
+millisecond, a decision some ten microseconds.
 """
 
 from __future__ import annotations
@@ -29,41 +28,40 @@ SHORTEST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
 LONGEST_HINT_S = 150.0
 WINDOW = 64
-"""How many finished orders are looked at, the newest ones."""
+"""How many of the newest finished orders count."""
 
 _ADVICE_FIRST_S, _ADVICE_STEP_S = 2.5, 5.0
-_ADVICE_SHARE = 0.97  # of the questions beyond the first one: room for what the distribution does not know
+_ADVICE_SHARE = 0.97  # of the polls after the first: a margin for what the distribution does not know
 _PRICES_S = tuple(0.36 * 1.25**i for i in range(17))
-_FIRST_GUESS_S = 7.0  # what an image edit takes, as long as nothing is known
-# Before the first finished order: each later than its like in the advice, so that they are never more.
+_FIRST_GUESS_S = 7.0  # an image edit's usual duration
+# Before the first finished order: each later than in the advice, so never more polls.
 _OPENING_S = (5.6, 8.6, 12.8, 17.9)
 _TAIL_SHAPE = 2.0  # the broad part is log-logistic: half the orders above t last beyond 1.4 t
 _PRIOR_ORDERS = 1.0  # the broad part weighs as much as one finished order
 _HALF_LIFE = 32.0  # in orders: an order this long ago counts half
 _CELLS = 200
 _JITTER_SHARE, _JITTER_S = 0.1, 0.4
-_LATE_SHARE = 0.15  # of the elapsed time, between questions about an order that is later than any before
+_LATE_SHARE = 0.15  # of the elapsed time, between polls of an order later than any before
 _PATIENT_POLLS = 20
 _TELLING_S = 0.25
 _LEAST_TOLD_SHARE = 0.4
-_TRUE_WITHIN_S = 1.5  # the requests on both sides take time as well
+_TRUE_WITHIN_S = 1.5  # both sides' requests take time
 
 
 def service_seconds(noticed_s: float, running_s: float | None, told_s: float | None = None) -> float | None:
-    """How long an order really took: the figure to learn from; None where nobody can tell.
+    """The estimated duration of an order at the service, to learn from; None if unknown.
 
-    What we see is only that it still ran at one question and had ended at the next. Taking the latter would
-    never show that the service became faster, since the end is always found where we looked for it. So the
-    service's own account is used where it fits in between, and else a cautious guess on the early side.
+    Polls only bound it: the order ran at one poll and had ended at the next. Learning the later bound would never
+    show that the service became faster. So the service's figure is used if it fits, else an estimate on the early
+    side.
 
     Args:
-        noticed_s: seconds from acceptance to the answer that said it had ended.
-        running_s: seconds from acceptance to the last moment at which it is known to have run. None for an
-            order that had ended when it was first asked for, hours later perhaps: only the service can tell.
-        told_s: the service's ``updated_at`` minus ``created_at``, if both came. Where it is about when we
-            asked, it may be the time of our own question, and is not believed. Nor is less than 0.4 of
-            `noticed_s` while the order was polled: the timestamps then stand still, tell when the order began,
-            or come from two clocks. An order that really was so fast is learned in two steps instead of one.
+        noticed_s: seconds from acceptance to the response that reported the end.
+        running_s: seconds from acceptance to the last poll that saw it running. None: it had ended at the first poll,
+            perhaps hours later, and only the service knows when.
+        told_s: the service's ``updated_at`` minus ``created_at``, if known. Ignored if near the time of our poll,
+            which it may then be, or, while polled, below 0.4 of `noticed_s`: such timestamps stand still, mark the
+            start, or come from two clocks. A truly faster order is learned in two steps.
     """
     noticed = max(noticed_s, 0.0)
     least = 0.0 if running_s is None else _LEAST_TOLD_SHARE * noticed
@@ -79,17 +77,17 @@ def service_seconds(noticed_s: float, running_s: float | None, told_s: float | N
 
 
 class ServiceClock:
-    """Whether the timestamps of a service can be believed. One contradiction is enough to ignore them from then on.
+    """Whether to trust the service's timestamps; a single contradiction ends that.
 
-    A constant duration, another zone or a stopped clock shows sooner or later: an order is said to have ended while it
-    was seen to run, or after it was seen to have ended.
+    An order that ends while it was seen running, or after it was seen ended, reveals a constant duration, another
+    time zone or a stopped clock.
     """
 
     def __init__(self) -> None:
         self.believed = True
 
     def seconds(self, noticed_s: float, running_s: float | None, told_s: float | None) -> float | None:
-        """As `service_seconds`, without ``told_s`` once it has been found untrue."""
+        """As `service_seconds`, without an untrusted ``told_s``."""
         if told_s is not None and isfinite(told_s):
             earliest = 0.0 if running_s is None else running_s - _TRUE_WITHIN_S
             self.believed = self.believed and max(earliest, 0.0) < told_s <= noticed_s + _TRUE_WITHIN_S
@@ -98,17 +96,17 @@ class ServiceClock:
 
 @dataclass(frozen=True)
 class PollSchedule:
-    """A schedule of questions for the orders of one model and mode. Make it with `learn`.
+    """A poll schedule for one model and mode. Create it with `learn`.
 
     Attributes:
-        step_s: width of a cell of the grid; point i lies at i * step_s.
+        step_s: grid cell width; point i is at i * step_s.
         ended: probability that an order has ended by each point.
         area: integral of `ended` from 0 to each point, seconds.
-        ahead: least cost from each point on, times the probability to get there, seconds.
-        share: progress to show at each point, 0..<1, never falling.
-        price_s: seconds of noticing later that one question fewer is worth.
-        typical_s: half of the orders take no longer.
-        informed: whether any finished order stands behind it.
+        ahead: minimum cost from each point on, times the probability to get there, seconds.
+        share: progress at each point, 0..<1, never falling.
+        price_s: seconds of later detection that one poll fewer is worth.
+        typical_s: median duration.
+        informed: whether it is based on any finished order.
     """
 
     step_s: float
@@ -122,12 +120,11 @@ class PollSchedule:
 
     @classmethod
     def learn(cls, durations_s: Sequence[float]) -> PollSchedule:
-        """The schedule that fits these orders.
+        """The schedule for these durations.
 
         Args:
-            durations_s: seconds from acceptance to end of finished orders (see `service_seconds`), oldest
-                first; the last 64 count, newer ones more. What is no positive number of seconds up to a day
-                is left out. None at all: a cautious start around what an image edit usually takes.
+            durations_s: of finished orders, seconds (see `service_seconds`), oldest first; the last 64 count, newer
+                ones more. Values outside 0 < d <= 86400 are ignored. Empty: fixed times.
         """
         usable = [max(float(d), 0.1) for d in durations_s if isfinite(d) and 0 < d <= 86_400]
         return _learn(tuple(usable[-WINDOW:]))
@@ -140,14 +137,14 @@ class PollSchedule:
         hint_s: float | None = None,
         slowdown: float = 1.0,
     ) -> float:
-        """Seconds to wait from now until the next question: at least 1, at most 30 (150 with a hint).
+        """Seconds until the next poll: 1 to 30 (150 with a hint).
 
         Args:
-            elapsed_s: seconds since the service accepted the order.
-            polls_so_far: questions asked about it so far; beyond twenty the wait is stretched.
-            rng: gives numbers in [0, 1); spreads the questions of a batch.
-            hint_s: the least wait that the service named, if it did.
-            slowdown: factor of 1 or more, raised while the service answers 429.
+            elapsed_s: seconds since acceptance.
+            polls_so_far: polls of this order; beyond 20 they stretch the wait.
+            rng: returns numbers in [0, 1); spreads the polls of a batch.
+            hint_s: the service's minimum wait, if any.
+            slowdown: factor of 1 or more, raised by 429.
         """
         elapsed = max(0.0, elapsed_s) if isfinite(elapsed_s) else 0.0
         wait = self._best_wait(elapsed)
@@ -160,14 +157,13 @@ class PollSchedule:
         return wait
 
     def expected_s(self) -> float:
-        """Seconds that an order of this kind usually takes: half of them take no longer."""
         return self.typical_s
 
     def progress(self, elapsed_s: float) -> float:
-        """How far an order is that runs since `elapsed_s`: 0 or more, below 1, never falling.
+        """The progress after `elapsed_s`: 0 or more, below 1, never falling.
 
-        The elapsed time over the time by which half of those that ran as long had ended: it slows down when
-        an order is late, instead of standing at the end.
+        Elapsed time over the time by which half of the orders that ran as long had ended: a late order slows down
+        instead of stopping at the end.
         """
         elapsed = max(0.0, elapsed_s) if isfinite(elapsed_s) else 0.0
         end = (len(self.share) - 1) * self.step_s
@@ -176,7 +172,7 @@ class PollSchedule:
         return min(1.0 - (1.0 - self.share[-1]) * end / elapsed, 0.999)
 
     def _best_wait(self, elapsed: float) -> float:
-        """The wait of least cost, seconds: a scan of what is left of the grid, in half cells."""
+        """The wait of minimum cost, seconds: a scan of the remaining grid in half cells."""
         if not self.informed:
             return _opening_wait(elapsed)
         end = (len(self.ended) - 1) * self.step_s
@@ -208,7 +204,7 @@ def _opening_wait(elapsed: float) -> float:
 
 
 def _late_wait(elapsed: float, price_s: float) -> float:
-    """Wait, seconds, when an order is so late that only the long tail is left, whose hazard is shape / t."""
+    """The wait, seconds, once only the long tail is left, whose hazard is shape / t."""
     wait = max(sqrt(2 * price_s * elapsed / _TAIL_SHAPE), _LATE_SHARE * elapsed)
     return min(max(wait, SHORTEST_WAIT_S), LONGEST_WAIT_S)
 
@@ -233,7 +229,7 @@ def _learn(durations: tuple[float, ...]) -> PollSchedule:
 
 
 def _distribution(durations: tuple[float, ...], typical: float, step: float, cells: int) -> list[float]:
-    """Probability of having ended by each grid point: the smoothed durations, and the broad part."""
+    """The smoothed durations mixed with the broad part: probability of having ended by each grid point."""
     mass = [0.0] * (cells + 1)
     known, weight = 0.0, 1.0
     for duration, width in reversed(list(zip(durations, _widths(durations), strict=True))):
@@ -256,7 +252,7 @@ def _distribution(durations: tuple[float, ...], typical: float, step: float, cel
 
 
 def _widths(durations: tuple[float, ...]) -> list[float]:
-    """How far each duration is smeared: by the distance to its neighbours, so that two peaks stay two."""
+    """Kernel width of each duration, from the distance to its neighbours, so that two peaks stay two."""
     ordered = sorted(durations)
     count = len(ordered)
     reach = max(1, round(sqrt(count)))
@@ -271,7 +267,7 @@ def _widths(durations: tuple[float, ...]) -> list[float]:
 
 
 def _advice_polls(ended: list[float], step: float) -> float:
-    """Questions per order that the service's advice would cost on this distribution, up to the grid's end."""
+    """Polls per order that the service's advice costs on this distribution, within the grid."""
     polls, place = 1.0, _ADVICE_FIRST_S
     while place < (len(ended) - 1) * step:
         polls += 1.0 - ended[int(place / step)]
@@ -282,10 +278,9 @@ def _advice_polls(ended: list[float], step: float) -> float:
 def _cost_ahead(
     ended: list[float], area: list[float], step: float, price: float
 ) -> tuple[list[float], float]:
-    """Least cost from each grid point on (times the probability to get there), and questions per order.
+    """Minimum cost from each grid point on (times the probability to get there), and polls per order.
 
-    Backwards from the end of the grid. Far waits are tried in growing strides, except from the start, where
-    the one long wait is that decides most.
+    Backwards from the grid's end. Long waits are tried in growing strides, except at the decisive start.
     """
     last = len(ended) - 1
     left_over, late = 1.0 - ended[last], _late_wait(last * step, price)
@@ -314,14 +309,14 @@ def _cost_ahead(
 
 
 def _shares(ended: list[float], step: float) -> list[float]:
-    """Progress at each grid point: elapsed over the time by which half of those still running have ended."""
+    """Progress at each grid point; see `PollSchedule.progress`."""
     shares, highest, at = [], 0.0, 0
     last = len(ended) - 1
     for i, here in enumerate(ended):
         half_left = (1.0 - here) / 2
         while at < last and 1.0 - ended[at] > half_left:
             at += 1
-        # Beyond the grid there is the long tail alone.
+        # Beyond the grid only the long tail is left.
         half = max(at, i + 1) * max(1.0, ((1.0 - ended[at]) / half_left) ** (1 / _TAIL_SHAPE))
         highest = max(highest, min(0.99, i / half))
         shares.append(highest)

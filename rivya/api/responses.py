@@ -1,4 +1,4 @@
-"""Answers of the service, read with care: bounded, checked for their form, and cleaned before a person sees them."""
+"""Parse responses of the service: bounded, validated, and cleaned for display."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _ID = r"[A-Za-z0-9_-]{1,128}"
 
 
 def parse_object(body: bytes, what: str) -> dict[str, Any]:
-    """Read a JSON object from the network.
+    """Parse a JSON object from the network.
 
-    ``what`` names it in errors ("the answer of the service"). Lone surrogates, which a service makes when it cuts a
-    text in the middle of a character, become U+FFFD, so that every text can be stored and sent again.
+    ``what`` names it in errors ("the answer of the service"). Lone surrogates (from text cut inside a character)
+    become U+FFFD, so that all text can be stored and sent.
 
     Raises:
         UnusableAnswerError: more than 1 MiB, not UTF-8, not JSON, not an object, a key twice, deeper than 32 levels,
-            or a number that is not finite or has more than 40 characters. The message quotes what came, cleaned.
+            or a number that is not finite or has more than 40 characters. The message quotes the body, cleaned.
     """
     if len(body) > MAX_ANSWER_BYTES:
         raise _unusable(what, f"is larger than {MAX_ANSWER_BYTES} bytes", b"")
@@ -54,17 +54,17 @@ def parse_object(body: bytes, what: str) -> dict[str, Any]:
 
 
 def task_id(value: object) -> str:
-    """A task id, which becomes part of a path: 1 to 128 letters, digits, ``_`` and ``-``."""
+    """A validated task ID, safe in a path: 1 to 128 letters, digits, ``_`` and ``-``."""
     return _identifier(value, "task id")
 
 
 def file_id(value: object) -> str:
-    """A file id, of the same form as a task id."""
+    """A validated file ID of the same form."""
     return _identifier(value, "file id")
 
 
 class _Refused(Exception):
-    """Why a JSON text is not taken, in words that follow its name."""
+    """Why a JSON text is refused, as the predicate of a sentence."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _no_constant(text: str) -> NoReturn:
 
 
 def _depth(value: Any) -> int:
-    """How many objects and lists lie in one another; counting stops beyond the limit."""
+    """The nesting depth, counted just beyond the limit."""
     depth, level = 0, [value]
     while level and depth <= MAX_DEPTH:
         depth += 1
@@ -120,7 +120,7 @@ def _identifier(value: object, name: str) -> str:
 
 
 def _unusable(what: str, why: str, body: bytes) -> UnusableAnswerError:
-    # An answer has nothing to do with the request's fate: it may well have been carried out.
+    # An unusable response does not prove that the request failed.
     quote = clean_text(body[:4000].decode("utf-8", "replace"), MAX_QUOTE)
     sentence = f"{what[:1].upper()}{what[1:]} {why}."
     return UnusableAnswerError(

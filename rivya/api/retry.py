@@ -1,7 +1,7 @@
-"""One call to the API, with its retries: what may be repeated, when, and for how long.
+"""One API call with retries: what may be repeated, when, and for how long.
 
-Decisions come from `policy`, single attempts from `transport`. What a failure proves is kept over the attempts: an
-error that leaves here says `Sent.MAYBE` as soon as any attempt of this call may have been carried out.
+`policy` decides, `transport` makes single attempts. An error from here says `Sent.MAYBE` if any attempt of the call
+may have been carried out.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from . import responses
 from .policy import Bound, RetryPolicy
 
 _NOT_CARRIED_OUT = frozenset({"public_api_disabled"})
-"""Error codes with a 5xx status by which the service says, as documented, that it did nothing."""
+"""Error codes with a 5xx status that, by the documentation, prove that nothing was done."""
 
 _UNUSABLE_ATTEMPTS = 3
-"""How often an answer that cannot be used is asked for again; a service that is broken this way stays so."""
+"""Attempts after unusable responses; a service broken in this way stays broken."""
 
 T = TypeVar("T")
 
@@ -42,9 +42,9 @@ class Response:
     """A usable response.
 
     Attributes:
-        data: its JSON object.
-        retry_after_s: the wait that the service asked for, in seconds.
-        uncertain: an earlier attempt of the same call has an unknown outcome.
+        data: the JSON object.
+        retry_after_s: the wait the service asked for, seconds.
+        uncertain: an earlier attempt of this call has an unknown outcome.
     """
 
     status: int
@@ -55,7 +55,7 @@ class Response:
 
 
 class RetryingClient:
-    """Makes API calls for one account: one transport, and one bound that learns from 429 and holds everybody back."""
+    """Makes the API calls of one account, over one transport and under one limit that learns from 429."""
 
     def __init__(self, transport: Transport, retry: RetryPolicy, bound: Bound) -> None:
         self._transport = transport
@@ -75,15 +75,17 @@ class RetryingClient:
         wanted: Callable[[], bool] = lambda: True,
         on_trouble: Callable[[RivyaError], object] = lambda error: None,
     ) -> T:
-        """Send until there is a 2xx answer that ``read`` can use, or a failure that must not or need not be repeated.
+        """Send until a 2xx response that ``read`` accepts, or a final failure.
 
-        ``body`` is sent as JSON and never changes between attempts. Every endpoint that is called here may be
-        repeated: GETs and uploads cost nothing, and an order always carries its ``idempotency_key``. ``wanted`` is
-        asked before each attempt, after all waiting: nothing is sent (again) for whoever gave up. ``on_trouble`` hears
-        of each failure that is about to be waited out.
+        ``body`` is JSON and the same in each attempt. Every call here is safe to repeat: GETs and uploads cost
+        nothing, and an order carries its ``idempotency_key``.
+
+        Args:
+            wanted: called before each attempt, after any wait; False stops the call (the caller was cancelled).
+            on_trouble: called with each error that will be retried.
 
         Raises:
-            RivyaError: the class tells what happened, ``sent`` what it proves about all attempts together.
+            RivyaError: ``sent`` tells what all attempts together prove.
         """
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         if body is not None:
@@ -123,12 +125,12 @@ class RetryingClient:
             await asyncio.sleep(pause)
 
     async def _until_allowed(self) -> None:
-        """Wait until the service's Retry-After is over, then a little at random: a batch must not leave in step."""
-        while (left := self._bound.hold_s(time.monotonic())) > 0:  # noqa: ASYNC110 - it may be put off meanwhile
-            await asyncio.sleep(left + 0.5 * random())  # noqa: S311 - spreads, and need not be secret
+        """Wait out the service's Retry-After, plus some jitter, so that a batch does not send at once."""
+        while (left := self._bound.hold_s(time.monotonic())) > 0:  # noqa: ASYNC110 - the hold may be extended meanwhile
+            await asyncio.sleep(left + 0.5 * random())  # noqa: S311 - jitter, no secret
 
     def _response(self, reply: Reply, uncertain: bool) -> Response:
-        """The answer's JSON object, or the error that it stands for."""
+        """The parsed response; raises the error it stands for."""
         received_at = datetime.now(timezone.utc)
         request_id = _header_text(reply.headers.get("x-request-id"))
         if not 200 <= reply.status < 300:
@@ -136,7 +138,7 @@ class RetryingClient:
         try:
             data = responses.parse_object(reply.body, "the answer of the service")
         except UnusableAnswerError as error:
-            # It said yes, but not to what: the call may well have been carried out.
+            # The status is a success, so the call may have been carried out.
             raise error.about(sent=Sent.MAYBE, request_id=request_id) from None
         retry_after_s = parse_retry_after(reply.headers.get("retry-after"), received_at)
         return Response(reply.status, data, request_id, retry_after_s, uncertain)
@@ -150,7 +152,7 @@ def _given_up(uncertain: bool) -> RivyaError:
 
 
 def _service_error(reply: Reply, request_id: str | None, now: datetime) -> RivyaError:
-    """The error for a status that is not 2xx, from the documented error object where there is one."""
+    """The error of a non-2xx status, from the documented error object if present."""
     code, message = None, ""
     try:
         body = responses.parse_object(reply.body, "the error answer")
@@ -160,7 +162,7 @@ def _service_error(reply: Reply, request_id: str | None, now: datetime) -> Rivya
             message = clean_text(str(error.get("message") or ""))
             request_id = _short_text(error.get("requestId")) or request_id
     except UnusableAnswerError:
-        # A proxy's HTML page, say: the status alone decides.
+        # For example a proxy's HTML page: only the status counts.
         message = ""
     unknown = (reply.status == 408 or reply.status >= 500) and code not in _NOT_CARRIED_OUT
     what = f"Rivya answered: {message}" if message else f"Rivya answered with HTTP {reply.status}."

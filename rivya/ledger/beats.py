@@ -1,8 +1,7 @@
-"""Who is alive, where the ledger is shared by many hosts: each process tells the database every few seconds.
+"""Liveness in a shared ledger: each process writes a heartbeat to the database.
 
-No lock can prove it: behind a pooler a session's locks outlive their client, and a process that is stopped keeps them.
-A process may therefore be taken for dead that is not, and the rules of the ledger make that harmless. The clock is the
-database's alone.
+No lock can prove it: behind a pooler, a session's locks outlive the client, and a stopped process keeps its own. A
+living process may thus be taken for dead; the ledger's rules make that harmless. Times are the database's.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ log = logging.getLogger("rivya")
 
 BEAT_S = 10.0
 SILENCE_S = 30.0
-"""A holder that has said nothing for so long is dead. Both are the defaults of Procrastinate's workers."""
+"""A holder without a heartbeat for this long is dead. Both are the defaults of Procrastinate's workers."""
 
 LONG_SILENCE_S = 600.0
-"""After so long a silence nobody asks who was away."""
+"""A holder silent for this long is dead even to a process that was away itself; see `BeatHolder.take`."""
 
 LIVING = "SELECT id FROM holders WHERE beat_at > now() - make_interval(secs => ?)"
 _KEPT_S = 86400.0
@@ -32,14 +31,14 @@ _GOODBYE_S = 2.0
 
 
 class BeatHolder:
-    """One engine's proof of life: a row that it renews. See `holders.Holder`."""
+    """The heartbeat row of one engine. See `holders.Holder`."""
 
     def __init__(self, ledger: Database, own: Database) -> None:
-        """Take a new identity and say so.
+        """Register a new identity.
 
         Args:
-            ledger: the database, for what is asked of it.
-            own: the same one over a connection of its own, so that a beat never waits for other work.
+            ledger: the database.
+            own: the same over a second connection, so that heartbeats never wait for other work.
 
         Raises:
             LedgerError: the database cannot be used.
@@ -60,14 +59,11 @@ class BeatHolder:
 
     @property
     def held(self) -> bool:
-        """Whether the name is still ours: not after `close`, and not in a forked child."""
         return not self._closed.is_set() and self._process == os.getpid()
 
     def take(self, connection: Connection, order_id: int) -> bool:
-        """Become the order's holder if it has none, is ours, or its holder is dead; else False.
-
-        Whoever takes over must itself have been in touch with the database for as long as the silence lasts: after an
-        outage of the database everybody looks dead to everybody.
+        """See `Holder.take`. This process must itself have had contact with the database for `SILENCE_S`: after a
+        database outage all holders look dead.
         """
         taken = connection.execute(
             "UPDATE orders SET holder = ? WHERE id = ? AND (holder IS NULL OR holder = ? OR NOT EXISTS ("
@@ -81,18 +77,16 @@ class BeatHolder:
         return taken.rowcount == 1
 
     def living(self, others: Collection[str]) -> set[str]:
-        """Those of these holders that have lately said that they live."""
         if not others:
             return set()
         return {row["id"] for row in self._ledger.read(LIVING, (SILENCE_S,))} & set(others)
 
     def close(self) -> None:
-        """Give the identity up: what it holds may be taken over from now on."""
         if not self.held:
             return
         self._closed.set()
         atexit.unregister(self.close)
-        # Its thread says so, and may be waiting for a database that is gone: that must not delay the end of a process.
+        # The thread unregisters. It may be waiting for an unreachable database, which must not delay exit.
         self._gone.wait(_GOODBYE_S)
 
     def _live(self) -> None:

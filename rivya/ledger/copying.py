@@ -1,7 +1,7 @@
-"""One ledger merged into another: for the move to a database, and back, and for hosts that had ledgers of their own.
+"""Merge one ledger into another: to move to or from a database, or to join hosts' ledgers.
 
-The same order has the same key everywhere, so that two rows of one attempt are about one task. The row that is furthest
-on stays, and one with a task id before one without: it brings the picture for nothing. A second copy changes nothing.
+An order has the same key everywhere, so two rows of one attempt are about one task. The row with a task ID wins, then
+the more advanced: a task ID brings the picture for free. A second copy changes nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _RANK = {
         )
     )
 }
-"""Without a task id, what may have been accepted stands above what was not: it must not be bought anew."""
+"""Without a task ID, orders that may have been accepted rank above others: they must not be bought again."""
 
 _HAS_PICTURE = ("submitted", "succeeded", "stored")
 _NAMES = [field.name for field in fields(OrderRow) if field.name not in ("id", "holder")]
@@ -50,14 +50,14 @@ _TOLD = [name for name in _NAMES if name not in ("scope", "fingerprint", "attemp
 
 @dataclass
 class Copied:
-    """What a copy came to, in orders.
+    """Numbers of orders copied.
 
     Attributes:
-        new: the target did not know them.
-        improved: the target knew them, and knows more now.
+        new: unknown to the target.
+        improved: the target learned more about them.
         known: the target knew as much or more.
-        rescued: of ``improved``, those whose task the target did not know.
-        kept_as: the name of the old file, which was renamed.
+        rescued: improved ones whose task the target did not know.
+        kept_as: new name of the renamed source file.
     """
 
     new: int = 0
@@ -68,11 +68,11 @@ class Copied:
 
 
 def copy(source: str, target: str) -> Copied:
-    """Merge the ledger ``source`` into ``target``: state folders, or URLs of databases. A file is renamed then.
+    """Merge ledger ``source`` into ``target``: state folders, or database URLs. A source file is renamed.
 
     Raises:
-        ConfigurationError: a place is none, has no ledger, both are the same, or a process is at work on the source.
-        LedgerError: one of them cannot be used. The target may hold a part of the rows, and the same copy goes on.
+        ConfigurationError: an argument is invalid, has no ledger, both are the same, or a process uses the source.
+        LedgerError: one cannot be used. The target may hold some rows; the same copy continues.
     """
     if _same(source, target):
         raise ConfigurationError(
@@ -114,7 +114,7 @@ def _opened(place: str, what: str) -> Database:
 
 @contextmanager
 def _leaving(source: str) -> Iterator[tuple[Database, str | None]]:
-    """The source, which nobody works on; a file under its new name, so that nobody goes on with it."""
+    """The source, unused by any process; a file is renamed so that none starts to use it."""
     if _is_url(source):
         database = PostgresDatabase(ledger_url.read(source, "the source"), patience_s=_PATIENCE_S)
         _refuse_living(len(database.read(LIVING, (SILENCE_S,))), ledger_url.shown(Secret(source)))
@@ -150,7 +150,7 @@ def _leaving(source: str) -> Iterator[tuple[Database, str | None]]:
 
 
 def _put_aside(path: Path) -> Path:
-    """Rename the file, with all that its log holds in it."""
+    """Rename the file after emptying its log into it."""
     database = SqliteDatabase(path, busy_s=_PATIENCE_S)
     database.read("SELECT 1 FROM orders LIMIT 1")
     database.truncate_log()
@@ -178,9 +178,9 @@ def _refuse_living(number: int, shown: str) -> None:
 
 
 def _copy_scopes(source: Database, target: Database) -> dict[str, str]:
-    """Let every key join its scope. A key that has another scope in the target proves that both are one account.
+    """Let each key join its scope. A key with another scope in the target proves that both are one account.
 
-    Returns the scope of the target for each scope of the source.
+    Returns the target's scope for each source scope.
     """
     rows = source.read("SELECT origin, key_hash, scope, joined_at FROM scopes ORDER BY joined_at")
 
@@ -226,7 +226,6 @@ def _copy_orders(source: Database, target: Database, scopes: dict[str, str], cop
 
 
 def _merge(connection: Connection, theirs: dict[str, object], copied: Copied) -> None:
-    """Bring one row into the target."""
     key = (theirs["scope"], theirs["fingerprint"], theirs["attempt"])
     ours = connection.execute(
         f"SELECT {COLUMNS} FROM orders WHERE scope = ? AND fingerprint = ? AND attempt = ?",  # noqa: S608
@@ -258,7 +257,7 @@ def _worth(row: dict[str, object]) -> tuple[bool, int]:
 
 
 def _keep_task(connection: Connection, row: dict[str, object]) -> None:
-    """Two tasks of one order: both were paid for, so the other one stays collectable under its own name."""
+    """Two tasks of one order were both paid for: keep the other one collectable under its task ID."""
     known = connection.execute(
         "SELECT 1 FROM orders WHERE scope = ? AND task_id = ?", (row["scope"], row["task_id"])
     ).fetchone()
@@ -274,7 +273,7 @@ def _insert(connection: Connection, values: dict[str, object]) -> None:
 
 
 def _copy_uploads(source: Database, target: Database, scopes: dict[str, str]) -> None:
-    """Uploads that the service has shown more lately take the place of others."""
+    """The upload confirmed last wins."""
     names = (
         *("scope", "content_hash", "file_id", "url", "duration_token"),
         *("mime", "name", "created_at", "confirmed_at"),

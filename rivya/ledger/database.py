@@ -1,6 +1,6 @@
-"""What the ledger needs of a database: rows, statements, transactions. `sqlite` and `postgres` have it.
+"""The database interface of the ledger; `sqlite` and `postgres` implement it.
 
-The statements of the ledger are written once, with ``?`` for parameters, in what both databases know.
+Statements are written once, in SQL that both know, with ``?`` for parameters.
 """
 
 from __future__ import annotations
@@ -12,23 +12,21 @@ T = TypeVar("T")
 
 
 class Row(Protocol):
-    """One row of an answer, by the names of its columns."""
+    """One result row, by column name."""
 
-    def __getitem__(self, name: str, /) -> Any:
-        """The value of a column."""
-        ...
+    def __getitem__(self, name: str, /) -> Any: ...
 
     def keys(self) -> Iterable[str]:
-        """The names of the columns."""
+        """The column names."""
         ...
 
 
 class Cursor(Protocol):
-    """What a statement answered."""
+    """The result of a statement."""
 
     @property
     def rowcount(self) -> int:
-        """How many rows an UPDATE or DELETE changed."""
+        """Rows changed by an UPDATE or DELETE."""
         ...
 
     def fetchone(self) -> Any:
@@ -36,24 +34,22 @@ class Cursor(Protocol):
         ...
 
     def fetchall(self) -> list[Any]:
-        """All rows that are left."""
+        """The remaining rows."""
         ...
 
 
 class Connection(Protocol):
     """One open transaction."""
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Cursor:
-        """Run one statement."""
-        ...
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Cursor: ...
 
 
 class Database(Protocol):
-    """Where a ledger lies. Methods block, may be called from any thread, and raise `LedgerError`.
+    """The database of a ledger. Methods block, are thread-safe, and raise `LedgerError`.
 
     Attributes:
         notice: a sentence for the user after a damaged file was moved aside, else None.
-        shared: whether other hosts may use the same ledger, which makes a look at it a request over a network.
+        shared: whether other hosts may use this ledger; then each access is a network request.
     """
 
     notice: str | None
@@ -64,25 +60,25 @@ class Database(Protocol):
         ...
 
     def write(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
-        """Run ``work`` in one transaction and commit it; any exception rolls it back.
+        """Run ``work`` in a transaction and commit; any exception rolls it back.
 
-        ``work`` may run twice, the second time also after a commit whose answer was lost: it must find what it wrote.
-        Without ``durable`` a power cut may take the change back.
+        ``work`` may run twice, even after a commit whose response was lost: it must find what it wrote. Without
+        ``durable`` a power cut may undo the change.
         """
         ...
 
     def has_table(self, connection: Connection, name: str) -> bool:
-        """Whether a table of `schema.LATER` is there."""
+        """Whether a table of `schema.LATER` exists."""
         ...
 
     def make_table(self, connection: Connection, name: str) -> None:
-        """Make a table of `schema.LATER`, unless it is there."""
+        """Create a table of `schema.LATER` if missing."""
         ...
 
     def truncate_log(self) -> None:
-        """Leave no deleted text in the database's log, where that can be done."""
+        """Erase deleted text from the database's log, if possible."""
         ...
 
     def close(self) -> None:
-        """Close the connection; the next use opens it again."""
+        """Close the connection; the next use reopens it."""
         ...

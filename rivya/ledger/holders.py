@@ -1,8 +1,7 @@
-"""Who is alive: where the ledger is a file, each engine holds a lock on a file of its own for as long as it lives.
+"""Liveness for a ledger file: each engine holds a lock on a file of its own.
 
-An order in the ledger names its holder. A holder whose lock can be had is dead, and its orders may be taken over
-at once: no clocks, no heartbeats, no process numbers that the system gives out again. `beats` is the same for a ledger
-that other hosts share.
+A holder whose lock is free is dead, and its orders may be taken over at once: no clocks, heartbeats or reused process
+numbers. `beats` does the same for a shared ledger.
 """
 
 from __future__ import annotations
@@ -25,39 +24,39 @@ _fork_hook_set = False
 
 
 class Holder(Protocol):
-    """One engine's proof of life, under whose name it holds orders."""
+    """One engine's identity and liveness, under which it holds orders."""
 
     id: str
 
     @property
     def held(self) -> bool:
-        """Whether the name is still ours: not after `close`, and not in a forked child."""
+        """Whether the identity is valid: not after `close`, nor in a forked child."""
         ...
 
     def take(self, connection: Connection, order_id: int) -> bool:
-        """Become the holder of an order that has none, is ours, or whose holder is dead; else False."""
+        """Become the order's holder if it has none, is held by us, or its holder is dead; False if a living one has
+        it.
+        """
         ...
 
     def living(self, others: Collection[str]) -> set[str]:
-        """Those of these holders that live. What cannot be told counts as alive."""
+        """The living ones of these holders. In doubt, a holder counts as alive."""
         ...
 
     def close(self) -> None:
-        """Give the identity up: what it holds may be taken over from now on."""
+        """Give up the identity; its orders may be taken over."""
         ...
 
 
 class FileHolder:
-    """One engine's proof of life: a locked file in ``<state folder>/locks``.
-
-    Two holders in one process are two: each sees the other as alive.
+    """An identity by a locked file in ``<state folder>/locks``. Two in one process see each other as alive.
 
     Attributes:
-        id: the name under which orders are held, ``<process number>-<random>``.
+        id: ``<process number>-<random>``.
     """
 
     def __init__(self, folder: Path | str) -> None:
-        """Take a new identity, and remove the lock files of the dead.
+        """Lock a new identity's file; remove those of dead holders.
 
         Raises:
             LedgerError: the folder cannot be written, or its file system cannot lock.
@@ -79,7 +78,7 @@ class FileHolder:
             identity = f"{os.getpid()}-{token_hex(8)}"
             path = self._path(identity)
             descriptor = open_private(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
-            # Somebody who looked at the file before it was locked may have taken it for a dead one's.
+            # A process that saw the file before it was locked may have removed it as a dead holder's.
             if try_lock(descriptor) and _same_file(descriptor, path):
                 return identity, descriptor
             os.close(descriptor)
@@ -87,10 +86,7 @@ class FileHolder:
         raise OSError("this file system gives no file locks")
 
     def alive(self, other_id: str) -> bool:
-        """Whether that holder still lives; the lock file of a dead one is removed.
-
-        What cannot be told counts as alive: an order is never taken from a living process.
-        """
+        """Whether that holder lives; True in doubt. The lock file of a dead one is removed."""
         if any(holder.id == other_id and holder.held for holder in list(_holders)):
             return True
         path = self._path(other_id)
@@ -101,7 +97,7 @@ class FileHolder:
         except OSError:
             return True
         try:
-            # A shared lock, so that two who look at the same time do not take each other for the owner.
+            # A shared lock, so that two processes checking at once do not take each other for the owner.
             if not try_lock(descriptor, shared=True):
                 return True
             if os.name == "posix" and _same_file(descriptor, path):
@@ -112,11 +108,9 @@ class FileHolder:
         return False
 
     def living(self, others: Collection[str]) -> set[str]:
-        """Those of these holders that live; see `alive`."""
         return {other for other in others if self.alive(other)}
 
     def take(self, connection: Connection, order_id: int) -> bool:
-        """Become the order's holder if it has none, is ours, or its holder is dead; False if a living one has it."""
         row = connection.execute("SELECT holder FROM orders WHERE id = ?", (order_id,)).fetchone()
         if row is None:
             return False
@@ -130,11 +124,9 @@ class FileHolder:
 
     @property
     def held(self) -> bool:
-        """Whether the lock is still ours: not after `close`, and not in a forked child."""
         return self._descriptor >= 0
 
     def close(self) -> None:
-        """Give the identity up: what it holds may be taken over from now on."""
         if self.held:
             if os.name == "posix":
                 self._path(self.id).unlink(missing_ok=True)
@@ -156,7 +148,7 @@ class FileHolder:
 
 
 def _remove_closed(path: Path) -> None:
-    """Windows removes no file that is open: there a dead one goes after the look at it, unless others look too."""
+    """Windows cannot remove an open file, so it is removed after the check, unless another process checks too."""
     if os.name != "posix":
         try:
             path.unlink(missing_ok=True)
@@ -172,7 +164,7 @@ def _same_file(descriptor: int, path: Path) -> bool:
 
 
 def _watch_forks() -> None:
-    """A forked child closes the descriptors that it inherited: else it would keep a dead parent alive."""
+    """Have a forked child close inherited descriptors, which would keep a dead parent's lock."""
     global _fork_hook_set
     if not _fork_hook_set and hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_close_inherited)

@@ -1,13 +1,12 @@
 """The ledger: every order, written before money can be spent and read before it is spent again.
 
-A row goes *prepared* (with its idempotency key and exact body) -> *submitted* -> *succeeded* -> *stored*, or ends as
-*failed*, *unknown* or *forgotten*. Each of these is committed with full synchronisation before the step that it
-protects. Several processes share one ledger, and a row names its holder: only the holder may send the order, drop it or
-give it up. What the service has said of it may be noted by any process that has sent it: a holder that was taken for
-dead by mistake still knows the truth. Every note may be made twice.
+A row goes *prepared* (with idempotency key and exact body) -> *submitted* -> *succeeded* -> *stored*, or ends as
+*failed*, *unknown* or *forgotten*. Each state is committed with full synchronisation before the step it protects. A
+row names its holder: only that process may send, discard or give up the order. What the service said may be recorded
+by any process that sent it: a holder wrongly taken for dead still knows the truth. Every change may be made twice.
 
-All methods block (a few milliseconds, at worst the patience of the database), may be called from any thread, and raise
-`LedgerError`. Times are UTC epoch seconds.
+Methods block (a few milliseconds, at most the timeout of the database), are thread-safe, and raise `LedgerError`.
+Times are UTC epoch seconds.
 """
 
 from __future__ import annotations
@@ -42,22 +41,21 @@ class Ledger(Lookups):
         busy_s: float = 10.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``place`` is a database, or a state folder: the file in that is opened, or made, at first use."""
         super().__init__(place, busy_s=busy_s, clock=clock)
         self._holder = holder
         self.places = SharedPlaces(self._database, holder.id) if self.shared else None
-        """The places of accounts over all hosts; None where the ledger is for one host."""
+        """The fleet's places; None if the ledger serves one host."""
 
     def check_writable(self) -> None:
-        """Make sure that something can be written down; nothing is. Raises `LedgerError`."""
+        """Check that the ledger can be written; writes nothing. Raises `LedgerError`."""
         self._database.write(lambda connection: None, durable=False)
 
     def at_work(self) -> int:
-        """How many other processes have lately said that they use this ledger, where other hosts share it."""
+        """The number of other living processes on a shared ledger; 0 for a file."""
         found = self._database.read(LIVING, (SILENCE_S,)) if self.shared else []
         return len([row for row in found if row["id"] != self._holder.id])
 
-    # Beginning an order.
+    # Starting an order.
 
     def prepare(
         self,
@@ -72,15 +70,15 @@ class Ledger(Lookups):
         details: Mapping[str, Any],
         spending: runs.Spending | None = None,
     ) -> tuple[OrderRow, bool]:
-        """Write an order down before its first byte is sent; this process holds it.
+        """Insert an order before its first byte is sent; this process holds it.
 
-        Returns the row, and whether this call made it. If not, it is somebody else's, unchanged: `take` it.
+        Returns the row, and whether this call made it; if not, it is unchanged and another's: `take` it.
 
         Args:
-            spending: the run whose budget the order counts against.
+            spending: the run and budget that the order counts against.
 
         Raises:
-            ConfigurationError: ``over_credit_cap``: the budget of the run is spent; nothing was written.
+            ConfigurationError: ``over_credit_cap``: the run's budget is spent; nothing was written.
         """
         values = {
             "scope": scope,
@@ -105,7 +103,7 @@ class Ledger(Lookups):
         mode: str = "",
         details: Mapping[str, Any] | None = None,
     ) -> OrderRow:
-        """A row in *submitted* for a task that this ledger never saw; the row that has the task, if there is one."""
+        """The row of this task; a new one in *submitted* if the ledger has none."""
         values = {
             "scope": scope,
             "fingerprint": f"task:{task_id}",
@@ -131,7 +129,7 @@ class Ledger(Lookups):
             select = f"SELECT {COLUMNS} FROM orders WHERE {known}"  # noqa: S608 - constants of this module
             row = connection.execute(select, parameters).fetchone()
             if row is not None:
-                # Made by this very call, if the answer to its commit was lost.
+                # Made by this call, if the response to its commit was lost.
                 own = all(row[name] == values[name] for name in ("holder", "created_at", "key", "state"))
                 return row, own
             connection.execute(
@@ -146,22 +144,22 @@ class Ledger(Lookups):
         row, created = self._database.write(work)
         return from_row(row), created
 
-    # Who moves an order on.
+    # Holders.
 
     def take(self, order_id: int) -> bool:
-        """Become the order's holder if it has none, is ours, or its holder is dead; False if a living one has it."""
+        """See `Holder.take`."""
         self._own_id()
         return self._database.write(lambda connection: self._holder.take(connection, order_id), durable=False)
 
     def uncollected(self, scope: str) -> list[OrderRow]:
-        """What was accepted and never delivered, oldest first, but for what another living process waits for."""
+        """As in `Lookups`, without orders that another living process holds."""
         rows = super().uncollected(scope)
         own = self._holder.id
         living = self._holder.living({row.holder for row in rows if row.holder not in (None, own)})
         return [row for row in rows if row.holder not in living]
 
     def release(self, order_id: int) -> None:
-        """Let others take the order; nothing happens if it is not ours."""
+        """Stop holding the order; no effect if another process holds it."""
         self._database.write(
             lambda connection: connection.execute(
                 "UPDATE orders SET holder = NULL WHERE id = ? AND holder = ?", (order_id, self._holder.id)
@@ -169,12 +167,12 @@ class Ledger(Lookups):
             durable=False,
         )
 
-    # What the service has said: whoever sent the order may note it.
+    # What the service said: recorded by any process that sent the order.
 
     def submitted(
         self, order_id: int, *, task_id: str, reserved_credits: int | None, request_id: str | None = None
     ) -> None:
-        """The service accepted it: before the first poll. The body stays until the order ends."""
+        """Record acceptance, before the first poll. The body stays until the order ends."""
         self._move(
             order_id,
             OrderState.SUBMITTED,
@@ -187,7 +185,7 @@ class Ledger(Lookups):
     def succeeded(
         self, order_id: int, *, urls: Sequence[str], final_credits: int | None, seconds: float | None
     ) -> None:
-        """The task succeeded: before the first download. `seconds` None keeps what was noted before."""
+        """Record success, before the first download. `seconds` None keeps the value."""
         self._move(
             order_id,
             OrderState.SUCCEEDED,
@@ -198,7 +196,7 @@ class Ledger(Lookups):
         )
 
     def stored(self, order_id: int) -> None:
-        """The pictures are in the result store. Body and URLs are erased, and nobody holds the order."""
+        """Record that the pictures are stored; erase body and URLs, release the order."""
         self._move(
             order_id,
             OrderState.STORED,
@@ -208,12 +206,12 @@ class Ledger(Lookups):
         )
         self._erase()
 
-    # What ends an order without a picture: only its holder may.
+    # Ends without a picture: recorded by the holder alone.
 
     def failed(
         self, order_id: int, *, error: Mapping[str, Any], charged: str, final_credits: int | None = None
     ) -> None:
-        """The service said no, or the task failed. Body and URLs are erased, and nobody holds the order."""
+        """Record a refusal or failed task; erase body and URLs, release the order."""
         self._move(
             order_id,
             OrderState.FAILED,
@@ -225,9 +223,9 @@ class Ledger(Lookups):
         self._erase()
 
     def unknown(self, order_id: int, *, error: Mapping[str, Any], request_id: str | None = None) -> None:
-        """It may have been accepted, and may not. The body stays: only the same bytes may be sent again.
+        """Record that the order may have been accepted. The body stays: only its bytes may be sent again.
 
-        Nothing is changed where another process has noted meanwhile what became of it.
+        No effect if another process has recorded the outcome.
         """
         self._move(
             order_id,
@@ -237,9 +235,9 @@ class Ledger(Lookups):
         )
 
     def discard(self, order_id: int) -> bool:
-        """Remove a *prepared* order of ours that provably never reached the service.
+        """Remove our *prepared* order, which provably never reached the service.
 
-        False if another process has taken it over meanwhile: it stays, and may be sent by that one.
+        False if another process took it over: the row stays, and may be sent by that process.
         """
         own = self._own_id()
 
@@ -256,10 +254,10 @@ class Ledger(Lookups):
         self._erase()
         return gone
 
-    # What became of it here.
+    # Delivery, notes, forgetting.
 
     def delivered(self, order_ids: Iterable[int]) -> None:
-        """These pictures reached the user; only the first time counts."""
+        """Record that these pictures reached the user; the first time counts."""
         now = self._clock()
         noted = list(order_ids)
 
@@ -272,7 +270,7 @@ class Ledger(Lookups):
         self._database.write(work, durable=False)
 
     def note_once(self, name: str, text: str) -> str:
-        """Note something beside the orders, unless there is a note of this name; what stands there now."""
+        """Insert a note unless the name exists; the value then stored."""
 
         def work(connection: Connection) -> str:
             self._database.make_table(connection, "notes")
@@ -285,9 +283,9 @@ class Ledger(Lookups):
         return self._database.write(work)
 
     def forget(self, order_id: int) -> bool:
-        """Give an order up: the next run of its graph is a new attempt, and may be charged anew.
+        """Give up an order: the next run makes a new attempt, which may be charged.
 
-        False if there is no such order or a living process is at work on it.
+        False if there is no such order or a living process holds it.
         """
         if not self.take(order_id):
             return False
@@ -310,11 +308,11 @@ class Ledger(Lookups):
         by_anyone: bool = False,
         gives_back: bool = False,
     ) -> None:
-        """Note a state. A row that is there already, or further on, is left as it is.
+        """Change the state; a row already in it or beyond is left alone.
 
         Args:
             by_anyone: not by the holder alone.
-            gives_back: it cost nothing, so that its run gets the credits back.
+            gives_back: the order cost nothing, so its run gets the credits back.
         """
         allowed = MAY_BECOME[state]
         places = ", ".join("?" * len(allowed))
@@ -350,10 +348,10 @@ class Ledger(Lookups):
         self._database.write(work)
 
     def _erase(self) -> None:
-        """Once no order is under way, no prompt may linger in the write-ahead log either.
+        """Clear prompts from the write-ahead log once no order is running.
 
-        One of unknown outcome may stay so for good; it keeps its own body, not those of others. The log of a shared
-        database is its server's.
+        An *unknown* order, which may stay so, keeps its body but does not prevent this. A shared database's log is
+        its server's matter.
         """
         if self._database.shared:
             return

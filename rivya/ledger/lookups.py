@@ -1,4 +1,4 @@
-"""Looking things up in the ledger: which keys are one account, and what became of which order."""
+"""Ledger queries: the keys of an account, the state of orders."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ BY_TASK = "task_id = ? AND scope = ? ORDER BY state = 'stored' DESC, id DESC LIM
 
 
 class Lookups:
-    """The part of the ledger that changes no order. All methods block and raise `LedgerError`."""
+    """The part of the ledger that changes no order. Methods block and raise `LedgerError`."""
 
     def __init__(
         self, place: Path | str | Database, *, busy_s: float = 10.0, clock: Callable[[], float] = time.time
     ) -> None:
-        """``place`` is a database, or a state folder: the file in that is opened, or made, at first use."""
+        """``place``: a database, or a state folder, whose file is opened or created on first use."""
         self._database = (
             SqliteDatabase(Path(place) / FILE_NAME, busy_s=busy_s)
             if isinstance(place, (str, Path))
@@ -36,16 +36,16 @@ class Lookups:
 
     @property
     def shared(self) -> bool:
-        """Whether other hosts may use this ledger; one on a file is for the processes of one host."""
+        """Whether other hosts may use this ledger; a file serves the processes of one host."""
         return self._database.shared
 
     @property
     def notice(self) -> str | None:
-        """A sentence for the user after a damaged ledger was moved aside, else None."""
+        """See `Database.notice`."""
         return self._database.notice
 
     def close(self) -> None:
-        """Close the database; using the ledger again opens it again."""
+        """Close the database; the next use reopens it."""
         self._database.close()
 
     # Scopes: which keys of one origin are the same account.
@@ -58,11 +58,11 @@ class Lookups:
         return rows[0]["scope"] if rows else None
 
     def is_empty(self, scope: str) -> bool:
-        """Whether no order was ever made in this scope."""
+        """Whether the scope has no orders."""
         return not self._database.read("SELECT 1 FROM orders WHERE scope = ? LIMIT 1", (scope,))
 
     def scopes(self, origin: str) -> list[tuple[str, str | None]]:
-        """The scopes of this origin, latest joined first, each with its newest task id."""
+        """Scopes of this origin, latest joined first, each with its newest task ID."""
         rows = self._database.read(
             "SELECT scope, (SELECT task_id FROM orders WHERE scope = s.scope AND task_id IS NOT NULL"
             " ORDER BY id DESC LIMIT 1) AS task_id"
@@ -72,7 +72,7 @@ class Lookups:
         return [(row["scope"], row["task_id"]) for row in rows]
 
     def join_scope(self, origin: str, key_hash: str, scope: str) -> None:
-        """Remember that this key (its SHA-256) belongs to `scope`."""
+        """Record that this key (its SHA-256) belongs to `scope`."""
         self._database.write(
             lambda connection: connection.execute(
                 "INSERT INTO scopes (origin, key_hash, scope, joined_at) VALUES (?, ?, ?, ?)"
@@ -84,7 +84,7 @@ class Lookups:
     # Notes beside the orders.
 
     def note(self, name: str) -> str | None:
-        """What was noted under this name, if anything."""
+        """The note of this name, if any."""
 
         def work(connection: Connection) -> str | None:
             if not self._database.has_table(connection, "notes"):
@@ -95,28 +95,26 @@ class Lookups:
         return self._database.write(work, durable=False)
 
     def run_report(self, run: str) -> runs.RunReport:
-        """What became of the orders that a named run bought."""
+        """See `runs.RunReport`."""
         return runs.report(self._database, run)
 
     # Finding orders.
 
     def get(self, order_id: int) -> OrderRow | None:
-        """The order of this row number."""
         return self._one("id = ?", order_id)
 
     def newest(self, scope: str, fingerprint: str) -> OrderRow | None:
-        """The newest attempt at this order."""
         return self._one("scope = ? AND fingerprint = ? ORDER BY attempt DESC LIMIT 1", scope, fingerprint)
 
     def by_task(self, scope: str, task_id: str) -> OrderRow | None:
-        """The order with this task id: the stored one where several have it, else the newest."""
+        """The order of this task ID: the stored row if several have it, else the newest."""
         return self._one(BY_TASK, task_id, scope)
 
     def open_elsewhere(self, origin: str, scope: str, fingerprint: str) -> OrderRow | None:
-        """An order like this of open outcome, made with another key of this origin that may be the same account.
+        """An order with this fingerprint and an unknown outcome, made with another key that may be of the same account.
 
-        Where a scope has a task, reading it has shown whose it is. One without any can hold nothing but orders of
-        which no answer came.
+        Scopes with a task ID are skipped: reading that task has told whose they are. A scope without one holds only
+        orders that the service never acknowledged.
         """
         return self._one(
             "fingerprint = ? AND scope <> ? AND state IN ('prepared', 'unknown')"
@@ -129,7 +127,7 @@ class Lookups:
         )
 
     def uncollected(self, scope: str) -> list[OrderRow]:
-        """What was accepted and never delivered, oldest first; also what is under way."""
+        """Orders accepted and never delivered, oldest first, running ones included."""
         return self._many(f"{_UNCOLLECTED} AND scope || '' = ? ORDER BY id", scope)
 
     def orders(self, limit: int = 100) -> list[OrderRow]:
@@ -137,7 +135,7 @@ class Lookups:
         return self._many("1 = 1 ORDER BY id DESC LIMIT ?", limit)
 
     def durations(self, scope: str, model: str, mode: str, limit: int = 64) -> list[float]:
-        """The service times of the newest finished orders of this model and mode, in seconds, newest first."""
+        """Service times of the newest finished orders of this model and mode, seconds, newest first."""
         rows = self._database.read(
             "SELECT seconds FROM orders WHERE seconds IS NOT NULL AND model = ? AND mode = ? AND scope = ?"
             " ORDER BY id DESC LIMIT ?",

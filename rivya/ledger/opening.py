@@ -1,4 +1,4 @@
-"""The ledger that a configuration names, and this process's holder in it."""
+"""Open the configured ledger and a holder for this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def open_ledger(config: Config) -> tuple[Holder, Ledger]:
     """The holder and the ledger. Blocks.
 
     Raises:
-        LedgerError: the folder or the database cannot be used.
+        LedgerError: folder or database cannot be used.
         ConfigurationError: the database needs a package that is not installed.
     """
     if config.ledger is None:

@@ -1,8 +1,7 @@
-"""How many orders of an account run at once over all hosts: a bound that learns from 429, and a row for each place.
+"""The concurrency limit of an account over all hosts (AIMD, learned from 429), with a row per slot: a *place*.
 
-Where one ledger is shared, `api.policy.AdaptiveLimit` is here once for all: halved when the service says "too many" to
-any host, then slowly raised again. The clock is the database's. Nothing here is worth waiting for a disk: what a crash
-takes back is learned anew.
+This is `api.policy.AdaptiveLimit` for a shared ledger: a 429 to any host halves the limit, which then rises slowly.
+Times are the database's. No commit waits for a disk: a limit lost in a crash is learned again.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ from .beats import SILENCE_S
 from .database import Connection, Database
 
 FIRST_BOUND = 8.0
-"""Where an account begins: from its ceiling a fleet would begin with a burst of refusals."""
+"""The first limit of an account: starting at the maximum, a fleet would begin with a burst of 429."""
 
 BURST_S = 5.0
-"""Refusals within this time of a halving are of the same burst, whichever host they met."""
+"""A 429 within this time of a halving belongs to the same burst, on any host."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all hosts know of an account.
+    """The shared state of an account.
 
     Attributes:
-        most: orders that may run at once, 1 or more.
-        hold_s: seconds for which nobody should send a new order.
+        most: the concurrency limit, 1 or more.
+        hold_s: seconds until any host may send a new order.
     """
 
     most: float
@@ -36,16 +35,18 @@ class SharedPlaces:
     """The places of accounts in one ledger. Methods block and raise `LedgerError`.
 
     Args:
-        me: the holder under whose name places are taken.
+        me: the holder id that takes places.
     """
 
     def __init__(self, database: Database, me: str) -> None:
         self._database, self._me = database, me
 
     def take(self, scope: str, own_most: int) -> int | None:
-        """The number of a free place, which is ours from now on; None while there is none.
+        """Take a place and return its number; None if all are taken or the account is on hold. A dead holder's place is
+        free.
 
-        A place of a holder that is dead is free. Args: own_most: no place above this number is taken.
+        Args:
+            own_most: the highest number to take.
         """
 
         def work(connection: Connection) -> int | None:
@@ -63,7 +64,6 @@ class SharedPlaces:
         return self._database.write(work, durable=False)
 
     def give_back(self, scope: str, number: int) -> None:
-        """Let others have the place."""
         self._database.write(
             lambda connection: connection.execute(
                 "UPDATE places SET holder = NULL WHERE scope = ? AND n = ? AND holder = ?",
@@ -73,7 +73,7 @@ class SharedPlaces:
         )
 
     def open(self, scope: str, own_most: int) -> Shared:
-        """Make the bound and the places of an account, as far as they are not there; what is known of it."""
+        """Create the limit and missing places of an account; its state."""
 
         def work(connection: Connection) -> None:
             connection.execute(
@@ -91,7 +91,7 @@ class SharedPlaces:
         return self.known(scope)
 
     def known(self, scope: str) -> Shared:
-        """What all hosts know of the account now."""
+        """The account's state now."""
         (row,) = self._database.read(
             "SELECT most, greatest(0, extract(epoch FROM held_until - now()))::float8 AS hold_s"
             " FROM bounds WHERE scope = ?",
@@ -100,7 +100,7 @@ class SharedPlaces:
         return Shared(float(row["most"]), float(row["hold_s"]))
 
     def refused(self, scope: str, hold_s: float) -> Shared:
-        """The service answered 429: halve the bound once a burst, and hold everybody for what it named, in seconds."""
+        """Record a 429: halve the limit once per burst; hold all hosts for ``hold_s`` seconds."""
         self._database.write(
             lambda connection: connection.execute(
                 "UPDATE bounds SET held_until = greatest(held_until, now() + make_interval(secs => ?)),"
@@ -115,7 +115,7 @@ class SharedPlaces:
         return self.known(scope)
 
     def accepted(self, scope: str, orders: int, own_most: int) -> Shared:
-        """So many orders got through: one place more for each full round of them, up to our own ceiling."""
+        """Record accepted orders: the limit rises by one per full round of them, at most to ``own_most``."""
         self._database.write(
             lambda connection: connection.execute(
                 "UPDATE bounds SET most = greatest(most, least(?, most + ? / most))"

@@ -1,11 +1,11 @@
-"""The ledger in a PostgreSQL database that many hosts share: the only module that knows psycopg.
+"""The ledger in a PostgreSQL database that many hosts share: the only module that imports psycopg.
 
-One connection behind one lock, for several threads. Nothing lives in the session (no prepared statements, no settings,
-no locks), so that a pooler in transaction mode may stand in between. READ COMMITTED is enough: unique keys and single
-statements decide who is first.
+One connection behind a lock, for several threads. No state lives in the session (prepared statements, settings,
+locks), so that a pooler in transaction mode works. READ COMMITTED suffices: unique keys and single statements decide
+races.
 
-A database that was reached once is waited for: after a restart or a failover the work is done again, and finds what it
-wrote if only the answer was lost. What psycopg raises may quote the URL, so that none of its words are shown.
+After a lost connection to a database reached before, work is retried; it finds what it wrote if only the response was
+lost. psycopg's errors may quote the URL, so their text is never shown.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _ALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-"""How a line that was cut without a word is noticed, within half a minute: else a statement would wait for hours."""
+"""A silently dropped connection is noticed within half a minute; otherwise a statement waits for hours."""
 
 _OLDEST_SERVER = 120000
 _ANEW = 10
-"""How often work is done again because another host was quicker."""
+"""Attempts at work that lost a race to another host."""
 
 _TABLE = re.compile(rf"\b(FROM|INTO|UPDATE|JOIN)\s+({'|'.join(sorted(schema.SHARED_TABLES))})\b")
 
 
 @lru_cache(maxsize=256)
 def translated(sql: str) -> str:
-    """A statement of the ledger as psycopg takes it: its tables lie in the schema ``rivya``."""
+    """The statement in psycopg's form, tables in schema ``rivya``."""
     return _TABLE.sub(r"\1 rivya.\2", sql).replace("?", "%s")
 
 
@@ -59,21 +59,21 @@ class PostgresConnection:
         self._connection = connection
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Any:
-        """Run one statement. NUL, which PostgreSQL cannot keep in a text, is left out of it."""
+        """Run a statement. NUL, which PostgreSQL text cannot hold, is removed from parameters."""
         clean = [each.replace("\0", "") if isinstance(each, str) else each for each in parameters]
         return self._connection.execute(translated(sql), clean)
 
 
 class PostgresDatabase:
-    """One database and the only connection of this object to it; see `database.Database`."""
+    """One database over one connection; see `database.Database`."""
 
     shared = True
 
     def __init__(self, url: Secret, *, patience_s: float) -> None:
-        """Nothing is opened yet: that happens at first use.
+        """The connection is opened on first use.
 
         Args:
-            patience_s: how long a database that was reached before is waited for.
+            patience_s: how long to retry a database that was reached before.
 
         Raises:
             ConfigurationError: ``package_missing``: psycopg is not installed.
@@ -89,12 +89,10 @@ class PostgresDatabase:
         self._reached = False
 
     def read(self, sql: str, parameters: tuple[object, ...] = ()) -> list[Any]:
-        """The rows of one SELECT."""
         return self._run(lambda raw: list(PostgresConnection(raw).execute(sql, parameters).fetchall()))
 
     def write(self, work: Callable[[PostgresConnection], T], *, durable: bool = True) -> T:
-        """Run ``work`` in one transaction and commit it; any exception rolls it back."""
-        # In one message, so that it costs one round trip; SET LOCAL ends with the transaction.
+        # One message costs one round trip; SET LOCAL ends with the transaction.
         begin = "BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit = off"
 
         def transaction(raw: Any) -> T:
@@ -111,17 +109,16 @@ class PostgresDatabase:
         return self._run(transaction)
 
     def has_table(self, connection: object, name: str) -> bool:
-        """Always: the steps of the schema make all tables."""
+        """Always true: the schema's steps create all tables."""
         return True
 
     def make_table(self, connection: object, name: str) -> None:
-        """Nothing to do: the steps of the schema make all tables."""
+        """See `has_table`."""
 
     def truncate_log(self) -> None:
-        """Nothing to do: the server alone decides how long its log is kept."""
+        """Does nothing: the log is the server's."""
 
     def close(self) -> None:
-        """Close the connection; the next use opens it again."""
         with self._lock:
             self._drop()
 
@@ -134,7 +131,7 @@ class PostgresDatabase:
             self._lock.release()
 
     def _patiently(self, work: Callable[[Any], T]) -> T:
-        """Do the work; again after a lost connection, for as long as patience lasts, and where another was quicker."""
+        """Run the work; retry lost connections until the timeout, and lost races."""
         errors = self._psycopg.errors
         until, anew, tries = time.monotonic() + self._patience_s, 0, 0
         while True:
@@ -152,21 +149,21 @@ class PostgresDatabase:
                 self._drop()
                 failure = self._explained(error)
             if failure is not None:
-                raise failure  # out here, so that what psycopg raised, which holds the URL, is not its context
+                raise failure  # outside `except`: psycopg's error, which holds the URL, must not be its context
             if tries:
                 if tries == 1:
                     log.warning("the ledger %s does not answer; trying again", self.shown)
                 time.sleep(min(0.1 * 2 ** min(tries, 4), 1.0) * (0.5 + random()))  # noqa: S311 - spreads
 
     def _may_pass(self, error: Exception) -> bool:
-        """Whether waiting may help. A database that was never reached is rather named wrongly."""
+        """Whether a retry may help. A database never reached is more likely misnamed."""
         if isinstance(error, self._psycopg.errors.DiskFull):
             return False
         text = str(error)
         return self._reached or "starting up" in text or "too many" in text or "remaining connection" in text
 
     def _opened(self) -> Any:
-        """The connection; a new one if it was lost, or this is a forked child."""
+        """The connection; a new one if it was lost, or in a forked child."""
         if self._connection is not None and self._process != os.getpid():
             _abandoned.append(self._connection)  # closing it would end the parent's session
             self._connection = None
@@ -220,7 +217,7 @@ class PostgresDatabase:
         )
 
     def _explained(self, error: Exception) -> LedgerError:
-        """What went wrong, in words of our own: those of psycopg may quote the URL, or a statement's values."""
+        """The error in our words: psycopg's may quote the URL, or values of a statement."""
         errors = self._psycopg.errors
         for kind, (what, hint) in _REFUSALS.items():
             if isinstance(error, getattr(errors, kind)):
@@ -285,8 +282,9 @@ _WORDS = {
         ledger_url.HINT,
     ),
 }
-"""What libpq says, in any version since 12, and what to say of it. The server's own words come in its language: what
-is not recognised is said to be unreachable."""
+"""Messages of libpq since version 12, and ours for them. Server messages are localised; an unknown one is reported as
+unreachable.
+"""
 
 _abandoned: list[Any] = []
 
@@ -297,10 +295,10 @@ def raise_schema(
     steps: Sequence[str] = schema.SHARED_STEPS,
     since: int = schema.COMPATIBLE_FROM,
 ) -> None:
-    """Bring the database to the newest form, each host in its turn; a newer one is used if it says that it may be.
+    """Apply missing steps, one host at a time; a newer schema is used if it declares itself compatible.
 
     Raises:
-        LedgerError: the database was made by a newer version that this one cannot work with, or is not ours.
+        LedgerError: a newer version made it that this one cannot use, or it is not ours.
     """
     if _is_current(connection, shown, len(steps)):
         return
@@ -340,7 +338,7 @@ def _raise_locked(connection: Any, shown: str, steps: Sequence[str], since: int)
 
 
 def _exists(connection: Any) -> bool:
-    # Not by to_regclass: that looks into a cache, which may not know yet what another host made while this one waited.
+    # Not by to_regclass, whose cache may miss what another host created meanwhile.
     found = connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'rivya' AND tablename = 'schema'")
     return found.fetchone() is not None
 
@@ -373,13 +371,13 @@ def _load() -> Any:
 
 
 def _names_authority(url: Secret, env: Mapping[str, str] = os.environ) -> bool:
-    """Whether the user has said whom to trust, in one of the places that libpq reads."""
+    """Whether the user configured a certificate authority where libpq looks."""
     own = Path(os.path.expanduser("~")) / ".postgresql" / "root.crt"
     return "sslrootcert" in url.reveal() or bool(env.get("PGSSLROOTCERT")) or own.is_file()
 
 
 def _authorities(env: Mapping[str, str] = os.environ) -> str:
-    """A file of the authorities that are commonly trusted: libpq by itself trusts none."""
+    """A file of commonly trusted authorities: libpq trusts none by default."""
     named = env.get("SSL_CERT_FILE")
     if named and os.path.isfile(named):
         return named

@@ -1,4 +1,4 @@
-"""One attempt at one order as a row of the ledger, and which state may follow which."""
+"""One attempt at an order as a ledger row, and its state transitions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from .database import Row
 
 
 class OrderState(str, Enum):
-    """Where an order stands."""
-
     PREPARED = "prepared"
     SUBMITTED = "submitted"
     SUCCEEDED = "succeeded"
@@ -24,9 +22,9 @@ class OrderState(str, Enum):
 
 MAY_BECOME: dict[OrderState, tuple[OrderState, ...]] = {
     OrderState.SUBMITTED: (OrderState.PREPARED, OrderState.UNKNOWN, OrderState.SUBMITTED),
-    # A stored order becomes succeeded again when its evicted picture is fetched anew.
+    # A stored order whose picture was evicted and is fetched again.
     OrderState.SUCCEEDED: (OrderState.SUBMITTED, OrderState.SUCCEEDED, OrderState.STORED),
-    # Killed between the file and the row, an order is found one or two steps behind its picture.
+    # After a kill between file and row, the row is one or two steps behind.
     OrderState.STORED: (OrderState.SUBMITTED, OrderState.SUCCEEDED, OrderState.STORED),
     OrderState.FAILED: (OrderState.PREPARED, OrderState.UNKNOWN, OrderState.SUBMITTED, OrderState.SUCCEEDED),
     OrderState.UNKNOWN: (OrderState.PREPARED, OrderState.UNKNOWN),
@@ -37,17 +35,18 @@ FURTHER_ON: dict[OrderState, tuple[OrderState, ...]] = {
     OrderState.FAILED: (OrderState.FAILED,),
     OrderState.UNKNOWN: (OrderState.SUBMITTED, OrderState.SUCCEEDED, OrderState.STORED, OrderState.FAILED),
 }
-"""Where a row may have got to by the time that a state is noted, so that nothing is left to note: another process has
-followed the same order, or this note was committed once and its answer lost."""
+"""States in which a row needs no change to the key state: another process has recorded more, or this change was
+committed and its response lost.
+"""
 
 
 @dataclass(frozen=True)
 class OrderRow:
-    """One attempt at one order, as the ledger has it.
+    """One attempt at one order.
 
-    `body` is there only while the order is open, `result_urls` only between *succeeded* and *stored*.
-    `seconds` is the service's time from acceptance to the success that was noticed. `details` holds what a
-    report needs (seed, variation, aspect ratio ...), never the prompt.
+    `body` exists while the order is open, `result_urls` from *succeeded* to *stored*. `seconds` is the service's time
+    from acceptance to success. `details` holds what a report needs (seed, variation, aspect ratio ...), never the
+    prompt.
     """
 
     id: int
@@ -80,7 +79,7 @@ COLUMNS = ", ".join(field.name for field in fields(OrderRow))
 
 
 def from_row(row: Row) -> OrderRow:
-    """The order that a row of the table, with all its columns, describes."""
+    """The order of a row with all columns."""
     values = {name: row[name] for name in row.keys()}  # noqa: SIM118 - one of SQLite iterates over its values
     values["state"] = OrderState(row["state"])
     values["result_urls"] = tuple(str(url) for url in _json(row["result_urls"], list))
@@ -90,7 +89,7 @@ def from_row(row: Row) -> OrderRow:
 
 
 def _json(text: str | None, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
-    """The value of a JSON column; empty where there is none, or where damaged bytes are no JSON any more."""
+    """The value of a JSON column; empty if missing or damaged."""
     try:
         value = json.loads(text) if text else None
     except ValueError:

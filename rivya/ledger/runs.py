@@ -1,4 +1,4 @@
-"""What the orders of a named run have spent, over all processes that share the ledger."""
+"""Credits spent by a named run, over all processes that share the ledger."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .database import Connection, Database
 
 @dataclass(frozen=True)
 class Spending:
-    """What one order would take from the budget of a run.
+    """What an order takes from a run's budget.
 
     Attributes:
-        run: the name of the run.
-        credits: the price of the order.
-        most: credits that the run may spend; None: any number.
+        run: the run's name.
+        credits: the order's price.
+        most: the run's budget in credits; None: no limit.
     """
 
     run: str
@@ -25,11 +25,11 @@ class Spending:
 
 @dataclass(frozen=True)
 class RunReport:
-    """What became of the orders that a named run bought; what had been bought before is not among them.
+    """The orders that a named run bought; those bought earlier do not count.
 
     Attributes:
-        spent: credits that count against the budget: charged, reserved, or perhaps charged.
-        orders: how many orders are in each state, by its name.
+        spent: credits against the budget: charged, reserved, or perhaps charged.
+        orders: number of orders by state name.
     """
 
     run: str
@@ -38,10 +38,10 @@ class RunReport:
 
 
 def reserve(database: Database, connection: Connection, order_id: int, spending: Spending) -> None:
-    """Count a new order, in the transaction that writes it down.
+    """Reserve an order's credits in its run's budget, in the transaction that inserts it.
 
     Raises:
-        ConfigurationError: ``over_credit_cap``: the run would spend more than it may.
+        ConfigurationError: ``over_credit_cap``: the budget would be exceeded.
     """
     run, credits = spending.run, spending.credits
     database.make_table(connection, "runs")
@@ -63,10 +63,10 @@ def reserve(database: Database, connection: Connection, order_id: int, spending:
 
 
 def give_back(database: Database, connection: Connection, order_id: int, *, remove: bool = False) -> None:
-    """Take an order that cost nothing off its run, in the transaction that notes it.
+    """Return the credits of an order that cost nothing, in the transaction that records that.
 
     Args:
-        remove: the order never was, so that the run does not count it either.
+        remove: the order never existed, so the run does not list it either.
     """
     if not database.has_table(connection, "spendings"):
         return
@@ -79,7 +79,7 @@ def give_back(database: Database, connection: Connection, order_id: int, *, remo
 
 
 def report(database: Database, run: str) -> RunReport:
-    """What the orders of this run have come to."""
+    """Only the newest attempt at each order counts."""
 
     def work(connection: Connection) -> RunReport:
         if not database.has_table(connection, "spendings"):

@@ -1,7 +1,7 @@
-"""The tables of the ledger, and how an older file becomes a newer one.
+"""The ledger's tables and their migrations.
 
-``PRAGMA user_version`` counts the steps that a file has been through, and ``rivya.schema`` those of a PostgreSQL
-database. A step, once published, is never edited: a change of the tables is a new step at the end.
+``PRAGMA user_version`` counts the steps applied to a file, ``rivya.schema`` those of a PostgreSQL database. A
+published step is never edited; a change is a new step at the end.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ LATER = {
     "spendings": "CREATE TABLE IF NOT EXISTS spendings"
     " (order_id INTEGER PRIMARY KEY, run TEXT NOT NULL, credits INTEGER NOT NULL)",
 }
-"""Made in a file when they are first used, and no step: the files of those who never do stay as older versions know
-them."""
+"""Created in a file on first use, not by a step: other files stay as older versions know them."""
 
 STEPS: tuple[str, ...] = (_FIRST,)
 
@@ -155,19 +154,19 @@ CREATE TABLE rivya.places (
 """
 
 SHARED_STEPS: tuple[str, ...] = (_FIRST_SHARED,)
-"""The same for PostgreSQL. A step only ever adds, so that hosts with an older version go on with their work."""
+"""The steps of PostgreSQL. A step only adds, so that hosts with an older version keep working."""
 
 COMPATIBLE_FROM = 1
-"""The oldest number of steps whose code can work with what `SHARED_STEPS` makes."""
+"""The oldest number of steps whose code works with what `SHARED_STEPS` creates."""
 
 SHARED_TABLES = frozenset(re.findall(r"CREATE TABLE rivya[.](\w+)", "".join(SHARED_STEPS))) | {"schema"}
 
 
 def migrate(connection: Connection, path: Path, steps: Sequence[str] = STEPS) -> None:
-    """Bring the file to the newest form; every step is one transaction, and two processes may race for it.
+    """Apply the missing steps, each in a transaction; two processes may race.
 
     Raises:
-        LedgerError: the file was made by a newer version; it is left as it is.
+        LedgerError: a newer version made the file; it is unchanged.
         DatabaseError: it is no ledger.
     """
     while (version := _version(connection)) != len(steps):

@@ -1,9 +1,8 @@
-"""The ledger's SQLite file: opened safely, written durably, moved aside when it is damaged.
+"""The ledger's SQLite file: opened safely, written durably, moved aside when damaged.
 
-One connection behind one lock, for several threads. Write-ahead log with full synchronisation, or a rollback journal
-with full synchronisation where the file system cannot share memory (network mounts): after a write returns, the
-change survives a killed process and a power cut. Everything that goes wrong is a `LedgerError` that says so in
-words; nothing was sent by then, so it cost nothing.
+One connection behind a lock, for several threads. It uses a write-ahead log, or a rollback journal where the file
+system cannot share memory (network mounts), with full synchronisation: a returned write survives a killed process and
+a power cut. Every failure is a `LedgerError`, which says nothing about credits.
 """
 
 from __future__ import annotations
@@ -51,12 +50,12 @@ _warned: set[Path] = set()
 
 
 class SqliteDatabase:
-    """One SQLite file and the only connection of this object to it; see `database.Database`."""
+    """One SQLite file over one connection; see `database.Database`."""
 
     shared = False
 
     def __init__(self, path: Path, *, busy_s: float) -> None:
-        """Nothing is opened yet: that happens at first use."""
+        """The file is opened on first use."""
         self.path = path
         self.notice: str | None = None
         self._busy_s = busy_s
@@ -67,14 +66,13 @@ class SqliteDatabase:
         self._synchronous = ""
 
     def read(self, sql: str, parameters: tuple[object, ...] = ()) -> list[Row]:
-        """The rows of one SELECT."""
         return self._run(lambda connection: connection.execute(sql, parameters).fetchall())
 
     def write(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
-        """Run `work` in one immediate transaction and commit it; any exception rolls it back.
+        """See `Database.write`. ``work`` runs twice if a damaged file was replaced.
 
-        `work` may run twice (after a damaged file was replaced). Without `durable` the commit is seen by other
-        processes at once and survives ours, but a power cut may lose it.
+        Without ``durable``, other processes see the commit at once and it survives this one, but not surely a power
+        cut.
         """
 
         def transaction(connection: Connection) -> T:
@@ -92,17 +90,15 @@ class SqliteDatabase:
         return self._run(transaction)
 
     def has_table(self, connection: database.Connection, name: str) -> bool:
-        """Whether a table of `schema.LATER` has been made in this file."""
         return (
             connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is not None
         )
 
     def make_table(self, connection: database.Connection, name: str) -> None:
-        """Make a table of `schema.LATER`, unless it is there."""
         connection.execute(schema.LATER[name])
 
     def truncate_log(self) -> None:
-        """Empty the write-ahead log, so that deleted text is nowhere in the files; a later call may do it as well."""
+        """Empty the write-ahead log, so that no file holds deleted text; a failure is left to a later call."""
 
         def checkpoint(connection: Connection) -> None:
             connection.execute("PRAGMA busy_timeout = 0")
@@ -117,7 +113,6 @@ class SqliteDatabase:
             logger.debug("Rivya: the log of the ledger was not emptied", exc_info=True)
 
     def close(self) -> None:
-        """Close the file; the next use opens it again."""
         with self._lock:
             self._drop()
 
@@ -142,9 +137,9 @@ class SqliteDatabase:
             self._lock.release()
 
     def _opened(self) -> Connection:
-        """The connection; a new one if the file was moved or removed meanwhile, or this is a forked child."""
+        """The connection; a new one if the file was replaced, or in a forked child."""
         if self._connection is not None and self._process != os.getpid():
-            # SQLite forbids using or closing a connection that was carried over a fork: it is left alone.
+            # SQLite forbids to use or close a connection inherited by a fork.
             _abandoned.append(self._connection)
             self._connection = None
         if self._connection is not None and self._identity != _identity(self.path):
@@ -176,7 +171,7 @@ class SqliteDatabase:
         return connection
 
     def _connected(self, journal: str) -> Connection:
-        """A connection that has proved that it can write, with this journal."""
+        """A connection with this journal that has proved it can write."""
         connection = connect(
             str(self.path), timeout=self._busy_s, isolation_level=None, check_same_thread=False
         )
@@ -184,13 +179,13 @@ class SqliteDatabase:
             connection.row_factory = Row
             for pragma in ("secure_delete = ON", "trusted_schema = OFF", "fullfsync = ON"):
                 connection.execute(f"PRAGMA {pragma}")
-            schema.migrate(connection, self.path)  # first: what is not ours, or newer, is left as it is
+            schema.migrate(connection, self.path)  # first: a foreign or newer file is left as it is
             answer = connection.execute(f"PRAGMA journal_mode = {journal}").fetchone()[0]
             if answer not in ("wal", "delete"):
                 connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("PRAGMA synchronous = FULL")
             if journal == "wal":
-                # SQLite may say "wal" and find out at the first use that the file system refuses it.
+                # SQLite may answer "wal" and fail at first use.
                 connection.execute("SELECT 1 FROM orders LIMIT 1")
         except BaseException:
             connection.close()
@@ -198,10 +193,9 @@ class SqliteDatabase:
         return connection
 
     def _without_shared_memory(self) -> Connection:
-        """A connection with the rollback journal, where the file system refuses what a write-ahead log needs.
+        """A connection with a rollback journal, for file systems that refuse a write-ahead log.
 
-        A file that was written elsewhere, or by a first try, with a write-ahead log is opened for one process alone,
-        which needs no shared memory, and changed.
+        A file with a write-ahead log is converted in exclusive mode, which needs no shared memory.
         """
         if _has_log(self.path):
             connection = connect(str(self.path), timeout=self._busy_s, isolation_level=None)
@@ -233,23 +227,23 @@ class SqliteDatabase:
         return any(refuses(Path(f"{self.path}{suffix}")) for suffix in ("", *_SIDE_FILES))
 
     def _begin_new(self) -> None:
-        """Make the empty file ourselves, so that its mode is ours; SQLite gives its side files the same."""
+        """Create the empty file with our mode, which SQLite copies to its side files."""
         with self._guard():
             if check_private(self.path) is not None:
                 return
-            for suffix in _SIDE_FILES:  # of a file that is gone: they must not be taken for the new one's
+            for suffix in _SIDE_FILES:  # left by a removed file: they do not belong to the new one
                 remove(Path(f"{self.path}{suffix}"))
             os.close(open_private(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR))
             sync_folder(self.path.parent)
             sweep(self.path.parent)
 
     def _repair(self) -> None:
-        """Move a damaged file aside, unless another process has done so already."""
+        """Move a damaged file aside, unless another process has."""
         with self._guard():
             if check_private(self.path) is None or self._sound():
                 return
             aside = self._free_name()
-            for suffix in (*_SIDE_FILES, ""):  # the file itself last: until then the next try starts over
+            for suffix in (*_SIDE_FILES, ""):  # the file last: until then the next try starts over
                 source = Path(f"{self.path}{suffix}")
                 if source.exists():
                     patiently(partial(os.replace, source, f"{aside}{suffix}"), source)
@@ -325,18 +319,18 @@ _abandoned: list[Connection] = []
 
 
 def _says(error: Exception, words: tuple[str, ...]) -> bool:
-    """Python 3.10 has no SQLite error codes: the text, which SQLite has kept for decades, must do."""
+    """Match the message: Python 3.10 has no SQLite error codes, and the texts are stable for decades."""
     text = _reason(error).lower()
     return any(word in text for word in words)
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without the path that the system's own errors carry."""
+    """The error's text, without the path of an OSError."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _has_log(path: Path) -> bool:
-    """Whether the file says that it is written through a write-ahead log (SQLite's file format, 1.3.3)."""
+    """Whether the header names a write-ahead log (SQLite's file format, 1.3.3)."""
     with open(path, "rb") as file:
         return file.read(20)[18:20] == b"\2\2"
 

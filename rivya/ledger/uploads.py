@@ -1,4 +1,4 @@
-"""What was uploaded, by account and content: the same picture goes up once, for as long as the service keeps it."""
+"""Uploads by account and content: a picture is uploaded once while the service keeps it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .database import Database
 
 @dataclass(frozen=True)
 class UploadRow:
-    """One upload. `confirmed_at` is when the service last showed that it has the file (UTC epoch seconds)."""
+    """One upload. `confirmed_at`: when the service last showed that it has the file (UTC epoch seconds)."""
 
     content_hash: str
     file_id: str | None
@@ -27,14 +27,14 @@ _RENEWED = ", ".join(f"{field.name} = excluded.{field.name}" for field in fields
 
 
 class Uploads:
-    """The uploads in the ledger. All methods block and raise `LedgerError`."""
+    """The uploads table. Methods block and raise `LedgerError`."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
 
     def find(self, scope: str, content_hash: str) -> UploadRow | None:
-        """The upload of these bytes in this account, as far as it is known."""
+        """The known upload of these bytes in this account."""
         rows = self._database.read(
             f"SELECT {_COLUMNS} FROM uploads WHERE scope = ? AND content_hash = ?",  # noqa: S608 - constants
             (scope, content_hash),
@@ -52,7 +52,7 @@ class Uploads:
         mime: str,
         name: str,
     ) -> UploadRow:
-        """Remember an upload; a later one of the same bytes takes its place."""
+        """Record an upload, replacing an earlier one of the same bytes."""
         now = self._clock()
         row = UploadRow(content_hash, file_id, url, duration_token, mime, name, now, now)
         self._database.write(
@@ -66,7 +66,7 @@ class Uploads:
         return row
 
     def confirm(self, scope: str, content_hash: str) -> None:
-        """The service has just shown that it still has the file."""
+        """Record that the service has the file now."""
         self._database.write(
             lambda connection: connection.execute(
                 "UPDATE uploads SET confirmed_at = ? WHERE scope = ? AND content_hash = ?",
@@ -76,7 +76,7 @@ class Uploads:
         )
 
     def drop(self, scope: str, content_hash: str) -> None:
-        """The service no longer has the file."""
+        """Forget an upload that the service no longer has."""
         self._database.write(
             lambda connection: connection.execute(
                 "DELETE FROM uploads WHERE scope = ? AND content_hash = ?", (scope, content_hash)

@@ -1,4 +1,4 @@
-"""One account: its API, its scope in the ledger, its uploads, its slots, its polling schedules."""
+"""One account: API client, ledger scope, uploads, slots, polling schedules."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .uploads import Uploader
 T = TypeVar("T")
 
 MAX_DOWNLOADS = 8
-"""Downloads in memory at once: many hosts that send as much as they may must not fill it."""
+"""Concurrent downloads; bounds the memory that result hosts can fill."""
 
 
 class Account:
-    """Everything that belongs to one key at one base URL. Lives in the engine's loop."""
+    """One API key at one base URL. Lives in the engine's loop."""
 
     def __init__(self, config: Config, state: Workspace, slots: Slots, threads: Threads) -> None:
         self.config = config
@@ -49,7 +49,7 @@ class Account:
         self.downloads = asyncio.Semaphore(MAX_DOWNLOADS)
         self.clock = ServiceClock()
         self.unknown_tasks: set[str] = set()
-        """Tasks that the service did not know when it was asked in this process."""
+        """Tasks that the service answered with 404 in this process."""
         self._scope: str | None = None
         self._scope_lock = asyncio.Lock()
         self._schedules: dict[tuple[str, str], tuple[float, PollSchedule]] = {}
@@ -64,24 +64,23 @@ class Account:
         return RetryPolicy(budget_s=self.config.retry_budget_s)
 
     async def disk(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Run a call on the ledger in a thread."""
         return await self.threads.disk(work, *args, **options)
 
     async def storage(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
-        """The same for a call on the result store: one that waits for a network must not hold up the ledger."""
+        """Run a result store call; a remote store has its own threads, so that it cannot delay the ledger."""
         run = self.threads.remote if self.store.remote else self.threads.disk
         return await run(work, *args, **options)
 
     @property
     def own_scope(self) -> str:
-        """The scope that this key founds when it joins no other: SHA-256 over origin and hash of the key."""
+        """The scope of a key that joins no other: SHA-256 over origin and key hash."""
         return hashlib.sha256(f"{self.config.base_url}\n{self.config.key_hash}".encode()).hexdigest()
 
     async def scope(self) -> str:
-        """The scope of this account in the ledger; found or joined at first use.
+        """The account's scope in the ledger, found or joined on first use.
 
         Raises:
-            RivyaError: a key that is new here cannot be placed now, because the service does not answer.
+            RivyaError: the key is new, and the service does not tell whether it belongs to a known account.
         """
         if self._scope is None:
             async with self._scope_lock:
@@ -90,7 +89,7 @@ class Account:
         return self._scope
 
     async def store_scope(self) -> str:
-        """As `scope`, for looking into the result store: that needs no ledger, so a broken one is no obstacle."""
+        """`scope`, or `own_scope` if the ledger fails: reading the result store needs no ledger."""
         try:
             return await self.scope()
         except LedgerError:
@@ -101,7 +100,7 @@ class Account:
         known = await self.disk(self.ledger.find_scope, origin, key_hash)
         if known is not None and not await self.disk(self.ledger.is_empty, known):
             return known
-        # A key that has ordered nothing may have come before another one of its account that has.
+        # A key without orders may have joined before another key of its account ordered.
         scope = known or self.own_scope
         for candidate, newest_task in await self.disk(self.ledger.scopes, origin):
             if newest_task is not None and await self._can_read(newest_task):
@@ -111,7 +110,7 @@ class Account:
         return scope
 
     async def _can_read(self, task_id: str) -> bool:
-        """Whether this key sees that task: then it is a new key of the same account."""
+        """Whether the key can read this task, so that it is of the same account."""
         try:
             await self.api.retrieve_generation(task_id)
         except NotFoundError:
@@ -119,7 +118,7 @@ class Account:
         return True
 
     def would_cost(self, scope: str, fingerprint: str) -> bool:
-        """Whether this order would cost credits if it ran now: neither stored nor accepted before. Blocks."""
+        """Whether running this order now would cost credits: it is neither stored nor accepted. Blocks."""
         if self.store.get(scope, fingerprint) is not None:
             return False
         row = self.ledger.newest(scope, fingerprint)
@@ -128,7 +127,7 @@ class Account:
         return row.state is OrderState.FAILED and row.charged == Charged.NO.value
 
     async def schedule(self, model: str, mode: str) -> PollSchedule:
-        """The schedule of polling for this kind of order, learned anew at most every second."""
+        """The polling schedule for this kind of order, relearned at most once a second."""
         learned_at, schedule = self._schedules.get((model, mode), (float("-inf"), None))
         if schedule is None or time.monotonic() - learned_at > 1.0:
             scope = await self.scope()

@@ -1,7 +1,7 @@
-"""What follows once the service has accepted an order: poll, download, verify, store.
+"""Poll, download, verify and store an order that the service has accepted.
 
-Nothing here can cost credits. Errors that pass are tried again without end (whoever waits has a time limit of its own);
-the others end the run, and the order stays in the ledger, to be collected by a later one.
+Nothing here costs credits. Transient errors are retried without end (the caller has its own timeout); others end the
+run, and a later one can collect the order.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from .order import Finished
 log = logging.getLogger("rivya")
 
 _PASSING = (RivyaConnectionError, RivyaTimeoutError, ServiceUnavailableError, RateLimitError)
-"""What may be over by itself."""
+"""Transient errors."""
 
 _GONE = (401, 403, 404, 410)
-"""Answers of a result host that mean "this URL is over": the task is read again for a new one."""
+"""Statuses of a result host for an expired URL; the task is read again for a new one."""
 
 MAX_TASK_BYTES = 128 * 1024**2
-"""Most bytes of all pictures of one task together; a picture by itself is capped by the transport."""
+"""Maximum bytes of all pictures of a task; the transport caps each picture."""
 
 _URL_READINGS = 3
 _IMAGE_TRIES = 3
 
 
 class Collection:
-    """From an accepted order to its pictures in the result store."""
+    """Takes an accepted order to stored pictures."""
 
     def __init__(self, context: OrderContext, row: OrderRow, task: Task | None) -> None:
-        """``task``: the answer to the submit; None for an order that an earlier run submitted."""
+        """``task``: the response to the submit; None if an earlier run submitted the order."""
         self._context = context
         self._account = context.account
         self._row = row
@@ -61,16 +61,16 @@ class Collection:
         self._last_running_s: float | None = None
         context.accept(self._task_id)
         self._reserved = task.reserved_credits if task is not None else row.reserved_credits
-        # A task that has ended by the time it is accepted is an old one, replayed by the service.
+        # A task that has ended when accepted is an old one, replayed by the service.
         if task is not None and task.status in ("succeeded", "failed"):
             context.show(source="resumed")
 
     async def pictures(self) -> Finished:
-        """Follow to the end.
+        """Follow the order until its pictures are stored.
 
         Raises:
-            TaskFailedError: the task failed at the service; the ledger knows it.
-            RivyaError: this run cannot go on; the order stays collectable. The context tells what it cost.
+            TaskFailedError: the task failed at the service; the ledger knows.
+            RivyaError: this run ends; the order stays collectable.
         """
         if self._context.progress.since is None:
             self._context.show(since=time.monotonic())
@@ -84,7 +84,7 @@ class Collection:
         return await self._succeeded(task)
 
     async def _until_ended(self) -> Task:
-        """Poll by the learned schedule until the task has succeeded or failed; an unknown status counts as running."""
+        """Poll until the task succeeds or fails; an unknown status counts as running."""
         context, account = self._context, self._account
         schedule = await account.schedule(self._row.model, self._row.mode)
         now = time.monotonic()
@@ -112,7 +112,7 @@ class Collection:
         return task
 
     async def _poll(self) -> Task:
-        """Read the task; whatever passes by itself is waited for."""
+        """Read the task; retry transient errors."""
         failures = 0
         while True:
             try:
@@ -130,7 +130,7 @@ class Collection:
                 await self._wait_or_raise(error, failures)
 
     async def _wait_or_raise(self, error: RivyaError, failures: int) -> None:
-        """Sleep before another try where that can help; else raise ``error``."""
+        """Sleep before a retry if ``error`` is transient, else raise it."""
         if not isinstance(error, _PASSING):
             raise error
         log.warning("order %s: %s (trying again)", self._context.fingerprint[:12], error.message)
@@ -138,7 +138,7 @@ class Collection:
         await asyncio.sleep(max(1.0, self._account.retry.delay(failures + 2, error.retry_after_s, random)))
 
     async def _failed(self, task: Task) -> RivyaError:
-        """Note the failure, and tell the reason and what became of the credits."""
+        """Record the failure; return an error with reason and cost."""
         cost = task.final_credits
         charged = Charged.UNKNOWN if cost is None else Charged.YES if cost else Charged.NO
         reason = f" {task.error_message}" if task.error_message else ""
@@ -161,7 +161,7 @@ class Collection:
                 final_credits=cost,
             )
         except LedgerError as trouble:
-            # The next run reads the task again and notes it then.
+            # The next run reads the task again.
             log.warning("order %s: %s", self._context.fingerprint[:12], trouble.message)
         return error
 
@@ -187,7 +187,6 @@ class Collection:
         )
 
     async def _fetch(self, urls: tuple[str, ...], final: int | None, seconds: float | None) -> Finished:
-        """Download every picture, put them into the store, note that in the ledger."""
         context, account, row = self._context, self._account, self._row
         context.show(state="downloading", task_id=self._task_id, credits=final or self._reserved)
         pictures = await self._download_all(urls, seconds)
@@ -207,7 +206,7 @@ class Collection:
         )
 
     async def _download_all(self, urls: tuple[str, ...], seconds: float | None) -> list[tuple[bytes, str]]:
-        """The bytes and extension of every picture; a URL that is over is read anew from the task."""
+        """Bytes and extension of each picture; an expired URL is read again from the task."""
         readings, unusable, failures = 1, 0, 0
         while True:
             try:
@@ -242,7 +241,9 @@ class Collection:
     async def _named_anew(
         self, urls: tuple[str, ...], seconds: float | None, error: UnusableAnswerError
     ) -> tuple[str, ...]:
-        """Other URLs of the same pictures: those in the ledger may have come with a broken answer. Else ``error``."""
+        """The task's current URLs, or raise ``error`` if they are the same: stored ones may be from a broken
+        response.
+        """
         task = await self._poll()
         if not task.urls or task.urls == urls:
             raise error
@@ -250,7 +251,7 @@ class Collection:
         return task.urls
 
     async def _download(self, url: str, max_bytes: int) -> tuple[bytes, str]:
-        """One picture, verified: its header and every pixel can be decoded."""
+        """Download a picture; decode it whole to verify it."""
         async with self._account.downloads:
             data = await self._account.transport.download(url, max_bytes=max_bytes)
             return data, await self._account.threads.codec(decode.verify, data)

@@ -1,7 +1,6 @@
-"""The slots of an account whose ledger is shared: first one of this process, then a place among those of all hosts.
+"""Slots of an account with a shared ledger: one of this process, then one of the fleet (a *place*).
 
-Lives in the engine's loop. A ledger that does not answer costs no order its place: the bound of this process alone
-holds then.
+Lives in the engine's loop. If the ledger fails, this process's limit alone applies.
 """
 
 from __future__ import annotations
@@ -21,27 +20,23 @@ from .slots import Slot, Slots
 log = logging.getLogger("rivya")
 
 _ASK_AGAIN_S = 0.5
-"""How often one waiter of a process asks for a place, and up to this much longer at random."""
+"""Interval between requests of one waiter per process for a place, plus up to as much at random."""
 
 _TELL_S = 1.0
-"""How often what the service accepted is told to the other hosts."""
+"""Interval at which accepted orders are reported to the fleet."""
 
 
 class Run(Protocol):
-    """Runs a call on the ledger in a thread."""
+    """Runs a ledger call in a thread."""
 
-    async def __call__(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Return what ``work`` returns."""
-        ...
+    async def __call__(self, work: Callable[..., Any], *args: Any) -> Any: ...
 
 
 class FleetSlots:
-    """Slots of this process that count only with a place in the ledger; see `slots.Slots`.
+    """Slots of this process, each with a place in the ledger; see `slots.Slots`.
 
     Args:
-        slots: those of this process.
-        places: those of all hosts.
-        scope: gives the account's scope in the ledger.
+        scope: returns the account's scope.
         disk: runs a ledger call in a thread.
     """
 
@@ -75,11 +70,11 @@ class FleetSlots:
         return Slot(give_back)
 
     def admit(self) -> None:
-        """Give free slots of this process to the orders that wait."""
+        """See `slots.Slots.admit`."""
         self._local.admit()
 
     async def _place(self) -> int | None:
-        """The number of a place; None where the ledger cannot tell. One of this process asks at a time."""
+        """The number of a place; None if the ledger fails. One caller of the process asks at a time."""
         try:
             scope = await self._find_scope()
             async with self._asking:
@@ -98,7 +93,7 @@ class FleetSlots:
             self._opened = maximum
 
     async def _ask(self, scope: str) -> int | None:
-        """Ask once for a place. One that comes for a caller who has left is given back."""
+        """Ask once for a place; one granted after cancellation is given back."""
         asking = asyncio.ensure_future(self._disk(self._places.take, scope, self._local.bound.maximum))
         try:
             number: int | None = await asyncio.shield(asking)
@@ -115,11 +110,11 @@ class FleetSlots:
         self._start(self._tell(self._places.give_back, number, learn=False))
 
     def was_refused(self, hold_s: float) -> None:
-        """Tell all hosts that the service answered 429."""
+        """Report a 429 to the fleet."""
         self._start(self._tell(self._places.refused, hold_s))
 
     def was_accepted(self) -> None:
-        """Count an order that got through; all hosts hear of it, with others, within a second."""
+        """Count an accepted order; the count is reported every second."""
         self._accepted += 1
         if self._telling is None or self._telling.done():
             self._telling = self._start(self._tell_accepted())
@@ -138,7 +133,6 @@ class FleetSlots:
             log.debug("%s", error.message)
 
     def _learn(self, known: Shared) -> None:
-        """Take over what all hosts know."""
         self._local.bound.follow(time.monotonic(), known.most, known.hold_s)
         self._local.admit()
 
@@ -150,30 +144,26 @@ class FleetSlots:
 
 
 class _FleetBound:
-    """The bound of this process, which tells the other hosts what it meets; see `policy.Bound`."""
+    """The limit of this process, reporting to the fleet; see `policy.Bound`."""
 
     def __init__(self, local: AdaptiveLimit, fleet: FleetSlots) -> None:
         self._local, self._fleet = local, fleet
 
     @property
     def maximum(self) -> int:
-        """What the user allows."""
         return self._local.maximum
 
     @property
     def limit(self) -> float:
-        """The present bound of all hosts, as far as this process may use it."""
+        """The fleet's limit, capped for this process."""
         return self._local.limit
 
     def on_rate_limited(self, now: float, retry_after_s: float | None = None) -> None:
-        """The service answered 429."""
         self._local.on_rate_limited(now, retry_after_s)
         self._fleet.was_refused(min(max(retry_after_s or 0.0, 0.0), self._local.hold_cap_s))
 
     def on_success(self, now: float) -> None:
-        """A request got through."""
         self._fleet.was_accepted()
 
     def hold_s(self, now: float) -> float:
-        """Seconds for which nobody should send a new order."""
         return self._local.hold_s(now)

@@ -1,6 +1,6 @@
-"""What is said of an order that did not bring a picture: what is certain, what is not, and what to do.
+"""Errors of orders without a picture: what is certain, what is not, what to do.
 
-"Not charged" is said only where it is proved. The sentences name the ways out that never buy twice.
+"Not charged" is said only where proved. The hints name only ways that never buy twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..ledger.ledger import OrderRow
 
 
 def unknown_outcome(row: OrderRow, error: RivyaError, window_s: float, home: Path) -> RivyaError:
-    """The error of an order that may have been accepted: it never says "not charged". ``home``: the state folder."""
+    """The error of an order that may have been accepted. ``home``: the state folder."""
     hours = window_s / 3600
     over = time.time() - row.created_at > window_s
     again = (
@@ -47,7 +47,7 @@ def unknown_outcome(row: OrderRow, error: RivyaError, window_s: float, home: Pat
 
 
 def ordered_with_another_key(row: OrderRow, home: Path) -> RivyaError:
-    """The error of an order that was sent with another key, perhaps of the same account, and never answered."""
+    """The error of an order of unknown outcome, sent with another key that may be of the same account."""
     return UnknownOutcomeError(
         "This order was sent before with another API key, and whether Rivya took it is not known.",
         hint="Set the earlier key and run again: that repeats the same request, which Rivya does not charge twice. "
@@ -73,7 +73,7 @@ CHARGED_FAILURE_HINT = (
 
 
 def failure_of(row: OrderRow) -> RivyaError:
-    """The error of an attempt that failed, as the ledger keeps it."""
+    """The error of a failed attempt, from its row."""
     kept = row.error or {}
     return TaskFailedError(
         str(kept.get("message") or "The task failed at Rivya."),

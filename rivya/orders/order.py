@@ -1,4 +1,4 @@
-"""The values that orders are described by: what is asked for, where it stands, what came of it."""
+"""Values that describe orders: request, progress, result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..storage.results import ResultStore, StoredResult
 
 @dataclass(frozen=True)
 class Workspace:
-    """What belongs to one state folder: the ledger, the result store, and this process's holder.
+    """One state folder's ledger and result store, and this process's holder.
 
     Attributes:
         home: the state folder.
@@ -30,21 +30,21 @@ class Workspace:
     _agreed: Event = field(default_factory=Event, repr=False)
 
     def check_writable(self) -> None:
-        """Make sure that orders and pictures can be kept, before anything is sent. Blocks.
+        """Check that orders and pictures can be kept, before anything is sent. Blocks.
 
         Raises:
             LedgerError: they cannot.
-            ConfigurationError: a setting is wrong; see `check_store`.
+            ConfigurationError: see `check_store`.
         """
         self.check_store()
         self.ledger.check_writable()
 
     def check_store(self) -> None:
-        """The same for pictures alone.
+        """Check the result store alone.
 
         Raises:
-            ConfigurationError: ``results_elsewhere``: the ledger remembers another place for its pictures, so that
-                others would not find these.
+            ConfigurationError: ``results_elsewhere``: the ledger names another result store, so that its other users
+                would not find these pictures.
         """
         self.store.check_writable()
         if not self._agreed.is_set():
@@ -54,19 +54,19 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Reference:
-    """One picture that can be edited: what RIVYA_REFERENCE carries.
+    """A picture to edit, as RIVYA_REFERENCE carries it.
 
-    It keeps the encoded bytes, so that an order can upload them again when the service no longer has the file.
+    It keeps the encoded bytes, to upload them again if the service has lost the file.
 
     Attributes:
-        identity: hash of its pixels, plus the change of geometry where one was needed: what an order is made of.
-        width, height: of the picture in the graph, in pixels; decides the ratio for ``auto``.
-        data: the encoded bytes, as uploaded.
+        identity: hash of the pixels, plus the change of geometry if any; enters the fingerprint.
+        width, height: of the picture in the graph, pixels; decide the ratio of ``auto``.
+        data: the encoded bytes.
         content_hash: SHA-256 (hex) of ``data``.
-        name, mime: file name and MIME type, as uploaded.
+        name, mime: of the uploaded file.
         encoding: "png", "webp" or "jpeg".
-        notes: what happened to the picture on its way (quality, size, alpha), for a person to read.
-        url: where the service keeps it, at the time of the upload.
+        notes: changes made in encoding (quality, size, alpha), for users.
+        url: at the service, when uploaded.
     """
 
     identity: str
@@ -82,16 +82,15 @@ class Reference:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the picture in the graph."""
         return self.width, self.height
 
 
 @dataclass(frozen=True)
 class Order:
-    """A request for one picture: what it is, and what it needs on its way.
+    """A request for one picture.
 
     Attributes:
-        user: who ordered it, where a server has several users; it changes nothing but who collects it.
+        user: who ordered, on a server with several users; decides only who collects it.
     """
 
     identity: Identity
@@ -101,22 +100,22 @@ class Order:
 
     @property
     def fingerprint(self) -> str:
-        """What the order is; see `kontext.Identity.fingerprint`."""
+        """See `kontext.Identity.fingerprint`."""
         return self.identity.fingerprint()
 
     def without_bytes(self) -> Order:
-        """The same order without the bytes of its picture, which an accepted order needs no more."""
+        """The order without the bytes of its picture; an accepted order needs none."""
         if self.reference is None:
             return self
         return replace(self, reference=replace(self.reference, data=b""))
 
     @property
     def mode(self) -> str:
-        """ "edit" with a reference, "text" without: they take different times."""
+        """ "edit" with a reference, "text" without: their durations differ."""
         return "text" if self.reference is None else "edit"
 
     def details(self) -> dict[str, Any]:
-        """What the ledger and the report tell of the order; never its prompt."""
+        """The description for ledger and report; never the prompt."""
         identity, reference = self.identity, self.reference
         return {
             "seed": identity.seed,
@@ -131,17 +130,17 @@ class Order:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where an order stands: a snapshot that other threads may read at any time.
+    """A snapshot of an order's progress; any thread may read it.
 
     Attributes:
         state: "waiting", "sending", "running", "downloading" or "done".
-        source: "new", "resumed" or "stored", once that is known.
-        task_id: once the service has accepted the order.
-        credits: what the service has reserved or charged for it; None while that is not known.
-        since: when this run began to follow the accepted order, seconds of the monotonic clock.
-        started: when the service accepted the order, on the same clock (long ago for a resumed one).
-        schedule: knows how long such an order usually takes.
-        trouble: what is being waited out just now, a sentence.
+        source: "new", "resumed" or "stored", once known.
+        task_id: once accepted.
+        credits: reserved or charged; None while unknown.
+        since: when this run began to follow the accepted order, monotonic seconds.
+        started: when the service accepted it, on the same clock (long ago if resumed).
+        schedule: knows the usual duration.
+        trouble: the error being retried, a sentence.
     """
 
     state: str = "waiting"
@@ -154,7 +153,6 @@ class Progress:
     trouble: str | None = None
 
     def changed(self, **changes: Any) -> Progress:
-        """The same with some fields changed."""
         return replace(self, **changes)
 
     @property
@@ -165,7 +163,7 @@ class Progress:
         return f" ({text})" if text else ""
 
     def fraction(self, now: float) -> float:
-        """How far the order is at ``now`` (monotonic seconds): 0 before acceptance, 1 when done, never falling."""
+        """The share done at ``now`` (monotonic seconds): 0 before acceptance, 1 when done, never falling."""
         if self.state == "done":
             return 1.0
         if self.started is None or self.schedule is None:
@@ -175,11 +173,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Finished:
-    """An order whose pictures lie in the result store.
+    """An order whose pictures are stored.
 
     Attributes:
-        state: the state folder that it lies in.
-        row_id: its row in the ledger; None where the ledger was lost.
+        row_id: None if the ledger was lost.
         source: "new", "resumed" or "stored".
     """
 
@@ -192,5 +189,5 @@ class Finished:
 
     @property
     def about(self) -> dict[str, Any]:
-        """task_id, credits, seconds, model, aspect_ratio, encoding, notes, request_id of the order."""
+        """task_id, credits, seconds, model, aspect_ratio, encoding, notes, request_id."""
         return self.result.about

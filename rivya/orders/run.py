@@ -1,19 +1,18 @@
-"""The life of one order, from prepared to stored; it resumes from any state in which it was left.
+"""The life of one order, resumed from any state.
 
     result store has it?   yes -> done, no request, no credits
     ledger has it open?    yes -> resume at its state
-    prepared    (row with idempotency key and the exact body, committed before the first byte is sent)
-    submitted   (task id, committed before the first poll)
+    prepared    (row with idempotency key and exact body, committed before the first byte is sent)
+    submitted   (task ID, committed before the first poll)
     succeeded   (result URLs, committed before the first download)
     stored      (verified as pictures, in place on disk)
     failed      (the service said so; the next run is a new attempt with a new key)
-    unknown     (it may have been charged; the next run repeats the same key and bytes, never a new key)
+    unknown     (may be charged; the next run repeats key and bytes, never a new key)
 
-A refusal proves "not charged" only while no earlier send of that key has an unknown outcome; an order found *prepared*
-after a restart counts as sent. An error while polling or downloading ends the run, never the order.
+A refusal proves "not charged" only if no earlier send of that key has an unknown outcome; *prepared* after a restart
+counts as sent. An error while polling or downloading ends the run, never the order.
 
-Here are the steps from state to state. What can cost credits is in `submit`, what follows once the service has accepted
-the order is in `collect`.
+`submit` holds what can cost credits, `collect` what follows acceptance.
 """
 
 from __future__ import annotations
@@ -37,17 +36,17 @@ from .submit import Submission
 log = logging.getLogger("rivya")
 
 _OTHERS_CHECK_S = 0.25
-"""How often an order that another living process holds is looked at, in seconds."""
+"""Interval, in seconds, of checks on an order that another living process holds."""
 
 _SHARED_CHECK_S = 1.0
-"""The same in a ledger of many hosts, and up to this much longer at random: hundreds may wait at once."""
+"""The same for a shared ledger, plus up to as much at random: hundreds may wait at once."""
 
 
 class OrderRun:
-    """Takes one order from where it stands to its stored pictures.
+    """Takes one order from its state to stored pictures.
 
-    Runs in the engine's loop; the registry sees to it that an order has one run at a time. A context without an
-    `Order` is only collected: what the service accepted is followed, and nothing that could cost is sent.
+    Runs in the engine's loop, one run per order at a time (see the registry). Without an `Order` in the context, it
+    only follows what the service accepted, and sends nothing that can cost.
     """
 
     def __init__(self, context: OrderContext, find_account: Callable[[], Awaitable[Account]]) -> None:
@@ -59,11 +58,11 @@ class OrderRun:
         return self._context.account
 
     async def run(self) -> Finished:
-        """Bring the order to its pictures, or raise what ended this run.
+        """Take the order to its pictures.
 
         Raises:
-            RivyaError: it says what the order cost. Where the code that raised it could not know, this is the place
-                where that is added; nothing above changes it.
+            RivyaError: with the cost of the order, which is added here if the code that raised it could not know.
+                Nothing above changes it.
         """
         context = self._context
         try:
@@ -79,7 +78,7 @@ class OrderRun:
             raise error.about(charged=context.charged, task_id=error.task_id or context.task_id) from None
 
     async def _let_go(self) -> None:
-        """Let others have the row. A ledger that refuses this must not take the place of what came of the run."""
+        """Release the row. A ledger error here must not replace the run's result."""
         row, self._context.row = self._context.row, None
         if row is None:
             return
@@ -89,7 +88,7 @@ class OrderRun:
             log.warning("order %s: %s", self._context.fingerprint[:12], error.message)
 
     async def _stored(self) -> Finished | None:
-        """The pictures from the result store; then nothing is asked and nothing is paid."""
+        """The pictures from the result store, for no request and no cost."""
         scope = await self._account.store_scope()
         result = await self._account.storage(_whole, self._account.store, scope, self._context.fingerprint)
         if result is None:
@@ -103,7 +102,7 @@ class OrderRun:
         return Finished(self._account.state, scope, self._context.fingerprint, row_id, result, "stored")
 
     async def _note_as_stored(self, scope: str) -> int | None:
-        """A crash between the file and the ledger leaves the row one step behind; the file proves the step."""
+        """After a crash between file and ledger the row is a step behind; the file proves the step."""
         ledger = self._account.ledger
         try:
             row = await self._account.disk(ledger.newest, scope, self._context.fingerprint)
@@ -119,7 +118,7 @@ class OrderRun:
         return row.id if row is not None else None
 
     async def _through_the_ledger(self) -> Finished:
-        """Take the order over or make it, and go on from where it stands."""
+        """Take over or create the order, and continue from its state."""
         ledger, scope = self._account.ledger, await self._account.scope()
         waited = False
         while True:
@@ -149,11 +148,9 @@ class OrderRun:
             waited = True
 
     async def _take(self, row: OrderRow) -> OrderRow | None:
-        """The open row as ours, as it stands now; None while another living process has it, or where it has ended."""
+        """The open row, held and read again; None if another living process holds it or it ended."""
         ledger = self._account.ledger
-        self._context.row = (
-            row  # before it is taken, so that it is let go even if this run is cancelled meanwhile
-        )
+        self._context.row = row  # before it is taken: cancelling meanwhile must release it
         if await self._account.disk(ledger.take, row.id):
             taken = await self._account.disk(ledger.get, row.id)
             if taken is not None and taken.state not in (OrderState.FAILED, OrderState.FORGOTTEN):
@@ -162,18 +159,18 @@ class OrderRun:
         return None
 
     async def _resume(self, row: OrderRow) -> Finished | None:
-        """Go on with an order that an earlier run left open. None: another process has noted what became of it."""
+        """Continue an earlier run's order. None: another process recorded its outcome."""
         self._context.show(source="resumed", task_id=row.task_id)
         if row.state in (OrderState.PREPARED, OrderState.UNKNOWN):
             task = await Submission(self._context).repeat(row)
             return await Collection(self._context, row, task).pictures() if task is not None else None
-        # Stored once and evicted since, or submitted, or succeeded: the task id brings the picture, for nothing.
+        # Submitted, succeeded, or stored and evicted: the task ID brings the picture for free.
         self._context.committed = True
         return await Collection(self._context, row, None).pictures()
 
 
 def _whole(store: ResultStore, scope: str, fingerprint: str) -> StoredResult | None:
-    """The stored pictures, if all of their bytes are there; damaged ones are fetched again like evicted ones."""
+    """The stored pictures; damaged ones count as evicted."""
     try:
         result = store.get(scope, fingerprint)
         if result is not None:
@@ -182,7 +179,7 @@ def _whole(store: ResultStore, scope: str, fingerprint: str) -> StoredResult | N
         log.warning("a stored picture is damaged: %s", error)
         return None
     except LedgerError as error:
-        # The ledger knows whether there is one. Nothing is bought while the store cannot be reached.
+        # The ledger knows whether there is one. Nothing is bought while the store is unreachable.
         log.warning("%s", error.message)
         return None
     return result

@@ -10,7 +10,7 @@ from ..api.policy import AdaptiveLimit
 
 
 class Slots:
-    """A fair queue for the orders that may run at once. The limit adapts, so it is read anew each time."""
+    """A fair queue of orders. The limit adapts, so it is read each time."""
 
     def __init__(self, bound: AdaptiveLimit) -> None:
         self.bound = bound
@@ -18,7 +18,7 @@ class Slots:
         self._queue: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> Slot:
-        """Wait for a slot. A caller that is cancelled while it waits leaves the queue."""
+        """Wait for a slot. A caller cancelled while waiting leaves the queue."""
         if not self._queue and self._taken < self.bound.slots:
             self._taken += 1
             return Slot(self._release)
@@ -29,7 +29,7 @@ class Slots:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._release()
-            elif turn in self._queue:  # unless `admit` has removed it meanwhile
+            elif turn in self._queue:  # unless `admit` has removed it
                 self._queue.remove(turn)
             raise
         return Slot(self._release)
@@ -39,7 +39,7 @@ class Slots:
         self.admit()
 
     def allow(self, maximum: int) -> None:
-        """Apply a new maximum of the user; what was learned from 429 stays."""
+        """Apply a new maximum of the user; a limit learned from 429 stays."""
         if maximum == self.bound.maximum:
             return
         at_its_height = self.bound.limit >= self.bound.maximum
@@ -48,7 +48,7 @@ class Slots:
         self.admit()
 
     def admit(self) -> None:
-        """Give free slots to the orders that wait: after a release, or when the limit has grown."""
+        """Give free slots to waiting orders: after a release, or when the limit has grown."""
         while self._queue and self._taken < self.bound.slots:
             turn = self._queue.popleft()
             if not turn.done():
@@ -63,7 +63,6 @@ class Slot:
         self._give_back: Callable[[], None] | None = give_back
 
     def release(self) -> None:
-        """Give the slot back to the queue."""
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
             give_back()

@@ -1,7 +1,7 @@
-"""The part of an order's life that can cost credits: prepare it, send it, and know what is certain.
+"""The steps that can cost credits: prepare, send, record what is certain.
 
-The row with key and exact body is committed before the first byte is sent, the task id as soon as there is one. A
-repeat is always the same key and the same bytes; a new key is taken only after an attempt that provably cost nothing.
+The row with key and exact body is committed before the first byte is sent, the task ID on receipt. A repeat sends the
+same key and bytes; a new key needs an attempt that provably cost nothing.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from .order import Order
 log = logging.getLogger("rivya")
 
 _CONFLICT_PAUSE_S = 2.0
-"""Pause before a repeat that was answered with 409 is made again."""
+"""Pause before a repeat after a 409."""
 
 
 class Submission:
-    """From an order to its task id."""
+    """Takes an order to its task ID."""
 
     def __init__(self, context: OrderContext) -> None:
         self._context = context
         self._account = context.account
 
     async def attempt(self, previous: OrderRow | None) -> tuple[OrderRow, Task] | None:
-        """Slot a first attempt, or the next one after a failure that cost nothing. None: another process does.
+        """Make the first attempt, or the next after a failure without cost. None: another process does.
 
         Raises:
-            RivyaError: no task; ``charged`` tells whether it may cost all the same.
+            RivyaError: no task ID; ``charged`` tells whether it may cost all the same.
         """
         order = self._context.order
         if order is None and previous is not None and previous.state is OrderState.FORGOTTEN:
@@ -80,7 +80,7 @@ class Submission:
             raise ordered_with_another_key(other, account.config.home)
 
     async def repeat(self, row: OrderRow) -> Task | None:
-        """Send an order of unknown outcome again, as it was, for its task id. None: another process has noted it."""
+        """Repeat an order of unknown outcome to get its task ID. None: another process recorded the outcome."""
         if self._context.order is None:
             raise self._unknown_outcome(
                 row, NotFoundError("Rivya never told the task id of this order.", charged=Charged.UNKNOWN)
@@ -96,7 +96,7 @@ class Submission:
         return unknown_outcome(row, error, settings.repeat_window_s, settings.home)
 
     async def _prepare(self, order: Order, attempt: int, *, upload_again: bool = False) -> OrderRow | None:
-        """Freeze the body and commit the row, before anything that could cost is sent. None: somebody was first."""
+        """Freeze the body and commit the row before anything that can cost is sent. None: another process was first."""
         account = self._account
         item = None
         await account.storage(account.state.check_store)
@@ -126,14 +126,13 @@ class Submission:
         return self._context.row
 
     def _spending(self, order: Order) -> Spending | None:
-        """What the order takes from the budget of a named run."""
         config = self._account.config
         if not config.run:
             return None
         return Spending(config.run, order.identity.params.credits, config.max_credits_per_run)
 
     async def _buy(self, order: Order, row: OrderRow) -> tuple[OrderRow, Task] | None:
-        """Submit a row that this run has just prepared. None: another process makes the next attempt, or has this."""
+        """Submit the prepared row. None: another process has it or makes the next attempt."""
         self._context.show(source="new")
         try:
             task = await self._submit(row, uncertain=False)
@@ -148,10 +147,10 @@ class Submission:
         return None if task is None else (row, task)
 
     async def _undo(self, row: OrderRow) -> bool:
-        """Nothing was accepted, and nothing before was uncertain: the order never was.
+        """Remove the row of an order that provably was never accepted.
 
-        A row that cannot be removed counts as sent from then on, which costs no more than a repeat of the same key.
-        False: another process took this one for dead, and may be sending the order now.
+        If that fails, the row counts as sent, which costs only a repeat of the same key. False: another process took
+        this process for dead, and may be sending the order.
         """
         try:
             if not await self._account.disk(self._account.ledger.discard, row.id):
@@ -165,7 +164,7 @@ class Submission:
     async def _with_fresh_upload(
         self, order: Order, row: OrderRow, error: RivyaError
     ) -> tuple[OrderRow, Task] | None:
-        """Close an attempt whose reference the service does not have any more, and make one more with it uploaded."""
+        """Close an attempt whose reference the service lost, upload it again, and make one more."""
         log.info("order %s: the reference was rejected, uploading it again", self._context.fingerprint[:12])
         try:
             await self._account.disk(
@@ -178,7 +177,7 @@ class Submission:
         except LedgerError as trouble:
             if trouble.code != "ledger_conflict":
                 raise
-            return None  # another process took this one for dead, and may be sending the order now
+            return None  # another process may be sending it, see `_undo`
         self._context.row = None
         again = await self._prepare(order, row.attempt + 1, upload_again=True)
         if again is None:
@@ -192,7 +191,7 @@ class Submission:
         return None if task is None else (again, task)
 
     async def _reference_was_rejected(self, order: Order, error: RivyaError) -> bool:
-        """Whether a refusal was about the reference, by the service's own word: its message, or the file being gone."""
+        """Whether the service refused the reference, by its message or because the file is gone."""
         if order.reference is None or not isinstance(error, (ValidationError, NotFoundError)):
             return False
         if "referencemediaitems" in error.message.lower():
@@ -203,12 +202,14 @@ class Submission:
             return False
 
     async def _submit(self, row: OrderRow, uncertain: bool) -> Task | None:
-        """Send the frozen bytes under their key until there is a task id, and commit it.
+        """POST the stored body with its key until there is a task ID, and commit that.
 
-        None: another process that has sent the same order has noted what became of it.
+        None: another process that sent the order has recorded its outcome. ``uncertain``: an earlier POST of this key
+        may have succeeded.
 
-        ``uncertain``: an earlier send may have been carried out. Raises with ``charged`` NO where it is certain that
-        none was (the caller decides what becomes of the row), with UNKNOWN after noting that in the ledger.
+        Raises:
+            RivyaError: ``charged`` is NO if no POST can have succeeded (the caller decides about the row), else
+                UNKNOWN (the row is then *unknown* or *prepared*).
         """
         account = self._account
         if uncertain and time.time() - row.created_at > account.config.repeat_window_s:
@@ -257,7 +258,6 @@ class Submission:
         return task
 
     async def _is_settled(self, row: OrderRow) -> bool:
-        """Whether another process has noted meanwhile what became of the order."""
         try:
             found = await self._account.disk(self._account.ledger.get, row.id)
         except LedgerError:
@@ -279,7 +279,7 @@ class Submission:
             raise
 
     async def _note_as_unknown(self, row: OrderRow, error: RivyaError) -> RivyaError:
-        """The error to raise. Where it cannot be noted the row stays *prepared*, which counts as sent as well."""
+        """Record the error and return it. If that fails, the row stays *prepared*, which counts as sent too."""
         unknown = self._unknown_outcome(row, error)
         try:
             await self._account.disk(
@@ -294,7 +294,7 @@ class Submission:
 
 
 class _ConflictWait:
-    """How long a 409 on a repeat is taken for "the first one is still in flight", from the first 409 on."""
+    """How long a 409 to a repeat means "the first request is in flight", from the first 409 on."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -307,7 +307,7 @@ class _ConflictWait:
 
 
 def _waited_before(row: OrderRow) -> bool:
-    """Whether an earlier run has already waited for a 409 on this order to turn into an answer."""
+    """Whether an earlier run has waited out the 409 of this order."""
     return row.state is OrderState.UNKNOWN and (row.error or {}).get("code") == "idempotency_conflict"
 
 
@@ -316,5 +316,5 @@ def _charged(uncertain: bool) -> Charged:
 
 
 def _has_cost(row: OrderRow) -> bool:
-    """Whether a failed attempt was charged, or may have been: then there is no next one by itself."""
+    """Whether a failed attempt was or may have been charged; then no next one is automatic."""
     return row.state is OrderState.FAILED and row.charged != Charged.NO.value

@@ -1,4 +1,4 @@
-"""Encode the pictures to be edited, and upload each once per account, for as long as the upload lives."""
+"""Encode pictures to edit; upload each once per account while the upload lives."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ log = logging.getLogger("rivya")
 T = TypeVar("T")
 
 MAX_UPLOADS = 4
-"""Uploads under way at once; they share one uplink, so that more would only make each of them slower."""
+"""Concurrent uploads; they share one uplink, so that more would only slow each."""
 
 PACKED_BYTES = 64 * 1024**2
-"""Most bytes of packed pictures that are kept in memory for the next run."""
+"""Maximum bytes of encoded pictures kept for the next run."""
 
 
 def reference_from(encoded: Encoded, pixel_hash: str, width: int, height: int) -> Reference:
-    """The reference for an encoded picture; not yet uploaded."""
+    """The reference of an encoded picture, not uploaded."""
     content_hash = hashlib.sha256(encoded.data).hexdigest()
     return Reference(
         identity=f"{pixel_hash}/{encoded.transformation}" if encoded.transformation else pixel_hash,
@@ -50,7 +50,7 @@ def reference_from(encoded: Encoded, pixel_hash: str, width: int, height: int) -
 
 
 def unpacked(picture: Any) -> Reference | None:
-    """The reference of a picture before it is packed, without bytes; None where packing may change its identity."""
+    """The reference before encoding, without bytes; None if encoding may change the identity."""
     from ..images import encode
 
     pixels = getattr(picture, "pixels", picture)
@@ -61,20 +61,20 @@ def unpacked(picture: Any) -> Reference | None:
 
 
 def _fits_raw(pixels: Any) -> bool:
-    """Whether the picture keeps its identity: it changes only when it is made smaller, and such a one never is."""
+    """Whether encoding keeps the identity: it does unless it scales down, which never happens at this size."""
     from ..images import encode
 
     return bool(pixels.nbytes <= encode.LIMIT_BYTES * 0.9)
 
 
 def packed(picture: Any, encoding: str, identity: str | None = None) -> Reference:
-    """The reference of a picture, packed; not yet uploaded. For a codec thread.
+    """Encode a picture; its reference, not uploaded. For a codec thread.
 
-    A JPEG file goes up as it is, without its metadata: it is exact, and smaller and sooner there than as PNG.
+    A JPEG file is sent as it is, without metadata: exact, smaller and faster than PNG.
 
     Args:
-        picture: an `images.decode.Picture`, whose warnings become notes, or its pixels alone.
-        identity: the `pixel_hash` of the picture, if it is known.
+        picture: an `images.decode.Picture`, whose warnings become notes, or pixels.
+        identity: its `pixel_hash`, if known.
     """
     from ..images import encode
 
@@ -91,14 +91,14 @@ def packed(picture: Any, encoding: str, identity: str | None = None) -> Referenc
 
 
 class PackedReferences:
-    """The references packed last: a second run of a graph packs none of its pictures again. Thread-safe."""
+    """The references encoded last, for the next run of a graph. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, str], Reference] = OrderedDict()
 
     def reference(self, load: Callable[[], Any], encoding: str) -> Reference:
-        """Hash the pixels that ``load`` gives, and pack them unless that was done lately. For a codec thread."""
+        """Hash the pixels from ``load``; encode them unless cached. For a codec thread."""
         from ..images import encode
 
         pixels = load()
@@ -116,21 +116,20 @@ class PackedReferences:
 
 
 class Disk(Protocol):
-    """Runs a call that blocks on the disk, or on the result store, in a thread."""
+    """Runs a blocking call on ledger or result store in a thread."""
 
-    async def __call__(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Return what ``work`` returns."""
-        ...
+    async def __call__(self, work: Callable[..., T], *args: Any, **options: Any) -> T: ...
 
 
 class Uploader:
-    """The uploads of one account: known ones from the ledger, new ones through the Files API.
+    """Uploads of one account: known ones from the ledger, new ones through the Files API.
 
     Args:
-        state: its ledger knows the uploads.
-        scope: gives the account's scope in the ledger.
+        state: its ledger records uploads.
+        scope: returns the account's scope.
         disk: runs a ledger call in a thread.
-        confirm_age_s: an upload that was last seen longer ago is confirmed before an order relies on it, seconds.
+        storage: runs a result store call in a thread.
+        confirm_age_s: seconds after which an order confirms an upload before it relies on it.
     """
 
     def __init__(
@@ -152,16 +151,16 @@ class Uploader:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def _lock(self, reference: Reference) -> asyncio.Lock:
-        """One lock for each content, so that the same picture in a batch goes up once."""
+        """One lock per content: a batch uploads equal pictures once."""
         return self._locks.setdefault(reference.content_hash, asyncio.Lock())
 
     async def known_or_new(self, reference: Reference) -> UploadRow:
-        """The upload of these bytes: from the ledger without a request, else made now."""
+        """The upload in the ledger, without a request, else a new one."""
         async with self._lock(reference):
             return await self._find(reference) or await self._upload(reference)
 
     async def fresh(self, reference: Reference) -> UploadRow:
-        """An upload that an order may rely on: one of some age is confirmed first, and made again if it is gone."""
+        """An upload for an order to rely on: an old one is confirmed, and made again if gone."""
         async with self._lock(reference):
             row = await self._find(reference)
             if row is None or await self._is_gone(row, self._confirm_age_s):
@@ -169,12 +168,11 @@ class Uploader:
             return row
 
     async def again(self, reference: Reference) -> UploadRow:
-        """Upload these bytes although an upload of them is known."""
         async with self._lock(reference):
             return await self._upload(reference)
 
     async def is_gone(self, reference: Reference) -> bool:
-        """Whether the service says now that it does not have this upload (any more)."""
+        """Whether the service no longer has this upload, or the ledger has none."""
         row = await self._find(reference)
         return row is None or await self._is_gone(row, 0.0)
 
@@ -182,7 +180,7 @@ class Uploader:
         return await self._disk(self._ledger.find_upload, await self._scope(), reference.content_hash)
 
     async def _is_gone(self, row: UploadRow, max_age_s: float) -> bool:
-        """Ask the service about an upload that was last seen longer ago than ``max_age_s``."""
+        """Ask the service about an upload last seen more than ``max_age_s`` ago."""
         if row.file_id is None or 0 <= time.time() - row.confirmed_at < max_age_s:
             return False
         scope = await self._scope()
@@ -192,7 +190,7 @@ class Uploader:
             await self._disk(self._ledger.drop_upload, scope, row.content_hash)
             return True
         except PermissionDeniedError:
-            # A key may order without the right to look at files; should this one be gone, the order is told so.
+            # A key may order without the right to read files. If this one is gone, the order is refused.
             return False
         await self._disk(self._ledger.confirm_upload, scope, row.content_hash)
         return False
