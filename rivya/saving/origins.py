@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -59,7 +59,7 @@ class Origins:
         except (OSError, SqliteError) as error:
             logger.warning("Rivya: it cannot be noted that this picture is an edit: %s", error)
 
-    def results_among(self, paths: Sequence[Path]) -> dict[Path, Path | None]:
+    def results_among(self, paths: Collection[Path]) -> dict[Path, Path | None]:
         """The edits among these files, each with the file of them that it was made from.
 
         An edit whose picture is not among them is none here; one of an unknown picture is, with None, where other
@@ -67,20 +67,18 @@ class Origins:
         """
         if not self._path.exists():
             return {}
-        by_size: dict[int, list[Path]] = {}
-        for path in paths:
-            by_size.setdefault(_size(path), []).append(path)
         try:
             with closing(self._open()) as connection:
-                known = _origins(connection, by_size)
+                known = _origins(connection, {_size(path) for path in paths})
         except (OSError, SqliteError) as error:
             logger.warning("Rivya: the list of saved edits cannot be read: %s", error)
             return {}
         sizes = {size for size, _ in known}
+        by_size = _by_size(paths, sizes.union(size for origins in known.values() for size, _ in origins))
         found: dict[Path, Path | None] = {}
         unknown: list[Path] = []
         for size in sizes:
-            for path in by_size[size]:
+            for path in by_size.get(size, ()):
                 origins = known.get(digest_of(path) or _UNKNOWN, [])
                 made_from = _first_of(origins, by_size)
                 if made_from is not None:
@@ -120,6 +118,16 @@ def _first_of(origins: Iterable[Digest], by_size: Mapping[int, Sequence[Path]]) 
     return None
 
 
+def _by_size(paths: Iterable[Path], sizes: Collection[int]) -> dict[int, list[Path]]:
+    """The files of these sizes."""
+    found: dict[int, list[Path]] = {}
+    for path in paths if sizes else ():
+        size = _size(path)
+        if size in sizes:
+            found.setdefault(size, []).append(path)
+    return found
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -136,7 +144,7 @@ def digest_of(path: Path) -> Digest | None:
         return None
 
 
-@lru_cache(4096)
+@lru_cache(256)
 def _digest_of(path: Path, size: int, changed: int) -> Digest:
     with path.open("rb") as file:
 
