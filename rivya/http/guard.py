@@ -1,8 +1,8 @@
 """Which URLs, host names and addresses a result may come from.
 
 A result URL may be forged, so it must not reach this machine or its network. `Guard.check_url_host` checks the
-written name before any request, `Guard.check_address` each resolved address before connecting (`allowed` keeps those that pass). A proxy
-resolves names itself, so only the first check applies.
+written name before any request, `Guard.check_address` each resolved address before connecting (`allowed` keeps those
+that pass). A proxy resolves names itself, so only the first check applies.
 
 The ranges are listed here because `ipaddress.is_global` differs between Python versions.
 """
