@@ -1,6 +1,7 @@
-"""One event loop in a daemon thread for the life of the process, in which all orders run.
+"""An event loop in a daemon thread of the process, which runs all orders.
 
-Entry: `engine.shared`."""
+Entry: `engine.shared`.
+"""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""The engine: one event loop in a daemon thread for the life of the process. It runs orders; others wait for them.
+"""The engine: an event loop in a daemon thread that runs orders, while callers wait.
 
-ComfyUI runs every prompt in a new event loop and cancels what is left in it, so nothing that was paid for may live
-there. Whoever wants a picture hands an `Order` over and gets a `Ticket`; it may stop waiting at any time, which never
-stops an order that was submitted: that one is followed to its end and collected into the result store. Two who want
-the same order share one run of it.
+ComfyUI runs each prompt in a new event loop and cancels what is left in it, so no paid work may live there. A caller
+hands over an `Order` for a `Ticket` and may leave at any time; a submitted order is still collected into the result
+store.
 
-The thread starts at first use and never delays the end of the process. Work runs in a context of its own, so that no
-context variable of a caller leaks into the engine.
+The thread starts on first use and never delays the process's end. Work has its own context, so that callers' context
+variables do not leak in.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ T = TypeVar("T")
 
 
 class Engine:
-    """Runs orders for any number of accounts. One for a process is enough; see `shared`."""
+    """Runs orders of any accounts; one per process, see `shared`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,24 +54,24 @@ class Engine:
         self._states: dict[tuple[Path, Secret | None, str], Workspace] = {}
         self._registry = OrderRegistry(self._running_loop, self.account)
 
-    # -- handing work over: from any thread -------------------------------------------------------------------------
+    # -- for any thread -----------------------------------------------------------------------------------------------
 
     def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Job[T]:
         """Run a coroutine function in the engine's loop."""
         return Job(self._running_loop(), work)
 
     def order(self, config: Config, orders: Sequence[Order]) -> list[Ticket]:
-        """Hand orders over, in this sequence; each gets a ticket. Equal ones share one run and are paid once."""
+        """Hand over orders in sequence, a ticket each. Equal ones share one run and payment."""
         return [self._registry.ticket(config, order.fingerprint, order) for order in orders]
 
     def collect(self, config: Config, fingerprint: str) -> Ticket:
-        """Bring an order that the ledger knows to its pictures. Never spends."""
+        """Bring an order in the ledger to its pictures. Never spends."""
         return self._registry.ticket(config, fingerprint, None)
 
     def reference(self, config: Config, load: Callable[[], Any], encoding: str = "auto") -> Job[Reference]:
-        """Encode a picture and upload it, unless the same bytes are up already.
+        """Encode a picture; upload it unless that is done already.
 
-        ``load`` gives the pixels, an uint8 array of shape (height, width, 1, 3 or 4); it is called in a codec thread.
+        ``load`` returns the pixels, an uint8 array of shape (height, width, 1, 3 or 4), in a codec thread.
         """
 
         @costs_nothing()
@@ -85,7 +84,7 @@ class Engine:
         return self.start(work)
 
     def codec(self, work: Callable[..., T], *args: Any, **options: Any) -> Job[T]:
-        """Run a function in one of the engine's codec threads."""
+        """Run a function in a codec thread."""
 
         async def run() -> T:
             return await self._get_threads().codec(work, *args, **options)
@@ -102,7 +101,7 @@ class Engine:
         return self.start(work)
 
     def delivered(self, finished: Sequence[Finished]) -> Job[None]:
-        """Note that these pictures have reached the user, so that they need not be collected and may be evicted."""
+        """Record that pictures reached the user; they may then be evicted."""
 
         async def work() -> None:
             for state in list(self._states.values()):
@@ -114,7 +113,7 @@ class Engine:
         return self.start(work)
 
     def delivered_by_others(self, config: Config, orders: Sequence[tuple[str, str, int | None]]) -> Job[None]:
-        """The same for orders of other processes on this configuration's ledger: scope, fingerprint, row of each."""
+        """The same for other processes' orders in this ledger: scope, fingerprint, row."""
 
         async def work() -> None:
             state = await self._get_threads().disk(self._state, config)
@@ -123,7 +122,7 @@ class Engine:
         return self.start(work)
 
     def would_buy(self, config: Config, orders: Sequence[Order]) -> Job[list[Order]]:
-        """Those of the orders that would cost credits if they ran now: neither stored nor accepted before."""
+        """The orders that would cost credits now (`Account.would_cost`), equal ones once."""
 
         @costs_nothing()
         async def work() -> list[Order]:
@@ -138,11 +137,10 @@ class Engine:
         return self.start(work)
 
     def collectable(self, config: Config, task_ids: Sequence[str] = ()) -> Job[list[OrderRow]]:
-        """The orders of these tasks; without any, all that were accepted and never delivered, oldest first,
-        those last that the service does not know any more.
+        """The orders of these tasks; without any, all accepted and undelivered ones, oldest first, tasks unknown to the
+        service last.
 
-        A task that this ledger never saw is looked up at the service and adopted; `NotFoundError` where the service
-        does not know it either.
+        A task missing here is read at the service and adopted; `NotFoundError` if unknown there.
         """
 
         async def work() -> list[OrderRow]:
@@ -150,7 +148,7 @@ class Engine:
             scope = await account.scope()
             if not task_ids:
                 open_rows = await account.disk(account.ledger.uncollected, scope)
-                # What cannot be had must not stand in the way of what can.
+                # An order that cannot be fetched must not block the others.
                 return sorted(open_rows, key=lambda row: row.task_id in account.unknown_tasks)
             rows = []
             for task_id in dict.fromkeys(task_ids):
@@ -158,20 +156,20 @@ class Engine:
                 if row is None:
                     await account.api.retrieve_generation(task_id)
                     row = await account.disk(account.ledger.adopt, scope, task_id)
-                    await account.disk(account.ledger.release, row.id)  # whoever collects it takes it
+                    await account.disk(account.ledger.release, row.id)  # its collector takes it
                 rows.append(row)
             return rows
 
         return self.start(work)
 
     def ledger(self, config: Config) -> Ledger:
-        """The ledger of this configuration's state folder, for looking into it. Its methods block."""
+        """The ledger of this configuration. Its methods block."""
         return self._state(config).ledger
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        """The engine's event loop; its thread starts when it is first asked for."""
+        """The engine's event loop, started on first use."""
         with self._lock:
             if self._loop is None:
                 ready: Future[asyncio.AbstractEventLoop] = Future()
@@ -184,7 +182,7 @@ class Engine:
         return self._threads
 
     async def account(self, config: Config) -> Account:
-        """The account of this configuration. For work that runs in the engine's loop."""
+        """This configuration's account. In the engine's loop."""
         own = (config.base_url, config.key_hash)
         slots = self._slots.setdefault(own, Slots(AdaptiveLimit(maximum=config.max_concurrency)))
         slots.allow(config.max_concurrency)
@@ -194,9 +192,9 @@ class Engine:
         return self._accounts[config]
 
     def _state(self, config: Config) -> Workspace:
-        """The ledger and the result store of a state folder: one of each for a process."""
+        """The process's ledger and result store of this configuration."""
         own = config.place
-        with self._states_lock:  # not the other one, which is taken on event loops: this may wait for a disk
+        with self._states_lock:  # not `_lock`, which is taken on event loops: this one may wait for a disk
             if own not in self._states:
                 store = open_store(config)  # first: it touches nothing yet, and may lack a package
                 holder, ledger = open_ledger(config)
@@ -215,7 +213,7 @@ def _live_on(ready: Future[asyncio.AbstractEventLoop]) -> None:
 
 
 def _note_delivered(state: Workspace, orders: Sequence[tuple[str, str, int | None]]) -> None:
-    """What cannot be noted is collected once more; that must not keep the pictures from the user now."""
+    """A failure means one more collection; it must not withhold pictures now."""
     rows = [row_id for _, _, row_id in orders if row_id is not None]
     try:
         for scope, fingerprint, _ in orders:
@@ -232,7 +230,7 @@ _shared_lock = threading.Lock()
 
 
 def shared() -> Engine:
-    """The engine of this process. A forked child makes its own: the thread of its parent's is not in it."""
+    """The process's engine; a forked child makes its own, as it lacks the thread."""
     global _shared, _shared_by
     with _shared_lock:
         if _shared is None or _shared_by != os.getpid():

@@ -1,4 +1,4 @@
-"""What the engine hands out: a `Job` for a piece of work, a `Ticket` for waiting for an order."""
+"""Handles that the engine returns: a `Job` for work, a `Ticket` for an order."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ T = TypeVar("T")
 
 
 class JobCancelled(Exception):
-    """The work was stopped before its end, or its waiter left."""
+    """The work was stopped, or the waiting caller left."""
 
 
 def unstoppable() -> Future[Any]:
-    """A future that refuses ``cancel()``: a cancelled waiter cannot take the result away from the others."""
+    """A future that refuses ``cancel()``: one cancelled caller must not take the result from others."""
     future: Future[Any] = Future()
     future.set_running_or_notify_cancel()
     return future
 
 
 class Job(Generic[T]):
-    """Work in the engine's loop. ``done`` cannot be cancelled; `cancel` stops the work itself."""
+    """Work in the engine's loop. `cancel` stops the work; ``done`` itself cannot be cancelled."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self.done: Future[T] = unstoppable()
@@ -37,11 +37,10 @@ class Job(Generic[T]):
         loop.call_soon_threadsafe(self._start, context=contextvars.Context())
 
     def cancel(self) -> None:
-        """Stop the work, if it has not ended; ``done`` then raises `JobCancelled`."""
         self._loop.call_soon_threadsafe(self._cancel, context=contextvars.Context())
 
     def result(self, timeout_s: float | None = None) -> T:
-        """Block until the work has ended. Not for the engine's own loop."""
+        """Block until the work ends; not in the engine's loop."""
         return self.done.result(timeout_s)
 
     def _start(self) -> None:
@@ -62,12 +61,12 @@ class Job(Generic[T]):
 
 
 class Ticket:
-    """One who waits for one order; usable from any thread.
+    """One caller's wait for an order. Thread-safe.
 
     Attributes:
-        accepted: resolved once the service has a task for the order, or the order has ended.
-        buys: whether the order may be sent for this one; else it only collects.
-        late: the order had been accepted before this one came.
+        accepted: resolved once the order has a task or has ended.
+        buys: whether the order may be sent for this caller; else it is only collected.
+        late: the order was accepted before this caller joined.
     """
 
     def __init__(self, fingerprint: str, leave: Callable[[Ticket], None], *, buys: bool = True) -> None:
@@ -82,19 +81,18 @@ class Ticket:
 
     @property
     def progress(self) -> Progress:
-        """Where the order stands now."""
         told = self.watch()
         return replace(told, source="resumed") if self.late and told.source == "new" else told
 
     def was_accepted(self) -> None:
-        """Resolve ``accepted``. In the engine's loop."""
+        """In the engine's loop."""
         if not self.accepted.done():
             self.accepted.set_result(None)
 
     def leave(self) -> None:
-        """Stop waiting. An order that was not submitted is dropped if nobody else waits; one that was goes on."""
+        """Stop waiting. If no other caller waits, an unsent order is dropped; a submitted one continues."""
         self._leave(self)
 
     def result(self, timeout_s: float | None = None) -> Finished:
-        """Block until the order has ended. Not for the engine's own loop."""
+        """Block until the order ends; not in the engine's loop."""
         return self.done.result(timeout_s)

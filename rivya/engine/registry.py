@@ -1,7 +1,7 @@
-"""The orders under way in one engine, and those who wait for them.
+"""The running orders of an engine and the callers that wait for them.
 
-Two callers who want the same order share one run of it. A caller may leave at any time. An order that no caller waits
-for any more is dropped if nothing of it was sent, and else goes on in the background.
+Callers of the same order share one run and may leave any time. A run without callers is cancelled if it sent nothing
+that can cost, else it continues.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from .jobs import JobCancelled, Ticket
 log = logging.getLogger("rivya")
 
 _Key = tuple[object, str, str, str]
-"""Place of ledger and pictures, base URL, hash of the key, fingerprint: what makes two orders the same run."""
+"""Ledger and result store, base URL, key hash, fingerprint: equal keys share a run."""
 
 
 class RunningOrder:
-    """One order under way, and the tickets of those who wait for it. Lives in the engine's loop."""
+    """A running order and its tickets. Lives in the engine's loop."""
 
     def __init__(self, context: OrderContext) -> None:
         self.context = context
@@ -35,7 +35,7 @@ class RunningOrder:
         self.task: asyncio.Task[Finished] | None = None
 
     def finished_for(self, ticket: Ticket, finished: Finished) -> Finished:
-        """A new picture is new to the first who waited for it before it was bought; the others share it."""
+        """A new picture is "new" to the first caller that joined before acceptance; the others share it."""
         buyer = next((each for each in self.tickets if not each.late), None)
         return (
             finished if finished.source != "new" or ticket is buyer else replace(finished, source="resumed")
@@ -43,11 +43,11 @@ class RunningOrder:
 
 
 class OrderRegistry:
-    """All orders under way in an engine.
+    """All running orders of an engine.
 
     Args:
-        loop: gives the engine's running loop.
-        account: gives the account of a configuration, in that loop.
+        loop: returns the engine's running loop.
+        account: returns a configuration's account, in that loop.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class OrderRegistry:
         return ticket
 
     def _join(self, key: _Key, ticket: Ticket, config: Config, order: Order | None) -> None:
-        """Wait for the run of this order that is under way, or begin one."""
+        """Join the run of this order, or start one."""
         running = self.under_way.get(key)
         if running is None:
             running = self.under_way[key] = RunningOrder(OrderContext(order, ticket.fingerprint))
@@ -92,20 +92,20 @@ class OrderRegistry:
         ticket.done.set_exception(JobCancelled())
         if any(each.buys for each in running.tickets) or (running.tickets and not ticket.buys):
             return
-        # Nobody is left, or only those who collect: for them alone nothing is bought.
+        # No caller is left, or only collecting ones; nothing is bought for those.
         if running.context.abandon() and running.task is not None:
-            # It stays listed until it has ended: the same order must not run twice, and whoever comes now waits.
+            # Listed until it ends: the order must not run twice, and new callers wait.
             running.task.cancel()
         elif not running.tickets:
             log.info("order %s goes on in the background", ticket.fingerprint[:12])
 
     def _end(self, key: _Key, running: RunningOrder, config: Config, task: asyncio.Task[Finished]) -> None:
-        """Tell all who wait how it ended."""
+        """Resolve the tickets."""
         if self.under_way.get(key) is running:
             del self.under_way[key]
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or isinstance(error, GivenUpError):
-            # It gave up because nobody waited; whoever has come since starts anew.
+            # Given up without a caller; those that joined since start anew.
             for ticket in running.tickets:
                 self._join(key, ticket, config, running.context.order if ticket.buys else None)
             return
