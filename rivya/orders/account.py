@@ -100,7 +100,7 @@ class Account:
         known = await self.disk(self.ledger.find_scope, origin, key_hash)
         if known is not None and not await self.disk(self.ledger.is_empty, known):
             return known
-        # A key without orders may have joined before another key of its account ordered.
+        # A key without orders may have founded a scope before another key of its account ordered.
         scope = known or self.own_scope
         for candidate, newest_task in await self.disk(self.ledger.scopes, origin):
             if newest_task is not None and await self._can_read(newest_task):

@@ -79,7 +79,7 @@ class FleetSlots:
             scope = await self._find_scope()
             async with self._asking:
                 await self._open(scope)
-                while (number := await self._ask(scope)) is None:  # noqa: ASYNC110 - other hosts tell nobody
+                while (number := await self._ask(scope)) is None:  # noqa: ASYNC110 - other hosts send no event
                     await asyncio.sleep(_ASK_AGAIN_S * (1 + random()))  # noqa: S311 - spreads, and is no secret
                 return number
         except LedgerError as error:
