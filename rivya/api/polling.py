@@ -31,7 +31,7 @@ WINDOW = 64
 """How many of the newest finished orders count."""
 
 _ADVICE_FIRST_S, _ADVICE_STEP_S = 2.5, 5.0
-_ADVICE_SHARE = 0.97  # of the polls after the first: a margin for what the distribution does not know
+_ADVICE_SHARE = 0.97  # of the polls after the first: a margin for an unknown distribution
 _PRICES_S = tuple(0.36 * 1.25**i for i in range(17))
 _FIRST_GUESS_S = 7.0  # an image edit's usual duration
 # Before the first finished order: each later than in the advice, so never more polls.

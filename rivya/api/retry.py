@@ -126,7 +126,7 @@ class RetryingClient:
 
     async def _until_allowed(self) -> None:
         """Wait out the service's Retry-After, plus some jitter, so that a batch does not send at once."""
-        while (left := self._bound.hold_s(time.monotonic())) > 0:  # noqa: ASYNC110 - the hold may be extended meanwhile
+        while (left := self._bound.hold_s(time.monotonic())) > 0:  # noqa: ASYNC110 - the hold may grow
             await asyncio.sleep(left + 0.5 * random())  # noqa: S311 - jitter, no secret
 
     def _response(self, reply: Reply, uncertain: bool) -> Response:

@@ -56,8 +56,6 @@ class _Single(httpcore.AsyncNetworkBackend):
 
 
 class _Transport(httpx.AsyncHTTPTransport):
-    """httpx's transport over one connection."""
-
     def __init__(self, backend: Backend, context: ssl.SSLContext, proxy: str | None) -> None:
         super().__init__(verify=context, proxy=proxy, limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S))
         if proxy is not None and proxy.startswith("https:"):

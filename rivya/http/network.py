@@ -230,7 +230,7 @@ class Backend(httpcore.AsyncNetworkBackend):
 
 
 def look_up(host: str, port: int) -> list[str]:
-    """The system's addresses of a host name, in its order of preference."""
+    """The system's addresses of a name, in its order."""
     return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 

@@ -156,7 +156,6 @@ def _left_out() -> str:
 
 
 def is_refused_certificate(error: BaseException) -> bool:
-    """Whether the peer's certificate was refused."""
     return isinstance(_tls_failure(error), ssl.SSLCertVerificationError)
 
 

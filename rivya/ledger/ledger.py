@@ -3,7 +3,7 @@
 A row goes *prepared* (with idempotency key and exact body) -> *submitted* -> *succeeded* -> *stored*, or ends as
 *failed*, *unknown* or *forgotten*. Each state is committed with full synchronisation before the step it protects. A
 row names its holder: only that process may send, discard or give up the order. What the service said may be recorded
-by any process that sent the order: a holder wrongly taken for dead still knows the truth. Every change may be made twice.
+by any process that sent the order: a holder wrongly taken for dead still knows the truth. Changes are idempotent.
 
 Methods block (a few milliseconds, at most the timeout of the database), are thread-safe, and raise `LedgerError`.
 Times are UTC epoch seconds.

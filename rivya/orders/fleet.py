@@ -80,7 +80,7 @@ class FleetSlots:
             async with self._asking:
                 await self._open(scope)
                 while (number := await self._ask(scope)) is None:  # noqa: ASYNC110 - other hosts send no event
-                    await asyncio.sleep(_ASK_AGAIN_S * (1 + random()))  # noqa: S311 - spreads, and is no secret
+                    await asyncio.sleep(_ASK_AGAIN_S * (1 + random()))  # noqa: S311 - jitter, no secret
                 return number
         except LedgerError as error:
             log.warning("the bound of all hosts is not known: %s", error.message)

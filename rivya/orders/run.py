@@ -61,8 +61,7 @@ class OrderRun:
         """Take the order to its pictures.
 
         Raises:
-            RivyaError: with the cost of the order, which is added here if the code that raised it could not know.
-                Nothing above changes it.
+            RivyaError: with the order's cost, added here if unknown where it was raised; nothing above changes it.
         """
         context = self._context
         try:
@@ -143,7 +142,7 @@ class OrderRun:
                 if row.task_id and since is None:
                     since = time.monotonic()
                 self._context.show(state="running", source="resumed", task_id=row.task_id, since=since)
-                shared_s = _SHARED_CHECK_S * (1 + random())  # noqa: S311 - spreads, and need not be secret
+                shared_s = _SHARED_CHECK_S * (1 + random())  # noqa: S311 - jitter, no secret
                 await asyncio.sleep(shared_s if ledger.shared else _OTHERS_CHECK_S)
             waited = True
 
