@@ -22,8 +22,7 @@ _failed: dict[str, int] = {}
 def key(inputs: Mapping[str, Any]) -> str:
     """A hash of the running node's ID and of the constants among its inputs.
 
-    Links are left out: they are lists in the prompt and None in ``fingerprint_inputs``, and ComfyUI itself compares what
-    is behind them.
+    Links are left out: they are lists in the prompt and None in ``fingerprint_inputs``; ComfyUI compares their sources.
     """
     constants = {name: inputs[name] for name in WIDGETS if isinstance(inputs.get(name), (str, int, float))}
     named = json.dumps([host.executing()[1], constants], sort_keys=True)
