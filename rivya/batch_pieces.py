@@ -53,7 +53,7 @@ def read(piece: Piece, default: Wanted) -> Wanted:
 
 @dataclass(frozen=True)
 class Pieces:
-    """The input that ``--batch`` names: a folder's pictures (``found``), a ``bucket`` or a ``table``. Iterable repeatedly."""
+    """What ``--batch`` names: a folder's pictures (``found``), a ``bucket`` or a ``table``. Iterable repeatedly."""
 
     found: Sequence[Source] | None = None
     bucket: BucketPictures | None = None
