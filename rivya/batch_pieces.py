@@ -53,7 +53,10 @@ def read(piece: Piece, default: Wanted) -> Wanted:
 
 @dataclass(frozen=True)
 class Pieces:
-    """The input that ``--batch`` names: a folder's pictures (``found``), a ``bucket`` or a ``table``. Iterable repeatedly."""
+    """The input that ``--batch`` names: pictures of a folder (``found``) or ``bucket``, or a ``table``.
+
+    Can be iterated again.
+    """
 
     found: Sequence[Source] | None = None
     bucket: BucketPictures | None = None
