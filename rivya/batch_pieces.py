@@ -53,10 +53,7 @@ def read(piece: Piece, default: Wanted) -> Wanted:
 
 @dataclass(frozen=True)
 class Pieces:
-    """The input that ``--batch`` names: pictures of a folder (``found``) or ``bucket``, or a ``table``.
-
-    Can be iterated again.
-    """
+    """What ``--batch`` names: a folder's pictures (``found``), a ``bucket`` or a ``table``. Iterable repeatedly."""
 
     found: Sequence[Source] | None = None
     bucket: BucketPictures | None = None

@@ -56,6 +56,22 @@ class Worker:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
+    def holds(self, count: int, ledger: Secret) -> None:
+        """Wait until so many orders that the service has accepted stand under this process's name in the ledger."""
+        import psycopg
+
+        until = time.monotonic() + 60
+        with psycopg.connect(ledger.reveal(), autocommit=True) as connection:
+            while True:
+                under_way = connection.execute(
+                    "SELECT FROM rivya.orders WHERE state = 'submitted' AND split_part(holder, '-', 1) = %s",
+                    (str(self.process.pid),),
+                ).rowcount
+                if under_way >= count:
+                    return
+                assert time.monotonic() < until, f"{under_way} orders under way\n{self._said[-3000:]}"
+                time.sleep(0.05)
+
     def kill(self) -> None:
         self.process.kill()
         self._joined()

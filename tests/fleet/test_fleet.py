@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fleet.conftest import Start, Worker, wait_for_tasks
 from library.client import Client
 from rivya.engine import engine
 from rivya.ledger import beats
+from rivya.ledger.places import FIRST_BOUND
 from rivya.orders import run, submit
 from rivya.secret import Secret
 from support.postgres import PgBouncer, Postgres
@@ -34,7 +36,9 @@ def failed(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [each for each in told if "error" in each]
 
 
-@pytest.mark.parametrize("pooled", [False, True], ids=["direct", "pooler"])
+@pytest.mark.parametrize(
+    "pooled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["direct", "pooler"]
+)
 def test_four_processes_with_fifty_equal_orders_pay_fifty(
     start: Start, serve: Callable[..., Any], postgres: Postgres, request: pytest.FixtureRequest, pooled: bool
 ) -> None:
@@ -50,17 +54,23 @@ def test_four_processes_with_fifty_equal_orders_pay_fifty(
 def test_what_a_killed_host_had_under_way_another_one_brings_home(
     start: Start, serve: Callable[..., Any], database_url: Secret
 ) -> None:
-    service = serve(latency=4.0)
-    dead, alive = start(2, service, database_url, orders=12)
-    wait_for_tasks(service, 4)
+    service, at_once = serve(), int(FIRST_BOUND)
+    service.fault("create", "latency", seconds=300.0, times=None)
+    (dead,) = start(1, service, database_url, orders=12)
+    wait_for_tasks(service, at_once)
+    dead.holds(at_once, database_url)
+    (alive,) = start(1, service, database_url, orders=12)
     dead.kill()
+    service.clear_faults()
+    service.finish_tasks()
     told = alive.ended()
     assert failed(told) == []
-    assert (len(told), charges(service)) == (12, 12)
-    assert {each["source"] for each in told} >= {"resumed"}
+    assert charges(service) == 12
+    assert Counter(each["source"] for each in told) == {"resumed": at_once, "new": 12 - at_once}
 
 
-@pytest.mark.parametrize("away_s", [8, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.slow
+@pytest.mark.parametrize("away_s", [8, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
 def test_a_crash_of_the_database_under_load_loses_nothing(
     start: Start, serve: Callable[..., Any], away_s: int
 ) -> None:
@@ -161,6 +171,7 @@ def test_two_processes_of_a_named_run_spend_what_it_may_and_no_more(
     assert len(told) - len(failed(told)) >= 40
 
 
+@pytest.mark.slow
 def test_twelve_processes_share_what_an_account_may_do(
     start: Start, serve: Callable[..., Any], database_url: Secret
 ) -> None:
@@ -175,7 +186,6 @@ def test_twelve_processes_share_what_an_account_may_do(
 def test_places_are_bounded_and_those_of_the_dead_are_free(database_url: Secret, brisk: None) -> None:
     from rivya.ledger.beats import BeatHolder
     from rivya.ledger.ledger import Ledger
-    from rivya.ledger.places import FIRST_BOUND
     from rivya.ledger.postgres import PostgresDatabase
 
     def host() -> Ledger:
