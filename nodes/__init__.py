@@ -6,10 +6,8 @@ from .v3 import ComfyExtension, io
 
 
 class RivyaExtension(ComfyExtension):
-    """The nodes of this pack."""
-
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """All nodes. Also registers the settings routes (where ComfyUI listens on loopback alone) and the user hook."""
+        """All nodes. Also registers the settings routes and the user hook."""
         from ..rivya.errors import RivyaError
         from . import settings_route, users
         from .collect_tasks import RivyaCollectTasks
@@ -47,5 +45,4 @@ def _name_errors(error: type[Exception]) -> None:
 
 
 async def comfy_entrypoint() -> RivyaExtension:
-    """ComfyUI calls this to load the pack."""
     return RivyaExtension()

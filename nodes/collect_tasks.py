@@ -94,10 +94,10 @@ class RivyaCollectTasks(io.ComfyNode):
 
 @costs_nothing()
 def parse_task_ids(text: str, most: int = kontext.MAX_ORDERS) -> list[str]:
-    """The task IDs in a text, separated by white space or commas, without duplicates.
+    """The distinct task IDs in a text, separated by white space or commas.
 
     Raises:
-        ValidationError: the text is too long, a word is no task ID, or there are more than ``most``.
+        ValidationError: too long a text, no task ID, or more than ``most``.
     """
     from ..rivya.errors import ValidationError
 

@@ -25,7 +25,7 @@ def cropped(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.Tensor, tuple[Placement, ...], torch.Tensor, list[str]]:
-    """Crops, placements, the masks in the crops, and notes for the node.
+    """Crops, placements, masks in the crops, and notes.
 
     Raises:
         ValidationError: an input does not fit, or the picture is erased under its mask.
@@ -88,7 +88,6 @@ def _in_crop(shade: np.ndarray[Any, Any] | None, box: Box, size: tuple[int, int]
 
 
 def text(placements: Sequence[Placement]) -> str:
-    """What is sent, and how much coarser the result will be than the picture."""
     first = placements[0]
     worst = max(placements, key=lambda each: each.coarser)
     if worst.coarser > 1.05:

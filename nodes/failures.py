@@ -1,7 +1,7 @@
-"""Counts the runs that skipped a failure (``on_failure`` skip): only then do the same inputs run again.
+"""Counts runs that skipped a failure (``on_failure`` skip): only then do the same inputs run again.
 
-ComfyUI serves a node from its cache while inputs and fingerprint stay equal, so the fingerprint holds this count.
-NaN would not do: it never equals itself, so the next complete run would not be cached either.
+ComfyUI serves a node from its cache while inputs and fingerprint are equal, so the fingerprint holds this count. NaN
+never equals itself: even the next complete run would not be cached.
 """
 
 from __future__ import annotations
@@ -30,10 +30,8 @@ def key(inputs: Mapping[str, Any]) -> str:
 
 
 def count(run: str) -> int:
-    """How many runs of that `key` skipped a failure."""
     return _failed.get(run, 0)
 
 
 def remember(run: str) -> None:
-    """Count one more run of that `key`."""
     _failed[run] = count(run) + 1

@@ -1,10 +1,10 @@
 """ComfyUI as the host: interrupt, progress, status text, folders, the running prompt.
 
-Facts of ComfyUI 0.3.75 behind this:
+Facts of ComfyUI 0.3.75:
 
-* ``throw_exception_if_processing_interrupted`` clears the interrupt flag, and other waiting nodes would miss the
-  cancel. So the flag is only read (``comfy/model_management.py``).
-* Only ``InterruptProcessingException`` is reported as a cancel, not as an error (``execution.py``).
+* ``throw_exception_if_processing_interrupted`` clears the flag: other waiting nodes would miss the cancel. So the
+  flag is only read (``comfy/model_management.py``).
+* Only ``InterruptProcessingException`` is reported as a cancel (``execution.py``).
 * ``ProgressBar`` is a cancel point that clears the flag; ``set_progress`` is none (``comfy_api/latest/__init__.py``).
 """
 
@@ -20,7 +20,6 @@ from .v3 import ComfyAPI
 
 
 def load_config() -> config.Config:
-    """The configuration; by default the state folder is `default_home`."""
     return config.load(default_home=default_home())
 
 
@@ -43,7 +42,6 @@ def interrupted() -> bool:
 
 
 def interruption() -> BaseException:
-    """The exception that ComfyUI reports as a cancel."""
     from comfy import model_management
 
     return model_management.InterruptProcessingException()
@@ -81,7 +79,6 @@ def prompt_inputs(dynprompt: Any, node_id: str) -> dict[str, Any]:
 
 
 def say(text: str) -> None:
-    """Show a status text on the running node."""
     from server import PromptServer
 
     node_id = executing()[1]

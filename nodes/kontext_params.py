@@ -8,8 +8,6 @@ from .v3 import ParamsType, advanced, io, schema
 
 
 class RivyaKontextParams(io.ComfyNode):
-    """Sends nothing."""
-
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(

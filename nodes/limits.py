@@ -14,8 +14,6 @@ from ..rivya.kontext import MAX_ORDERS
 
 
 class _Counts:
-    """What the nodes of one prompt have asked for so far."""
-
     def __init__(self) -> None:
         self.orders: dict[str, int] = {}
         self.credits: dict[str, int] = {}
@@ -48,13 +46,13 @@ def _counts(prompt_id: str) -> _Counts:
 async def count_orders(
     prompt_id: str, node_id: str, orders: int, credits: int, most: Callable[[], Awaitable[int]] = _default
 ) -> None:
-    """Count the orders of one call of a node with those of its other calls in this prompt.
+    """Count the orders of all calls of a node in this prompt.
 
     Call it before the node's first ``await``: ComfyUI starts the calls for a list one per turn of its event loop, and
     all must be counted before one goes on.
 
     Args:
-        most: returns the limit; awaited once all calls are counted.
+        most: returns the limit; awaited after counting.
 
     Raises:
         ValidationError: more orders than the limit; names count and price.
@@ -88,7 +86,7 @@ def in_parts(most: int) -> str:
 
 @costs_nothing()
 def refuse_beyond_memory(pictures: int) -> None:
-    """Refuse to buy more pictures than one call can return: they come as one batch.
+    """Refuse more pictures than fit into the one batch of a call.
 
     Raises:
         ValidationError: more than `MOST_IN_A_BATCH`.
@@ -102,7 +100,7 @@ def refuse_beyond_memory(pictures: int) -> None:
 
 
 def counted(prompt_id: str, node_id: str) -> tuple[int, int]:
-    """Orders and credits of all calls of a node in this prompt; see `count_orders`."""
+    """Orders and credits so far; see `count_orders`."""
     counts = _counts(prompt_id)
     return counts.orders.get(node_id, 0), counts.credits.get(node_id, 0)
 

@@ -1,7 +1,7 @@
-"""Finds inputs that are connected but got no value: the node then must not buy without them.
+"""Finds connected inputs without a value: the node must not buy without them.
 
 ComfyUI's frontend removes a link to a muted or bypassed node from the prompt, so that the input looks unconnected.
-The workflow sent along for the pictures' metadata still has the link.
+The workflow sent for the pictures' metadata still has the link.
 """
 
 from __future__ import annotations
@@ -77,7 +77,6 @@ class _Workflow:
 
 
 def _link(graph: dict[str, Any], entry: dict[str, Any]) -> tuple[str, int] | None:
-    """Node ID and output that feed an input; None if nothing is connected."""
     for link in graph["links"]:
         names = ("id", "origin_id", "origin_slot")
         fields = link if isinstance(link, dict) else dict(zip(names, link, strict=False))

@@ -54,7 +54,6 @@ class Line(str):
 
 
 def said(key: str, **values: Any) -> Line:
-    """The line of that key; the value ``count`` chooses singular or plural."""
     text = TEXTS[key]
     chosen = text if isinstance(text, str) else text[values["count"] != 1]
     line = Line(chosen.format(**values))
@@ -63,7 +62,7 @@ def said(key: str, **values: Any) -> Line:
 
 
 def message(lines: list[str]) -> dict[str, Any]:
-    """The message to the script: the note in English, and its lines, with keys where they have one."""
+    """The message to the script: the English note, and its lines with their keys."""
     return {"text": "\n".join(lines), "lines": [_part(line) for line in lines]}
 
 

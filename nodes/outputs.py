@@ -36,8 +36,6 @@ class OutputRow:
 
 @dataclass(frozen=True)
 class NodeOutputs:
-    """What the node returns: images and masks as lists of batches, and the texts."""
-
     images: list[Any]
     masks: list[Any]
     task_ids: str
@@ -47,7 +45,6 @@ class NodeOutputs:
 
     @property
     def text(self) -> Line:
-        """The last status text: credits charged and reused."""
         count = sum(len(batch) for batch in self.images)
         if self.reused:
             return said("chargedReused", count=count, charged=self.charged, reused=self.reused)
@@ -75,7 +72,7 @@ async def finish(
     left_out: Callable[[], object] = lambda: None,
     notes: Sequence[str] = (),
 ) -> io.NodeOutput:
-    """Wait for a run and return the node's outputs. The node shows the cost, ``notes`` and the ledger's notice.
+    """Wait for a run and return the node's outputs; the node shows cost, ``notes`` and the ledger's notice.
 
     Args:
         remedy, most: see `Watch`.
@@ -143,7 +140,6 @@ def _read(finished: dict[str, Finished]) -> dict[str, list[bytes]]:
 
 
 async def _decoded(files: list[bytes]) -> tensors.Batches:
-    """All pictures in batches, decoded in parallel in the engine's codec threads."""
     running = engine.shared()
     try:
         plan = await waiting.result(running.codec(tensors.Plan, files))

@@ -63,7 +63,7 @@ class Watch:
         }
 
     async def _look(self) -> None:
-        """Called several times a second: checks time limits at once, updates texts and bar every second."""
+        """Checks time limits at every call, updates texts and bar every second."""
         now = time.monotonic()
         self._check_time(now)
         preview = self._next_preview()
@@ -77,7 +77,6 @@ class Watch:
             host.say(self.text(now))
 
     def text(self, now: float) -> str:
-        """Counts by state, elapsed and expected time, credits."""
         counts = Counter(_state(ticket) for ticket in self._tickets)
         shown = [f"{counts[state]} {state}" for state in (*_STATES, "failed") if counts[state]]
         line = " · ".join(shown) if len(self._tickets) > 1 else next(iter(counts), "")
@@ -99,7 +98,7 @@ class Watch:
         return "\n".join(part for part in parts if part)
 
     def _price(self, credits: int) -> str:
-        """Credits spent, and the most that may be, until each order is paid or known from before."""
+        """Credits spent, and at most, until each order is paid or known from before."""
         told = [t.progress for t in self._tickets if not t.done.done()]
         if self._most and any(p.source in (None, "new") and p.credits is None for p in told):
             return (
@@ -133,7 +132,6 @@ class Watch:
         return shown[-1] if shown else None
 
     def _say_left(self) -> None:
-        """Show what goes on after a cancel."""
         going_on = sum(t.progress.task_id is not None and not t.done.done() for t in self._tickets)
         sending = sum(_state(t) == "sending" for t in self._tickets)
         kept = sum(t.done.done() and t.done.exception() is None for t in self._tickets)
@@ -158,7 +156,7 @@ def _state(ticket: Ticket) -> str:
 
 
 def summary(failures: Mapping[str, RivyaError], total: int, kept: int) -> RivyaError:
-    """One error for a run with failed orders; the error of a single order is returned as it is."""
+    """One error for a run with failed orders; that of a single order is returned unchanged."""
     errors = list(failures.values())
     if total == 1:
         return errors[0]

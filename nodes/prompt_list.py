@@ -81,7 +81,6 @@ def prompt_lines(text: str) -> list[str]:
 
 
 def with_always(line: str, always: str) -> str:
-    """A prompt followed by the words for every prompt."""
     more = always.strip()
     if not more:
         return line

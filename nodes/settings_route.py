@@ -1,8 +1,8 @@
 """The local route behind Settings > Rivya: shows whether there is a key, sets, checks and removes it.
 
-Web pages in other tabs and other computers must not reach a key that is typed into a browser.
-So the route exists only while ComfyUI listens on loopback alone. Every request, also for the status, must be JSON,
-come from a loopback peer to a loopback Host, and carry an Origin equal to that Host:
+Web pages in other tabs and other computers must not reach a key. So the route exists only while ComfyUI listens on
+loopback alone. Every request must be JSON, come from a loopback peer to a loopback Host, and carry an Origin equal to
+that Host:
 
 * another site's page needs a preflight to send JSON, and its Origin differs;
 * after DNS rebinding the page's own name is the Host;
@@ -131,7 +131,7 @@ def _address(url: str) -> tuple[str, int] | None:
 
 
 def _handler(work: Work) -> Handler:
-    """The aiohttp handler around ``work``: checks the request first, and returns errors as JSON."""
+    """Checks the request, calls ``work``, and returns errors as JSON."""
 
     async def handle(request: Request) -> Response:
         reason = forwarded(request.headers) or refusal(
@@ -211,19 +211,17 @@ async def _check(_: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shared_engine() -> Engine:
-    """The engine, imported in a thread: the import loads the HTTP client."""
+    """Imported in a thread: the import loads the HTTP client."""
     from ..rivya.engine.engine import shared
 
     return shared()
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Run work on a small file off ComfyUI's event loop."""
     return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
 async def _result(job: Job[T]) -> T:
-    """Wait for a job of the engine, for at most `CHECK_TIMEOUT_S`."""
     waiter = asyncio.wrap_future(job.done)
     done, _ = await asyncio.wait([waiter], timeout=CHECK_TIMEOUT_S)
     if not done:

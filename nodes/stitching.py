@@ -34,8 +34,6 @@ class Stitches:
 
 @dataclass(frozen=True)
 class _Pair:
-    """An edit, the number of its original, and the index of its result."""
-
     original: int
     edit: torch.Tensor
     batch: int
@@ -81,7 +79,7 @@ class Work:
         self._canvases = _canvases(shapes)
 
     async def done(self) -> tuple[Stitches, list[dict[str, Any]]]:
-        """Stitch all, with progress and Cancel; returns the batches and each picture's report."""
+        """Stitch all, with progress and Cancel; returns batches and reports."""
         jobs = [engine.shared().codec(self._stitch, pair) for pair in self._pairs]
         shown = -1
 
@@ -147,7 +145,7 @@ class Work:
 def pairs(
     originals: int, edits: Sequence[torch.Tensor], reports: Sequence[object] | None
 ) -> list[tuple[int, torch.Tensor]]:
-    """The number of its original for each edit, and the edit, in output order.
+    """Each edit with the number of its original, in output order.
 
     Raises:
         ValidationError: the counts do not fit; the message names both and the remedy.
@@ -268,7 +266,6 @@ def _for_each(name: str, values: list[Any], count: int) -> list[Any]:
 
 
 def _canvases(shapes: dict[tuple[int, ...], int]) -> list[tuple[np.ndarray[Any, Any], ...]]:
-    """Memory for all results: images, masks and layers of each size."""
     pixels = sum(height * width * count for (height, width, _), count in shapes.items())
     message = f"The results of this node have {pixels / 1e6:,.0f} megapixels together, too many for memory."
     hint = "Stitch fewer pictures at once."
@@ -288,7 +285,6 @@ def _canvases(shapes: dict[tuple[int, ...], int]) -> list[tuple[np.ndarray[Any, 
 
 
 def texts(pictures: Sequence[dict[str, Any]]) -> list[str]:
-    """The node's status text: a line for each of the first four pictures, and all notes."""
     lines = [_line(picture) for picture in pictures[:4]]
     if len(pictures) > len(lines):
         lines.append(f"and {len(pictures) - len(lines)} more: see report")

@@ -44,7 +44,7 @@ class RivyaSubmitAndWait(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> int:
-        """Changes after a run that skipped a failure: the next run orders what failed; stored pictures are free."""
+        """Changes after a run that skipped a failure, so that the next run orders what failed."""
         return failures.count(failures.key(inputs))
 
     @classmethod
@@ -146,7 +146,6 @@ async def _most_orders() -> int:
 
 
 def outputs() -> list[io.Output]:
-    """Images and masks as lists of batches, task IDs and report; also for Rivya Collect Tasks."""
     return [
         io.Image.Output(
             display_name="images",

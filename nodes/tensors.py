@@ -1,7 +1,7 @@
 """ComfyUI's IMAGE and MASK tensors <-> 8-bit pixel arrays and picture files.
 
-All functions are synchronous and thread-safe, for codec threads. Each picture is a call of its own, so that one can be
-packed while another is uploaded.
+All functions are synchronous and thread-safe, for codec threads. Each picture is a call of its own: one can be packed
+while another is uploaded.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Batches:
 
 
 def _check_together(headers: Sequence[Header]) -> None:
-    """Cap all pictures of one node: small files can hold huge pictures. `decode.inspect` caps each one."""
+    """`decode.inspect` caps each picture; this caps all of one node."""
     total = sum(header.width * header.height for header in headers)
     if total > MAX_PIXELS_TOGETHER:
         raise _too_much(
@@ -136,7 +136,7 @@ def _too_much(message: str) -> ImageError:
 
 
 class Plan:
-    """Picture files whose sizes are known and whose pixels are not yet decoded.
+    """Picture files of known size, to be decoded.
 
     Memory for the batches is reserved once. `decode` fills in one picture and may run in several threads; `finish`
     returns the batches.

@@ -1,8 +1,8 @@
 """Which user queued a prompt, on a ComfyUI with several users (``--multi-user``).
 
-ComfyUI reads the user from a request header and does not keep it with the prompt. So a middleware notes the user of
-each prompt request, and the prompt's ``extra_data`` gets it, overwriting a client's value of that name. ComfyUI
-asks for no password: this separates users who trust each other.
+ComfyUI reads the user from a request header and does not keep it with the prompt. So a middleware puts it into the
+prompt's ``extra_data``, over a client's value of that name. ComfyUI asks for no password: this separates users who
+trust each other.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Waiting for the engine from a node: cancellable within a fraction of a second.
 
 The engine's futures cannot be cancelled, and a node waits for them with a timeout. So neither Cancel, nor a failure
-elsewhere in the graph, nor the end of the prompt's event loop stops a paid order, and no ``CancelledError`` of this
-pack reaches ComfyUI's executor.
+elsewhere in the graph, nor the end of the prompt's event loop stops a paid order, and no ``CancelledError`` reaches
+ComfyUI's executor.
 """
 
 from __future__ import annotations

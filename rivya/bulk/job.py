@@ -94,7 +94,6 @@ class BulkJob:
         return iter(Stream(work.engine, rows, partial(task, work), self.config.max_concurrency))
 
     def work(self) -> Work:
-        """The state that all rows of one pass share."""
         return Work(
             engine.shared(),
             self.config,
@@ -110,7 +109,6 @@ class BulkJob:
         outcomes: Generator[tuple[Row, Finished | RivyaError], None, None],
         save: Callable[[Row, Edited], object] | None,
     ) -> Iterator[tuple[Row, Edited | RivyaError]]:
-        """Read, save and yield each picture, then note it as delivered."""
         delivered = _Delivered()
         try:
             for row, outcome in outcomes:
@@ -138,7 +136,7 @@ class BulkJob:
         return loaded(image if self.full_size is None else self.full_size(image).sent(0))
 
     def finished(self, given: Any, outcome: Finished) -> Edited:
-        """The picture of an order of this row. Blocks.
+        """The picture of an order. Blocks.
 
         Raises:
             RivyaError: it cannot be read.
@@ -151,7 +149,6 @@ class BulkJob:
 
 
 def _at_full_size(photo: FullSize, picture: Edited) -> Edited:
-    """The photo with the edit in it."""
     data, extension, report = photo.finished(0, picture.data)
     more = tuple(photo.finished(0, each)[0] for each in picture.more)
     about = {**picture.about, "stitch": report}

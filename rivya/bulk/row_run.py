@@ -33,7 +33,6 @@ class _Room:
         self._freed = asyncio.Event()
 
     async def wait(self) -> None:
-        """Wait until another picture may be packed."""
         while self._held > PACKED_BYTES:
             self._freed.clear()
             await self._freed.wait()
@@ -103,7 +102,6 @@ class RowCount(_RowTask[Priced]):
     """Prices the orders of a row. Sends nothing that costs."""
 
     async def run(self, given: Any, accepted: Callable[[], object]) -> None:
-        """Price the row."""
         try:
             await self._price(given)
         finally:
@@ -131,7 +129,6 @@ class RowCollect(_RowTask[Finished]):
     """Collects one order of the ledger; the row is its fingerprint. Never spends."""
 
     async def run(self, given: Any, accepted: Callable[[], object]) -> None:
-        """Collect the order."""
         ticket = self._work.engine.collect(self._work.config, given)
         try:
             try:
@@ -152,7 +149,6 @@ class RowRun(_RowTask[Finished]):
         self._tickets: dict[int, Ticket] = {}
 
     async def run(self, given: Any, accepted: Callable[[], object]) -> None:
-        """See `stream.RowTask.run`."""
         try:
             try:
                 await self._hand_over(given)
@@ -200,14 +196,13 @@ class RowRun(_RowTask[Finished]):
         return reference
 
     async def _take_what_is_bought(self, account: Account, wanted: Wanted, plain: Reference) -> None:
-        """Collect earlier orders, which do not need the packed picture."""
+        """Collect earlier orders; that needs no packed picture."""
         for variation in range(wanted.variations):
             order = wanted.order(variation, plain)
             if not await self._work.would_cost(account, order):
                 self._tickets[variation] = self._work.engine.collect(self._work.config, order.fingerprint)
 
     async def _order(self, account: Account, variation: int, order: Order) -> None:
-        """Order one picture, unless the budget forbids it."""
         try:
             if self._work.budget.most is not None and await self._work.would_cost(account, order):
                 self._work.budget.reserve(order)
@@ -217,7 +212,6 @@ class RowRun(_RowTask[Finished]):
         (self._tickets[variation],) = self._work.engine.order(self._work.config, [order])
 
     async def _wait(self, variation: int) -> None:
-        """Wait for one order and tell its outcome."""
         ticket = self._tickets[variation]
         outcome = await _ended(ticket, self._work.timeout_s)
         if isinstance(outcome, RivyaError):

@@ -34,7 +34,6 @@ def read(given: Any, default: Wanted) -> Wanted:
 
 
 def picture_alone(image: Any, default: Wanted) -> Wanted:
-    """A row that is a picture, with ``default`` for the rest."""
     return replace(default, image=image)
 
 

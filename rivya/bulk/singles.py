@@ -32,7 +32,6 @@ class Singles:
             raise
 
     async def _run(self, given: Any) -> list[Finished | RivyaError]:
-        """One row in the engine's loop. A program fault ends this row alone."""
         told: dict[int, Finished | RivyaError] = {}
         task = RowRun(self._work, told.__setitem__)
         try:
@@ -42,7 +41,6 @@ class Singles:
         return [told[variation] for variation in sorted(told)]
 
     async def picture(self, given: Any, finished: Finished) -> Edited | RivyaError:
-        """The picture of an order of this row."""
         try:
             return await asyncio.to_thread(self._job.finished, given, finished)
         except Exception as error:

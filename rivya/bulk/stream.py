@@ -54,11 +54,11 @@ class _AllRead:
 
 
 class Stream(Generic[T]):
-    """One pass over the rows. Iterate it once; closing the iterator stops ordering.
+    """One pass over the rows. Closing its iterator stops ordering.
 
     Args:
         rows: any iterable, also an endless one; read in a thread.
-        begin: makes the task of a row, from the function that takes a variation and its outcome.
+        begin: makes a row's task from the function that takes a variation and its outcome.
         at_once: orders that the account may have running.
     """
 
@@ -116,7 +116,6 @@ class Stream(Generic[T]):
         self._ahead.release()
 
     def _read_rows(self) -> None:
-        """Start each row as soon as the bounds allow. Runs in the reader thread."""
         number, failure = 0, None
         try:
             for given in self._rows:
@@ -153,7 +152,7 @@ class Stream(Generic[T]):
 
 
 def as_outcome(error: Exception) -> RivyaError:
-    """The outcome of a row's orders for the error that ended the row."""
+    """The outcome for the error that ended a row."""
     if isinstance(error, RivyaError):
         return error.about()
     log.error("a row of a bulk job", exc_info=error)

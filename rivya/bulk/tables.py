@@ -30,7 +30,7 @@ _PARQUET_ROWS = 16
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be read. It fails alone."""
+    """A row that cannot be read; it fails alone."""
 
     error: ValidationError = field(repr=False)
 
@@ -78,7 +78,6 @@ class Table:
 
 
 def is_table(path: PurePath) -> bool:
-    """Whether the file name ends as that of a readable table."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -189,7 +188,7 @@ def _not_utf_8(path: Path) -> ValidationError:
 
 
 def _delimiter(lines: Any) -> str:
-    """The delimiter, by the first line: some locales' spreadsheets write semicolons."""
+    """By the first line: some locales' spreadsheets write semicolons."""
     first = lines.readline()
     lines.seek(0)
     return max(_DELIMITERS, key=first.count) if any(map(first.count, _DELIMITERS)) else ","

@@ -67,7 +67,6 @@ class RayJob:
     def run(
         self, pieces: Iterable[Piece], save: Callable[[Row, Edited], object]
     ) -> Iterator[tuple[Row, Edited | RivyaError]]:
-        """As `bulk.job.BulkJob.run`."""
         given = {piece.number: piece for piece in pieces}
         if not given:
             return

@@ -26,7 +26,7 @@ _LOOK_S = 120.0
 
 @costs_nothing()
 def join(address: str) -> None:
-    """Join the cluster, unless this process has.
+    """Join the cluster, once per process.
 
     Raises:
         ConfigurationError: it cannot be reached.

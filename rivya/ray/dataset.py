@@ -1,4 +1,4 @@
-"""Edits the pictures of a dataset."""
+"""Edits a dataset's pictures."""
 
 from __future__ import annotations
 

@@ -31,8 +31,6 @@ def write_originals(ds: Any, target: str | os.PathLike[str]) -> None:
 
 
 class _Originals(RowBasedFileDatasink):
-    """Writes each row's bytes into a file of its name."""
-
     def write_block(self, block: Any, block_index: int, ctx: Any) -> None:
         """Ray's own names change from run to run, which would duplicate the pictures."""
         for row in block.iter_rows(public_row_format=False):

@@ -56,7 +56,6 @@ class Spec:
 
 
 def mapped(ds: Any, worker: type[Worker], spec: Spec, least: int, most: int) -> Any:
-    """The dataset, each row run by actors of this class."""
     return ds.flat_map(
         worker,
         fn_constructor_args=(spec,),
@@ -92,10 +91,7 @@ class Worker:
 
 
 class EditRows(Worker):
-    """Edits the rows of a dataset."""
-
     async def __call__(self, row: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Yield a row per picture or failure."""
         try:
             given = self._given(row)
         except RivyaError as error:
@@ -184,10 +180,12 @@ class Told:
 
 
 class BatchRows(Worker):
-    """Runs the pieces of ``edit --batch``. Pictures count as delivered once the command line has saved them."""
+    """Runs the pieces of ``edit --batch``; yields `Told`.
+
+    Pictures count as delivered once the command line has saved them.
+    """
 
     async def __call__(self, row: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Yield a `Told` per outcome."""
         piece: Piece = row["piece"]
         for variation, outcome in enumerate(await self._outcomes(piece)):
             told: Edited | RivyaError
@@ -208,12 +206,10 @@ def _value(row: Mapping[str, Any], column: str) -> Any:
 
 
 def _config(spec: Spec) -> Config:
-    """This node's settings, with the job's budget."""
     config = configuration.load()
     limits = [each for each in (spec.max_credits, config.max_credits_per_run) if each is not None]
     return replace(config, run=spec.run or config.run, max_credits_per_run=min(limits, default=None))
 
 
 def new_name() -> str:
-    """A new name for a run."""
     return f"ray-{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(3)}"

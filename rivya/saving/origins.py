@@ -99,7 +99,6 @@ class Origins:
 
 
 def _origins(connection: Connection, sizes: Iterable[int]) -> dict[Digest, list[Digest]]:
-    """The sources of edits of these sizes."""
     found: dict[Digest, list[Digest]] = {}
     for size in sizes:
         for digest, *origin in connection.execute(
@@ -119,7 +118,6 @@ def _first_of(origins: Iterable[Digest], by_size: Mapping[int, Sequence[Path]]) 
 
 
 def _by_size(paths: Iterable[Path], sizes: Collection[int]) -> dict[int, list[Path]]:
-    """The files of these sizes."""
     found: dict[int, list[Path]] = {}
     for path in paths if sizes else ():
         size = _size(path)
@@ -136,7 +134,7 @@ def _size(path: Path) -> int:
 
 
 def digest_of(path: Path) -> Digest | None:
-    """A file's digest; None if it cannot be read."""
+    """None if it cannot be read."""
     try:
         found = path.stat()
         return _digest_of(path, found.st_size, found.st_mtime_ns)

@@ -88,7 +88,7 @@ def _cut(text: str, size: int) -> str:
 
 
 def _name_room(folder: Path) -> int:
-    """Most bytes of a name in this folder."""
+    """Most bytes of a name here."""
     if os.name == "nt":
         return min(_NAME_BYTES, max(_TAIL * 2, _WINDOWS_PATH - len(os.path.abspath(folder)) - 1))
     try:
@@ -98,7 +98,7 @@ def _name_room(folder: Path) -> int:
 
 
 def extension_asked(path: str | Path) -> str:
-    """The format that a name's ending asks for: ``png``, ``jpg``, ``webp`` or ""."""
+    """``png``, ``jpg`` or ``webp`` by a name's ending; else empty."""
     return ENDINGS.get(Path(path).suffix.lower(), "")
 
 
@@ -108,7 +108,6 @@ def refused(message: str, hint: str = "Name another place with -o.") -> SavingEr
 
 
 def reason(error: Exception) -> str:
-    """The system's message, without the path."""
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 

@@ -175,7 +175,6 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _free(folder: Path) -> int | None:
-    """Free bytes of the disk; None if unknown."""
     try:
         usage = disk_usage(folder)
     except OSError:

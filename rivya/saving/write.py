@@ -110,7 +110,7 @@ def names(stem: str, ending: str) -> Iterator[str]:
 
 
 def _put(temporary: Path, target: Path) -> bool:
-    """Rename the temporary file; False if the name was taken meanwhile."""
+    """Name the file; False if the name was taken meanwhile."""
     try:
         os.link(temporary, target)
         return True
@@ -127,7 +127,6 @@ def _put(temporary: Path, target: Path) -> bool:
 
 
 def _holds(path: Path, data: bytes) -> bool:
-    """Whether this file has exactly these bytes."""
     try:
         return path.stat().st_size == len(data) and path.is_file() and path.read_bytes() == data
     except OSError:
@@ -135,7 +134,7 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 class _Written:
-    """A whole, synced file under a temporary name; `close` removes it, unless it was renamed."""
+    """A synced temporary file; `close` removes it, unless it was renamed."""
 
     def __init__(self, folder: Path, data: bytes) -> None:
         self.path = folder / TEMPORARY.format(token_hex(6))

@@ -96,7 +96,6 @@ class BucketPictures:
                 yield BucketSource(self._bucket.url.of(listed.name), path.parent, stems.of(path), state)
 
     def told(self) -> list[str]:
-        """Lines about what was left out, as `find.Found.told`."""
         counts = ", ".join(f"{count} x {why}" for why, count in self._left_out.most_common(12) if count)
         return [*self._named, *([f"Left out: {counts}."] if counts else [])]
 

@@ -44,8 +44,6 @@ class File(NamedTuple):
 
 
 class _Paths(Collection[Path]):
-    """The paths of files, made on access."""
-
     def __init__(self, files: Sequence[File]) -> None:
         self._files = files
 
@@ -130,15 +128,12 @@ def find(
 
 
 class _Search:
-    """One search of a folder."""
-
     def __init__(self, root: Path, recursive: bool, target: Path | None) -> None:
         self._root, self._recursive = root, recursive
         self._target = os.path.realpath(target) if target is not None else ""
         self.left_out: list[LeftOut] = []
 
     def pictures(self) -> Iterator[File]:
-        """The pictures, folder by folder."""
         try:
             yield from self._of(self._root)
         except (OSError, ValueError) as error:

@@ -42,13 +42,10 @@ _CHECKED_FOR_S = 60.0
 
 @dataclass(frozen=True)
 class BucketResult(StoredResult):
-    """One order's pictures in a bucket."""
-
     bucket: Bucket = field(repr=False, compare=False)
 
     @property
     def locations(self) -> tuple[str, ...]:
-        """The URLs of the objects, in the service's order."""
         return tuple(self.bucket.url.of(each.name) for each in self.pictures)
 
     def check(self) -> None:
@@ -75,7 +72,6 @@ class BucketStore:
     def put(
         self, scope: str, fingerprint: str, pictures: Sequence[tuple[bytes, str]], about: Mapping[str, Any]
     ) -> BucketResult:
-        """See `ResultStore.put`."""
         name = name_of(scope, fingerprint)
         described_pictures = described(name, pictures)
         manifest = encoded(described_pictures, about)
@@ -97,7 +93,6 @@ class BucketStore:
             self._bucket.put(name, manifest)
 
     def get(self, scope: str, fingerprint: str) -> BucketResult | None:
-        """See `ResultStore.get`."""
         name = name_of(scope, fingerprint)
         with _explaining():
             found = decoded(self._quick.get(f"{name}{MANIFEST}", MAX_MANIFEST))
@@ -132,7 +127,6 @@ class BucketStore:
             self._checked_at = time.monotonic()
 
     def identity(self, known: str = "") -> str | None:
-        """See `ResultStore.identity`."""
         self.check_writable()
         with _explaining(before=True):
             data = self._quick.get(IDENTITY, MAX_IDENTITY)

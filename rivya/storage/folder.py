@@ -67,7 +67,6 @@ class FolderResult(StoredResult):
 
     @property
     def locations(self) -> tuple[str, ...]:
-        """See `paths`."""
         return tuple(map(str, self.paths))
 
     def check(self) -> None:
@@ -111,7 +110,6 @@ class FolderStore:
     def put(
         self, scope: str, fingerprint: str, pictures: Sequence[tuple[bytes, str]], about: Mapping[str, Any]
     ) -> FolderResult:
-        """See `ResultStore.put`."""
         name = name_of(scope, fingerprint)
         described_pictures = described(name, pictures)
         manifest = encoded(described_pictures, about)
@@ -131,7 +129,6 @@ class FolderStore:
         return stored
 
     def get(self, scope: str, fingerprint: str) -> FolderResult | None:
-        """See `ResultStore.get`."""
         name = name_of(scope, fingerprint)
         try:
             found = decoded(read_private(self._folder / f"{name}{MANIFEST}", MAX_MANIFEST))
@@ -144,7 +141,7 @@ class FolderStore:
         return FolderResult(*found, self._folder, os.path.lexists(self._marker(name)))
 
     def mark_delivered(self, scope: str, fingerprint: str) -> None:
-        """The pictures have just reached the user: they may be evicted from now on."""
+        """The pictures may be evicted from now on."""
         marker = self._marker(name_of(scope, fingerprint))
         with self._explaining():
             self._ready()
@@ -189,7 +186,7 @@ class FolderStore:
         return removed
 
     def _survey(self) -> tuple[list[_Held], list[Path]]:
-        """Every whole result with size and delivery time, and the files that belong to none."""
+        """Whole results, and files that belong to none."""
         by_name: dict[str, list[os.DirEntry[str]]] = {}
         for entry in os.scandir(self._folder):
             match = re.fullmatch(OURS, entry.name)
@@ -210,7 +207,7 @@ class FolderStore:
         return kept, leftovers
 
     def _grow(self, size: int) -> None:
-        """Add to the used bytes; above the cap evict, which also corrects them."""
+        """Add to the used bytes; above the cap evict."""
         with self._counting:
             if self._used is not None:
                 self._used += size
@@ -218,7 +215,6 @@ class FolderStore:
                 self.evict()
 
     def check_writable(self) -> None:
-        """See `ResultStore.check_writable`."""
         try:
             self._ready()
             if refuses(self._folder):

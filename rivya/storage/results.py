@@ -101,8 +101,6 @@ class StoredResult(ABC):
 
 
 class ResultStore(Protocol):
-    """The results of one ledger."""
-
     place: str
     """The folder or bucket URL, for messages. Without secrets."""
 
@@ -156,7 +154,6 @@ def identity_file(known: str = "") -> bytes:
 
 
 def identity_in(data: bytes | None) -> str:
-    """The ID in an identity file, in any form."""
     return (data or b"").decode("ascii", "replace").strip()
 
 
@@ -166,7 +163,7 @@ def name_of(scope: str, fingerprint: str) -> str:
 
 
 def described(name: str, pictures: Sequence[tuple[bytes, str]]) -> tuple[StoredPicture, ...]:
-    """The manifest's entries for pictures, each ``(bytes, extension without dot)``."""
+    """The manifest's entries; pictures as for `ResultStore.put`."""
     return tuple(
         StoredPicture(f"{name}.{number}.{_extension(extension)}", len(data), digest(data))
         for number, (data, extension) in enumerate(pictures)
@@ -174,7 +171,6 @@ def described(name: str, pictures: Sequence[tuple[bytes, str]]) -> tuple[StoredP
 
 
 def encoded(pictures: Sequence[StoredPicture], about: Mapping[str, Any]) -> bytes:
-    """The manifest of a result."""
     entries = [{"name": each.name, "size": each.size, "sha256": each.sha256} for each in pictures]
     manifest = {"version": 1, "stored_at": time.time(), "pictures": entries, "about": dict(about)}
     return json.dumps(manifest, ensure_ascii=False).encode()
