@@ -93,8 +93,8 @@ def edit_all(
         mask: where the edit may show: a path, the bytes of a file (white: there) or an array. For one picture;
             implies ``keep_size``. Only that part is uploaded.
         on_progress: called with (ended, all) when an order ends.
-        save: called with result index and picture, before it counts as delivered; see `collect`.
-        options: as for `edit_each`, except ``max_credits``: the configuration has ``max_credits_per_run``.
+        save: called with result index and picture before it counts as delivered; see `collect`.
+        options: as for `edit_each`, but the configuration sets the cap (``max_credits_per_run``).
     """
     kontext.validate_prompt(prompt)
     if len(images) == 0:
@@ -132,8 +132,8 @@ def edit_each(
 ) -> Iterator[Edited | RivyaError]:
     """Edit any number of pictures; yield each result as it ends, with its ``row``. Failures are values.
 
-    Memory is bounded: the iterable may be endless or slow. Ending the iteration stops buying; the same rows again
-    cost nothing for bought pictures. A picture counts as delivered once the caller asks for the next.
+    Memory is bounded: the iterable may be endless or slow. Ending the iteration stops buying; repeated rows cost
+    nothing once bought. A picture counts as delivered once the caller asks for the next.
 
     Args:
         rows: paths, bytes of files, arrays (see `edit`), None for text to image, or dicts of ``image``, ``prompt``,
@@ -186,7 +186,7 @@ def bulk_job(
     """Return the job of `edit_all`, `edit_each` or the command line; options as for `edit_each`.
 
     Args:
-        photos: the pictures, where a mask is for one of them.
+        photos: all pictures, if known in advance, as a mask requires; None: rows may set their own ratio.
         read: returns a row's request.
 
     Raises:
@@ -224,7 +224,6 @@ def _full_size(
         masked = FullSize(list(photos or ()), mask, shape, save_as)
         return lambda image: masked
     FullSize([None], None, shape, save_as)
-    # Rows may set their own ratio.
     asked = "auto" if photos is None else shape
     return lambda image: FullSize([image], None, asked, save_as)
 
