@@ -254,7 +254,6 @@ def _state_of(path: Path) -> str:
 
 
 def _tail(wish: Wanted, variation: int) -> str:
-    """Return the suffix of an edit's file name."""
     return f"-{wish.seed}-{variation}"
 
 

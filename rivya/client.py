@@ -217,7 +217,6 @@ def bulk_job(
 def _full_size(
     photos: Sequence[Any] | None, mask: Any, shape: str, save_as: str
 ) -> Callable[[Any], FullSize]:
-    """Return the function that makes the `FullSize` of a row's image."""
     from .fullsize import FullSize
 
     if mask is not None:

@@ -62,7 +62,7 @@ class Colours:
 
 
 def halved(pixels: Array) -> Array:
-    """Pixels at half width and height: float32 (height, width, channels)."""
+    """Halve width and height: float32 (height, width, channels)."""
     height, width = pixels.shape[:2]
     return resampled(pixels, Box.of_size(width, height), (max(1, width // 2), max(1, height // 2)), TRIANGLE)
 

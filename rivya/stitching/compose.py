@@ -78,7 +78,6 @@ def compose(
 
 
 def _copied_around(layer: Array, original: Array, rows: slice, columns: slice) -> None:
-    """Copy the original to where the edit does not reach."""
     for part in (
         (slice(0, rows.start), slice(None)),
         (slice(rows.stop, None), slice(None)),
