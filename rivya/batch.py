@@ -71,7 +71,7 @@ class Batch:
         """Order, wait and save. Return the exit status: 0 only if every picture was saved.
 
         Args:
-            extensions: of the pictures, as far as known.
+            extensions: of the pictures, if known.
             keeps_size: whether pictures keep the size of their photos.
 
         Raises:
@@ -194,8 +194,6 @@ class Batch:
             "seconds": result.about.get("seconds"),
             "error": None,
         }
-
-    # -- before any request ----------------------------------------------------------------------------------------
 
     @costs_nothing()
     def _ask_for_a_limit(self, most: int, extensions: Sequence[str]) -> None:
