@@ -41,3 +41,7 @@ class Budget:
         """Take an order off the count if its error proves that it cost nothing."""
         if error.charged is Charged.NO and fingerprint in self._prices:
             self.spent -= self._prices.pop(fingerprint)
+
+    def bought(self, fingerprint: str) -> None:
+        """Keep what an order has cost; from now on its row in the ledger says that it costs nothing more."""
+        self._prices.pop(fingerprint, None)

@@ -216,6 +216,8 @@ class RowRun(_RowTask[Finished]):
         outcome = await _ended(ticket, self._work.timeout_s)
         if isinstance(outcome, RivyaError):
             self._work.budget.give_back(ticket.fingerprint, outcome)
+        else:
+            self._work.budget.bought(ticket.fingerprint)
         self._tell(variation, outcome)
 
 

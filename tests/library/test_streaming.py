@@ -183,6 +183,15 @@ def test_the_budget_buys_exactly_what_it_allows(client: Client, service: Any) ->
     assert len(service.charges()) == 6
 
 
+def test_an_order_that_was_bought_leaves_nothing_in_memory_but_its_price(client: Client, service: Any) -> None:
+    budget = Budget(400)
+    rows = [*map(picture, range(6)), picture(0)]
+    work = Work(client.engine, client.config, lambda given: read(given, DEFAULT), load, budget=budget)
+    assert len([outcome for _, outcome in Stream(client.engine, rows, partial(RowRun, work), 2)]) == 7
+    assert (len(service.charges()), budget.spent) == (6, 24)
+    assert budget._prices == {}
+
+
 def test_a_failure_that_cost_nothing_is_given_back_to_the_budget(client: Client, service: Any) -> None:
     service.fault("create", "status", status=400, times=1)
     ended = threading.Event()
