@@ -183,7 +183,9 @@ def test_the_budget_buys_exactly_what_it_allows(client: Client, service: Any) ->
     assert len(service.charges()) == 6
 
 
-def test_an_order_that_was_bought_leaves_nothing_in_memory_but_its_price(client: Client, service: Any) -> None:
+def test_an_order_that_was_bought_leaves_nothing_in_memory_but_its_price(
+    client: Client, service: Any
+) -> None:
     budget = Budget(400)
     rows = [*map(picture, range(6)), picture(0)]
     work = Work(client.engine, client.config, lambda given: read(given, DEFAULT), load, budget=budget)

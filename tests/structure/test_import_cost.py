@@ -53,8 +53,11 @@ for _ in range(5):
 
 def load_pack() -> list[dict[str, Any]]:
     """Load ComfyUI once, and the pack five times beside it."""
+    # -B: what is imported for the first time would else be written as byte code.
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(comfyui_folder()), str(ROOT)], capture_output=True, text=True
+        [sys.executable, "-B", "-c", PROGRAM, str(comfyui_folder()), str(ROOT)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.split("RESULT")[1:]]
