@@ -108,7 +108,7 @@ class Worker:
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts processes that share a ledger: ``start(4, service, url, orders=50, env={...})``.
 
-    ``waits``: they are ready, and begin at `Worker.go`; ``enter``: words before their command.
+    ``enter``: words before their command.
     """
     started: list[Worker] = []
 
@@ -117,8 +117,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
         service: Any,
         ledger: Secret | None,
         env: dict[str, str] | None = None,
-        *,
-        waits: bool = False,
         **options: Any,
     ) -> list[Worker]:
         kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
@@ -138,7 +136,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             started.append(new[-1])
         for worker in new:
             worker.ready()
-        for worker in () if waits else new:
+        for worker in new:
             worker.go()
         return new
 
