@@ -2,9 +2,10 @@
 
 python dev.py test              linters, types, and all tests but the long ones
 python dev.py test --quick      the linter, and the light tests of the library and the nodes, without ComfyUI: a minute
-python dev.py test --rest       the long tests alone; a test that fails at first counts as failed
-python dev.py test --full       everything, under the rule of --rest, and all browser tests with the newest frontend
-python dev.py test WORDS        pytest with these words, also with --full
+python dev.py test --rest       the slow tests alone: what the check leaves out to be done in minutes
+python dev.py test --full       everything, also what takes minutes or installs packages, and all browser tests with the
+                                newest frontend; a test that fails at first counts as failed
+python dev.py test WORDS        pytest with these words, also with --rest or --full
 """
 
 from __future__ import annotations
@@ -37,12 +38,13 @@ _PACKAGE = "rivya_nodes"
 _MODES = ("--quick", "--rest", "--full")
 _QUICK_FOLDERS = ("ledger", "library", "network", "nodes", "pixels", "policy")
 _BROWSER = "tests/browser"
+_USUAL = "not (slow or long)"
 # Three at once on two cores: much of the time is spent waiting.
 _TOGETHER = ("-n", "3", "--dist", "loadgroup", "--durations", "10")
 # Playwright leaves its event loop running in the thread of the tests, where no other test could start one.
 _ALONE = ("--durations", "10")
 # What fails beside others, with real processes and a real browser about, is tried once more; the closing line counts
-# such reruns, so that they stay in sight. In the long forms it stays failed.
+# such reruns, so that they stay in sight. With --full it stays failed.
 _ONCE_MORE = ("--reruns", "1")
 # The browser tests of the default look with the newest frontend at what people see first: test_everywhere.py.
 _NEWEST = "all browser tests, with the newest frontend"
@@ -69,39 +71,43 @@ def main(arguments: list[str]) -> int:
     chosen = [argument for argument in arguments if argument not in _MODES]
     quick, rest, full = (mode in arguments for mode in _MODES)
     folder = comfyui_folder(named)
-    ensure_environment(folder, ("test", "long") if full or rest else ("test",))
+    ensure_environment(folder, ("test", "long") if full else ("test",))
     env = {**os.environ, "COMFYUI_DIR": str(folder)}
+    # Each ComfyUI and each worker would compile everything that it imports anew: seconds, dozens of times.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     if quick:
         folders = [f"tests/{name}" for name in _QUICK_FOLDERS]
         tests = _pytest(
-            "pytest, quick", "not (comfy or slow or heavy)", *_TOGETHER, *_ONCE_MORE, *folders, *chosen
+            "pytest, quick", f"{_USUAL} and not (comfy or heavy)", *_TOGETHER, *_ONCE_MORE, *folders, *chosen
         )
         return _conclude(_in_turn([_ruff("check"), tests], env))
     ensure_newest_frontend()
     env["CHROMIUM"] = _ensure_chromium()
     _ensure_databases()
     if chosen:
-        long = ["--full"] if full or rest else []
-        return subprocess.run([str(PYTHON), "-m", "pytest", *long, *chosen], cwd=ROOT, env=env).returncode
-    failed = [] if rest else _default(env, () if full else _ONCE_MORE)
-    failed += _long(env) if full or rest else []
-    return _conclude(failed + (_newest(env) if full else []))
+        more = ["--full"] if full else ["--slow"] if rest else []
+        return subprocess.run([str(PYTHON), "-m", "pytest", *more, *chosen], cwd=ROOT, env=env).returncode
+    if full:
+        return _conclude(_default(env, ()) + _more(env, "slow or long", "--full") + _newest(env))
+    return _conclude(
+        _more(env, "slow and not long", "--slow", *_ONCE_MORE) if rest else _default(env, _ONCE_MORE)
+    )
 
 
 def _default(env: Mapping[str, str], again: Sequence[str]) -> list[str]:
     """Run what every change must pass; returns the names of what failed."""
     failed = _in_turn([_ruff("check"), _ruff("format", "--check")], env)
     types = Check("mypy --strict on rivya and nodes", _mypy(), _TYPING)
-    browser = _pytest("pytest in a real browser", "browser and not slow", *_ALONE, *again, _BROWSER)
-    tests = _pytest("pytest", "not browser and not slow", *_TOGETHER, *again)
+    browser = _pytest("pytest in a real browser", f"browser and {_USUAL}", *_ALONE, *again, _BROWSER)
+    tests = _pytest("pytest", f"not browser and {_USUAL}", *_TOGETHER, *again)
     # The browser draws without a graphics card and takes what there is of two cores: not beside tests that keep time.
     return failed + _beside([tests], [types], env) + _in_turn([browser], env)
 
 
-def _long(env: Mapping[str, str]) -> list[str]:
-    """Run what takes long; returns the names of what failed."""
-    browser = _pytest("long tests in a real browser", "browser and slow", "--full", *_ALONE, _BROWSER)
-    tests = _pytest("long tests", "not browser and slow", "--full", *_TOGETHER)
+def _more(env: Mapping[str, str], marks: str, *words: str) -> list[str]:
+    """Run what the check leaves out, by its markers; returns the names of what failed."""
+    tests = _pytest("pytest, the rest", f"not browser and ({marks})", *_TOGETHER, *words)
+    browser = _pytest("the rest in a real browser", f"browser and ({marks})", *_ALONE, *words, _BROWSER)
     return _in_turn([tests, browser], env)
 
 

@@ -1,4 +1,4 @@
-"""The ComfyUI layer: one file for each node, a schema and a short execute; `host` alone touches ComfyUI's internals."""
+"""The ComfyUI layer: one file per node, with its schema and a short ``execute``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from .v3 import ComfyExtension, io
 
 
 class RivyaExtension(ComfyExtension):
-    """The nodes of this pack."""
-
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """All nodes; the settings routes are registered on the way, where ComfyUI is for this machine alone."""
+        """All nodes. Also registers the settings routes and the user hook."""
         from ..rivya.errors import RivyaError
         from . import settings_route, users
         from .collect_tasks import RivyaCollectTasks
@@ -37,10 +35,9 @@ class RivyaExtension(ComfyExtension):
 
 
 def _name_errors(error: type[Exception]) -> None:
-    """Give an error and what derives from it a short name of their module.
+    """Give an error class and its subclasses a short module name.
 
-    ComfyUI heads its report with the module and the name of an error. The module of a custom node is the path of its
-    folder, which tells a user nothing.
+    ComfyUI heads its report with module and class of an error; a custom node's module is its folder path.
     """
     error.__module__ = "rivya"
     for derived in error.__subclasses__():
@@ -48,5 +45,4 @@ def _name_errors(error: type[Exception]) -> None:
 
 
 async def comfy_entrypoint() -> RivyaExtension:
-    """What ComfyUI calls to load the pack."""
     return RivyaExtension()

@@ -1,4 +1,4 @@
-"""Rivya Collect Tasks: pictures that were paid for and never arrived. Never spends."""
+"""Rivya Collect Tasks: fetches pictures that were paid for and not delivered. Never spends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TASK_ID = r"[A-Za-z0-9_-]{1,128}"
 
 
 class RivyaCollectTasks(io.ComfyNode):
-    """Brings the pictures of named tasks, or of all that were accepted and never delivered."""
+    """Collects the named tasks, or every accepted task that was not delivered."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -51,7 +51,7 @@ class RivyaCollectTasks(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_: object) -> float:
-        """What there is to collect changes by itself, so this node always runs."""
+        """NaN: what can be collected changes without the inputs, so the node always runs."""
         return float("nan")
 
     @classmethod
@@ -94,10 +94,10 @@ class RivyaCollectTasks(io.ComfyNode):
 
 @costs_nothing()
 def parse_task_ids(text: str, most: int = kontext.MAX_ORDERS) -> list[str]:
-    """The task ids in a text, by white space or commas.
+    """The distinct task IDs in a text, separated by white space or commas.
 
     Raises:
-        ValidationError: something in it is not of a task id's form, or there are more than ``most``.
+        ValidationError: too long a text, no task ID, or more than ``most``.
     """
     from ..rivya.errors import ValidationError
 

@@ -1,4 +1,4 @@
-"""Rivya Credits: what the account has now."""
+"""Rivya Credits: the account's balance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .v3 import io, schema
 
 
 class RivyaCredits(io.ComfyNode):
-    """Asks the service each time it runs."""
+    """Asks the service at every run."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -27,7 +27,7 @@ class RivyaCredits(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_: object) -> float:
-        """The balance changes by itself, so this node always runs."""
+        """NaN: the balance changes without the inputs, so the node always runs."""
         return float("nan")
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Rivya Crop for Edit: sends the part that is to be edited, in a shape that the service keeps."""
+"""Rivya Crop for Edit: cuts out the part to edit, in a size that the service keeps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FITS = ["pad", "crop"]
 
 
 class RivyaCropForEdit(io.ComfyNode):
-    """One shape for the whole batch, so that the crops stay one batch."""
+    """Uses one shape for the whole batch, so that the crops stay one batch."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -25,7 +25,7 @@ def cropped(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.Tensor, tuple[Placement, ...], torch.Tensor, list[str]]:
-    """Crops, placements, masks in the crops, and sentences for the node.
+    """Crops, placements, masks in the crops, and notes.
 
     Raises:
         ValidationError: an input does not fit, or the picture is erased under its mask.
@@ -63,7 +63,7 @@ def _pixels(picture: torch.Tensor) -> np.ndarray[Any, Any]:
 def _shades(
     mask: object, count: int, width: int, height: int
 ) -> tuple[list[np.ndarray[Any, Any] | None], list[str]]:
-    """A mask in the size of the picture for each, None where nothing is marked; and what is to be said of it."""
+    """For each picture its mask at picture size (None where nothing is marked), and notes."""
     if mask is None:
         return [None] * count, []
     found = mask_batch(mask)
@@ -81,14 +81,13 @@ def _shades(
 
 
 def _in_crop(shade: np.ndarray[Any, Any] | None, box: Box, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """The mask in the crop: all of it where there is none; 0 beyond the picture only where its edge is 0."""
+    """The mask in the crop, 1 everywhere without a mask; beyond the picture it continues the picture's edge."""
     if shade is None:
         return np.ones((size[1], size[0]), np.float32)
     return np.asarray(resampled(shade[..., None], box, size, TRIANGLE)[..., 0].clip(0, 1))
 
 
 def text(placements: Sequence[Placement]) -> str:
-    """What is sent, and how much coarser the answer will be than the picture."""
     first = placements[0]
     worst = max(placements, key=lambda each: each.coarser)
     if worst.coarser > 1.05:

@@ -1,9 +1,11 @@
-"""ComfyUI as the host: interrupt, progress, status text, folders. The only module that touches its internals.
+"""ComfyUI as the host: interrupt, progress, status text, folders, the running prompt.
 
-Facts about ComfyUI 0.3.75 that decide how: ``throw_exception_if_processing_interrupted`` clears the flag, so that other
-waiting nodes would miss the cancel: the flag is only read (``comfy/model_management.py``). Only
-``InterruptProcessingException`` is reported as a cancel and not as an error (``execution.py``). ``ProgressBar`` is a
-cancel point that clears the flag as well; ``set_progress`` is none (``comfy_api/latest/__init__.py``).
+Facts of ComfyUI 0.3.75:
+
+* ``throw_exception_if_processing_interrupted`` clears the flag: other waiting nodes would miss the cancel. So the
+  flag is only read (``comfy/model_management.py``).
+* Only ``InterruptProcessingException`` is reported as a cancel (``execution.py``).
+* ``ProgressBar`` is a cancel point that clears the flag; ``set_progress`` is none (``comfy_api/latest/__init__.py``).
 """
 
 from __future__ import annotations
@@ -18,15 +20,14 @@ from .v3 import ComfyAPI
 
 
 def load_config() -> config.Config:
-    """The configuration, with the state folder in ComfyUI's protected part of the user folder."""
     return config.load(default_home=default_home())
 
 
 def default_home() -> Path:
-    """``<ComfyUI user folder>/__rivya``: ComfyUI serves no file from there.
+    """``<ComfyUI user folder>/__rivya``, from which ComfyUI serves no file.
 
-    Since 0.3.76 that is a rule of ComfyUI: folders that begin with two underscores belong to the system
-    (``folder_paths.get_system_user_directory``). Before, it served the folders of its registered users alone.
+    Since 0.3.76 folders that begin with two underscores are ComfyUI's own (``folder_paths.get_system_user_directory``).
+    Older versions serve only the folders of registered users.
     """
     import folder_paths
 
@@ -34,21 +35,20 @@ def default_home() -> Path:
 
 
 def interrupted() -> bool:
-    """Whether the user has cancelled; reading it does not clear it."""
+    """Whether the user has cancelled; does not clear the flag."""
     from comfy import model_management
 
     return bool(model_management.processing_interrupted())
 
 
 def interruption() -> BaseException:
-    """The exception that ComfyUI reports as a cancel."""
     from comfy import model_management
 
     return model_management.InterruptProcessingException()
 
 
 def executing() -> tuple[str, str]:
-    """Ids of the prompt and the node that run in this context; empty outside of a prompt."""
+    """IDs of the prompt and node that run in this context; empty outside a prompt."""
     from comfy_execution.utils import get_executing_context
 
     context = get_executing_context()
@@ -56,7 +56,7 @@ def executing() -> tuple[str, str]:
 
 
 def shown_node() -> str:
-    """Id of the node that the user sees for the one that runs: a node that expands into a graph shows for all of it."""
+    """ID of the visible node: for a node inside an expanded graph, the node that expanded into it."""
     from comfy_execution.progress import get_progress_state
 
     node_id = executing()[1]
@@ -69,17 +69,16 @@ def shown_node() -> str:
 
 
 def prompt_inputs(dynprompt: Any, node_id: str) -> dict[str, Any]:
-    """The inputs of a node as the prompt has them: constants, and links as ``[node id, output]``.
+    """A node's inputs in the prompt: constants, and links as ``[node id, output]``.
 
     Args:
-        dynprompt: the hidden value of that name, which also has the nodes that came about by expansion.
-        node_id: of the node that runs.
+        dynprompt: the hidden value; it also holds nodes made by expansion.
+        node_id: of the running node.
     """
     return dict(dynprompt.get_node(node_id)["inputs"]) if dynprompt is not None and node_id else {}
 
 
 def say(text: str) -> None:
-    """Show a status text on the node that runs in this context."""
     from server import PromptServer
 
     node_id = executing()[1]
@@ -89,11 +88,11 @@ def say(text: str) -> None:
 
 
 def say_last(lines: Sequence[str], severity: str = "info") -> None:
-    """Show a status text that stays on the node when the run has ended.
+    """Show a status text that stays on the node after the run.
 
     Args:
-        lines: for the user; those of `notes.said` are shown in the language of the interface.
-        severity: "info"; "warn" for what must not be missed: the pack's script shows it as a toast, too.
+        lines: those of `notes.said` are shown in the interface's language.
+        severity: "info", or "warn": the pack's script then shows a toast, too.
     """
     from server import PromptServer
 
@@ -106,20 +105,20 @@ def say_last(lines: Sequence[str], severity: str = "info") -> None:
 
 
 async def progress(fraction: float, preview: Any = None) -> None:
-    """Move the progress bar of the node that runs in this context; ``preview`` is a PIL image."""
+    """Move the progress bar of the running node; ``preview`` is a PIL image."""
     if executing()[1]:
         await ComfyAPI.Execution().set_progress(round(fraction * 1000), 1000, preview_image=preview)
 
 
 def blocked() -> Any:
-    """A value that quietly keeps the nodes behind an output from running."""
+    """An output value that silently keeps the nodes behind it from running."""
     from comfy_execution.graph_utils import ExecutionBlocker
 
     return ExecutionBlocker(None)
 
 
 def tensor_placement() -> dict[str, Any]:
-    """``device`` and ``dtype`` that ComfyUI wants IMAGE tensors in; before 0.18 it says nothing of a dtype."""
+    """ComfyUI's ``device`` and ``dtype`` for IMAGE tensors; no dtype before 0.18."""
     from comfy import model_management
 
     dtype = getattr(model_management, "intermediate_dtype", None)

@@ -1,4 +1,4 @@
-"""Rivya Kontext Params: the model and its parameters as one value."""
+"""Rivya Kontext Params: model and parameters as one value."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from .v3 import ParamsType, advanced, io, schema
 
 
 class RivyaKontextParams(io.ComfyNode):
-    """Collects the parameters; nothing is sent here."""
-
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(

@@ -1,7 +1,6 @@
-"""What one prompt may order: a graph cannot spend more than it shows, nor more than its owner allows.
+"""Limits on what one prompt may order: never more than the graph shows or the owner allows.
 
-ComfyUI calls a node once for each item of a list input, all in one prompt; those calls are counted together here. The
-counts of a prompt live as long as one of its nodes uses them.
+ComfyUI calls a node once per item of a list input; the calls of one prompt are counted together.
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ from ..rivya.kontext import MAX_ORDERS
 
 
 class _Counts:
-    """What the nodes of one prompt have asked for so far."""
-
     def __init__(self) -> None:
         self.orders: dict[str, int] = {}
         self.credits: dict[str, int] = {}
@@ -26,10 +23,10 @@ class _Counts:
 _prompts: WeakValueDictionary[str, _Counts] = WeakValueDictionary()
 _recent: list[_Counts] = []
 MOST_IN_A_BATCH = 480
-"""Pictures of the service, of a megapixel each, that stay within ``tensors.MAX_PIXELS_TOGETHER``."""
+"""Pictures of a megapixel, as the service makes them, that fit into ``tensors.MAX_PIXELS_TOGETHER``."""
 
 _KEPT = 4
-"""Counts of so many prompts are kept alive: a node that ends before the next one begins must not reset them."""
+"""Prompts whose counts are kept alive, also between the end of one node and the start of the next."""
 
 
 async def _default() -> int:
@@ -49,16 +46,16 @@ def _counts(prompt_id: str) -> _Counts:
 async def count_orders(
     prompt_id: str, node_id: str, orders: int, credits: int, most: Callable[[], Awaitable[int]] = _default
 ) -> None:
-    """Count what one call of a node is about to order, together with the other calls for its list input.
+    """Count the orders of all calls of a node in this prompt.
 
-    Call it before the first ``await`` of the node: ComfyUI starts the calls for a list one after the other, one in each
-    turn of its event loop, so that all are counted before any of them goes on.
+    Call it before the node's first ``await``: ComfyUI starts the calls for a list one per turn of its event loop, and
+    all must be counted before one goes on.
 
     Args:
-        most: asked for the limit once all are counted.
+        most: returns the limit; awaited after counting.
 
     Raises:
-        ValidationError: more orders than that; it names the count and the price.
+        ValidationError: more orders than the limit; names count and price.
     """
     counts = _counts(prompt_id)
     counts.orders[node_id] = counts.orders.get(node_id, 0) + orders
@@ -79,7 +76,7 @@ async def count_orders(
 
 
 def in_parts(most: int) -> str:
-    """How to order more than so many pictures. Other nodes that split a batch make lists of it, which run together."""
+    """A hint on ordering more pictures. Other nodes that split a batch make lists, whose calls run in one prompt."""
     return (
         "Use fewer prompts or variations, or order a batch in parts, a run for each: ImageFromBatch before Rivya "
         f"Upload Reference, with length {most} and batch_index 0, then {most}, and so on. Or raise max_orders_per_node "
@@ -89,10 +86,10 @@ def in_parts(most: int) -> str:
 
 @costs_nothing()
 def refuse_beyond_memory(pictures: int) -> None:
-    """Refuse what could be bought and not be given out: the pictures of one call of a node come as one batch.
+    """Refuse more pictures than fit into the one batch of a call.
 
     Raises:
-        ValidationError: more pictures than one batch can hold.
+        ValidationError: more than `MOST_IN_A_BATCH`.
     """
     if pictures > MOST_IN_A_BATCH:
         raise ValidationError(
@@ -103,13 +100,13 @@ def refuse_beyond_memory(pictures: int) -> None:
 
 
 def counted(prompt_id: str, node_id: str) -> tuple[int, int]:
-    """Orders and their credits of all calls of a node in this prompt; see `count_orders`."""
+    """Orders and credits so far; see `count_orders`."""
     counts = _counts(prompt_id)
     return counts.orders.get(node_id, 0), counts.credits.get(node_id, 0)
 
 
 def reserve_credits(prompt_id: str, cap: int | None, prices: dict[str, int]) -> None:
-    """Count the credits of new orders (price by fingerprint) against ``max_credits_per_run``; all of them, or none.
+    """Count the price of each new order, by fingerprint, against ``max_credits_per_run``: all or none.
 
     Raises:
         ConfigurationError: all nodes of this prompt together would spend more.

@@ -1,7 +1,7 @@
-"""Whether an input that got nothing is connected: what a user has switched off must not be bought without it.
+"""Finds connected inputs without a value: the node must not buy without them.
 
-ComfyUI's frontend takes a link to a muted or bypassed node out of the prompt, so that a node cannot tell it from an
-input that was never connected. The workflow that is sent with the prompt for the metadata of pictures still has it.
+ComfyUI's frontend removes a link to a muted or bypassed node from the prompt, so that the input looks unconnected.
+The workflow sent for the pictures' metadata still has the link.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from ..rivya.errors import costs_nothing
 from . import host
 
 _OUTSIDE = "-10"
-"""The node that stands for a subgraph's own inputs (``SUBGRAPH_INPUT_ID`` of the frontend)."""
+"""The node that stands for a subgraph's inputs (``SUBGRAPH_INPUT_ID`` of the frontend)."""
 
 _MODES = {2: "muted", 4: "bypassed"}
 
 
 @costs_nothing()
 def refuse_missing(hidden: Any, values: Mapping[str, object]) -> None:
-    """Refuse a run in which an input is connected and got nothing.
+    """Refuse a run in which a connected input got no value.
 
     Args:
-        hidden: the hidden values of the node; it needs ``dynprompt`` and ``extra_pnginfo``.
-        values: what came over the links, by input; None is nothing.
+        hidden: the node's hidden values; needs ``dynprompt`` and ``extra_pnginfo``.
+        values: value by input; None is no value.
 
     Raises:
-        ValidationError: it names the input and, where the workflow tells, the node behind the link.
+        ValidationError: names the input and, if the workflow tells, the node behind the link.
     """
     from ..rivya.errors import ValidationError
 
@@ -41,18 +41,18 @@ def refuse_missing(hidden: Any, values: Mapping[str, object]) -> None:
 
 
 def _source(hidden: Any, name: str) -> str | None:
-    """A phrase about the node behind the link, empty where it is not known; None where nothing is connected."""
+    """A phrase about the node behind the link, empty if unknown; None if nothing is connected."""
     node_id = host.executing()[1]
     sent = host.prompt_inputs(hidden.dynprompt, node_id).get(name)
     try:
         drawn = _Workflow(hidden.extra_pnginfo["workflow"]).source(node_id, name)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        drawn = None  # no workflow, or not as the frontend writes it: an API client may send anything
+        drawn = None  # no workflow, or an API client's own form
     return "" if drawn is None and isinstance(sent, list) else drawn
 
 
 class _Workflow:
-    """A workflow in the frontend's own form, version 0.4 or 1 of its schema."""
+    """A workflow in the frontend's form, schema version 0.4 or 1."""
 
     def __init__(self, workflow: dict[str, Any]) -> None:
         self._workflow = workflow
@@ -60,7 +60,7 @@ class _Workflow:
         self._subgraphs = {each["id"]: each for each in definitions.get("subgraphs") or []}
 
     def source(self, node_id: str, name: str) -> str | None:
-        """As `_source`, for the node of an execution id such as ``12:5``: node 5 in the subgraph that node 12 shows."""
+        """As `_source`. In an execution ID such as ``12:5``, node 5 is in the subgraph that node 12 shows."""
         graphs, instances = [self._workflow], []
         *outer, last = node_id.split(":")
         for number in outer:
@@ -77,7 +77,6 @@ class _Workflow:
 
 
 def _link(graph: dict[str, Any], entry: dict[str, Any]) -> tuple[str, int] | None:
-    """Node id and output that feed an input; None where nothing is connected."""
     for link in graph["links"]:
         names = ("id", "origin_id", "origin_slot")
         fields = link if isinstance(link, dict) else dict(zip(names, link, strict=False))

@@ -1,14 +1,13 @@
-"""What the nodes say at their end, in English; ``locales/*/main.json`` has the same in the other languages.
+"""The nodes' last status texts, in English; ``locales/*/main.json`` has the translations.
 
-The pack's script shows a note in the language of the interface. Only the browser knows that language, so a line of a
-note carries its key and its values beside the English text.
+Only the browser knows the interface's language, so each line carries its key and values beside the English text.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-# One text, or one for a count of 1 and one for every other.
+# One text, or a pair: for a count of 1, and for any other.
 TEXTS: dict[str, str | tuple[str, str]] = {
     "cancelled": "Cancelled.",
     "goesOn": (
@@ -43,11 +42,11 @@ TEXTS: dict[str, str | tuple[str, str]] = {
 
 
 class Line(str):
-    """One line of a note: the English text, with what the script needs to say it in another language.
+    """One line of a note: the English text, and what the script needs to translate it.
 
     Attributes:
         key: of `TEXTS`.
-        values: what stands in the places of the text.
+        values: for the placeholders of the text.
     """
 
     key: str
@@ -55,7 +54,6 @@ class Line(str):
 
 
 def said(key: str, **values: Any) -> Line:
-    """The line of that key; the value ``count`` chooses between one and several."""
     text = TEXTS[key]
     chosen = text if isinstance(text, str) else text[values["count"] != 1]
     line = Line(chosen.format(**values))
@@ -64,13 +62,13 @@ def said(key: str, **values: Any) -> Line:
 
 
 def message(lines: list[str]) -> dict[str, Any]:
-    """What the script is sent: the whole note in English, and its lines with their keys where they have one."""
+    """The message to the script: the English note, and its lines with their keys."""
     return {"text": "\n".join(lines), "lines": [_part(line) for line in lines]}
 
 
 def _part(line: str) -> dict[str, Any]:
     if not isinstance(line, Line):
         return {"text": line}
-    # As texts: a seed may be larger than the whole numbers of JavaScript.
+    # As texts: a seed may exceed JavaScript's safe integers.
     values = {name: str(value) for name, value in line.values.items()}
     return {"text": line, "key": line.key, "values": values}

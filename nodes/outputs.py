@@ -1,4 +1,4 @@
-"""From stored results to what a node gives out: batches of pictures, masks, task ids and the report."""
+"""From stored results to a node's outputs: batches of pictures, masks, task IDs and the report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OutputRow:
-    """One place in the output: which reference and variation it belongs to, and what became of its order."""
+    """One row of the output: reference, variation, and the outcome of its order."""
 
     reference: int | None
     variation: int | None
@@ -36,8 +36,6 @@ class OutputRow:
 
 @dataclass(frozen=True)
 class NodeOutputs:
-    """What the node returns: images and masks as lists of batches, and the texts."""
-
     images: list[Any]
     masks: list[Any]
     task_ids: str
@@ -47,7 +45,6 @@ class NodeOutputs:
 
     @property
     def text(self) -> Line:
-        """The last status text of the run: what it cost and what was reused."""
         count = sum(len(batch) for batch in self.images)
         if self.reused:
             return said("chargedReused", count=count, charged=self.charged, reused=self.reused)
@@ -55,7 +52,7 @@ class NodeOutputs:
 
 
 class ExpectedRow(NamedTuple):
-    """One place in the output, before its order has ended; see `OutputRow`."""
+    """An `OutputRow` before its order has ended."""
 
     reference: int | None
     variation: int | None
@@ -75,14 +72,14 @@ async def finish(
     left_out: Callable[[], object] = lambda: None,
     notes: Sequence[str] = (),
 ) -> io.NodeOutput:
-    """Wait for a run and end it: the node's outputs, with the cost, ``notes`` and a notice of the ledger on the node.
+    """Wait for a run and return the node's outputs; the node shows cost, ``notes`` and the ledger's notice.
 
     Args:
         remedy, most: see `Watch`.
-        left_out: called where an order failed and the others are delivered.
+        left_out: called if an order failed and the others are delivered.
 
     Raises:
-        RivyaError: for all orders that failed, unless ``skip_failed`` and there is a picture to deliver.
+        RivyaError: for all failed orders, unless ``skip_failed`` and there is a picture to deliver.
         InterruptProcessingException: cancelled; the orders are left to the engine.
     """
     outcomes = await Watch(tickets, timeout_s, remedy, most).outcomes()
@@ -110,12 +107,12 @@ async def finish(
 
 
 async def deliver(rows: Sequence[OutputRow]) -> NodeOutputs:
-    """Decode every finished picture once for each of its rows, in order, and note that it was delivered."""
+    """Decode every finished picture once per row, in order, and note it as delivered."""
     finished = {place.fingerprint: place.outcome for place in rows if isinstance(place.outcome, Finished)}
     read = await waiting.result(engine.shared().codec(_read, finished))
     pictures = [read.get(place.fingerprint, []) for place in rows]
     batches = await _decoded([data for several in pictures for data in several])
-    # From here on the pictures are given out: a Cancel must not come between that and the note about it.
+    # A Cancel must not come between handing out the pictures and noting it.
     await waiting.settled(engine.shared().delivered(list(finished.values())))
     entries, charged, reused = _entries(rows, [len(several) for several in pictures], batches)
     return NodeOutputs(
@@ -143,7 +140,6 @@ def _read(finished: dict[str, Finished]) -> dict[str, list[bytes]]:
 
 
 async def _decoded(files: list[bytes]) -> tensors.Batches:
-    """All pictures in their batches, decoded in the engine's codec threads, as many at once as these are."""
     running = engine.shared()
     try:
         plan = await waiting.result(running.codec(tensors.Plan, files))
@@ -166,7 +162,7 @@ async def _decoded(files: list[bytes]) -> tensors.Batches:
 def _entries(
     rows: Sequence[OutputRow], counts: Sequence[int], batches: tensors.Batches
 ) -> tuple[list[dict[str, Any]], int, int]:
-    """The report's entries, one for each picture and each failure, and the credits charged and reused in all."""
+    """The report's entries (one per picture and per failure), and the credits charged and reused."""
     entries: list[dict[str, Any]] = []
     charged = reused = 0
     seen: set[str] = set()
@@ -191,14 +187,14 @@ def _entries(
 
 
 def _coarser(reference: tuple[int, int] | None, result: tensors.BatchIndex) -> float | None:
-    """How many pixels of the reference one pixel of the result covers, along a side; None without a reference."""
+    """Pixels of the reference per pixel of the result, along a side; None without a reference."""
     if reference is None:
         return None
     return round(math.sqrt(reference[0] * reference[1] / (result.width * result.height)), 2)
 
 
 def _entry(place: OutputRow) -> dict[str, Any]:
-    """One order in the report; where the picture lies is added by the caller."""
+    """The report's entry of an order; the caller adds where its picture is."""
     outcome = place.outcome
     done = isinstance(outcome, Finished)
     about = {**place.known, **(outcome.about if isinstance(outcome, Finished) else {})}

@@ -23,15 +23,15 @@ _STATES = ("waiting", "sending", "running", "downloading", "done")
 
 
 class Watch:
-    """The tickets of one run of a node, from handing over to the last end."""
+    """The tickets of one run of a node, from handing over until all have ended."""
 
     def __init__(
         self, tickets: Sequence[Ticket], timeout_s: float, remedy: Callable[[int], str], most: int = 0
     ) -> None:
         """
         Args:
-            remedy: how to get so many pictures later, for the message after a cancel.
-            most: what the orders cost in credits if none of them was bought before.
+            remedy: for the message after a cancel: how to get that many pictures later.
+            most: the price of all orders in credits if none was bought before.
         """
         self._tickets = list(tickets)
         self._timeout_s = timeout_s
@@ -44,7 +44,7 @@ class Watch:
         self._previews: list[Job[Any]] = []
 
     async def outcomes(self) -> dict[str, Finished | RivyaError]:
-        """What became of each order, by fingerprint, once all have ended or run out of time.
+        """The outcome of each order by fingerprint, once all have ended or timed out.
 
         Raises:
             InterruptProcessingException: cancelled; the orders are left to the engine.
@@ -63,7 +63,7 @@ class Watch:
         }
 
     async def _look(self) -> None:
-        """Called several times a second: time limits at once, texts and bar every second."""
+        """Checks time limits at every call, updates texts and bar every second."""
         now = time.monotonic()
         self._check_time(now)
         preview = self._next_preview()
@@ -77,7 +77,6 @@ class Watch:
             host.say(self.text(now))
 
     def text(self, now: float) -> str:
-        """Counts by state, elapsed and expected time, credits."""
         counts = Counter(_state(ticket) for ticket in self._tickets)
         shown = [f"{counts[state]} {state}" for state in (*_STATES, "failed") if counts[state]]
         line = " · ".join(shown) if len(self._tickets) > 1 else next(iter(counts), "")
@@ -99,7 +98,7 @@ class Watch:
         return "\n".join(part for part in parts if part)
 
     def _price(self, credits: int) -> str:
-        """What is spent, and what may be: shown until each order is paid or known from before."""
+        """Credits spent, and at most, until each order is paid or known from before."""
         told = [t.progress for t in self._tickets if not t.done.done()]
         if self._most and any(p.source in (None, "new") and p.credits is None for p in told):
             return (
@@ -115,7 +114,7 @@ class Watch:
                 ticket.leave()
 
     def _next_preview(self) -> Any:
-        """A small picture of an order that has just ended, made in a codec thread; None while there is none."""
+        """A small picture of an order that just ended, made in a codec thread, or None."""
         for ticket in self._tickets:
             if (
                 ticket.done.done()
@@ -124,7 +123,7 @@ class Watch:
             ):
                 self._previewed.add(ticket.fingerprint)
                 finished = ticket.done.result()
-                # A stored picture is there at once; a preview would only hold up the picture itself.
+                # A stored picture is there at once; a preview would only delay it.
                 if finished.source != "stored":
                     self._previews.append(engine.shared().codec(_preview, finished.result))
         ready = [job for job in self._previews if job.done.done()]
@@ -133,7 +132,6 @@ class Watch:
         return shown[-1] if shown else None
 
     def _say_left(self) -> None:
-        """What the user reads after a cancel."""
         going_on = sum(t.progress.task_id is not None and not t.done.done() for t in self._tickets)
         sending = sum(_state(t) == "sending" for t in self._tickets)
         kept = sum(t.done.done() and t.done.exception() is None for t in self._tickets)
@@ -158,13 +156,13 @@ def _state(ticket: Ticket) -> str:
 
 
 def summary(failures: Mapping[str, RivyaError], total: int, kept: int) -> RivyaError:
-    """One error for a run in which some orders failed; a single order's error is raised as it is."""
+    """One error for a run with failed orders; that of a single order is returned unchanged."""
     errors = list(failures.values())
     if total == 1:
         return errors[0]
     charges = {error.charged for error in errors}
     worst = next(each for each in (Charged.UNKNOWN, Charged.YES, None, Charged.NO) if each in charges)
-    # The error that says most about money speaks for all.
+    # The worst charge decides the class of the summary.
     first = next((error for error in errors if error.charged is worst), errors[0])
     others = f" {kept} others are stored, and running again delivers them for no credits." if kept else ""
     text = dict.fromkeys(error.message for error in errors)

@@ -1,4 +1,4 @@
-"""Rivya Prompt List: several prompts at once, each for every picture."""
+"""Rivya Prompt List: several prompts, each for every picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LABEL_CHARACTERS = 60
 
 
 class RivyaPromptList(io.ComfyNode):
-    """ComfyUI runs what is connected once for each item of the list."""
+    """ComfyUI runs the connected node once per item of the list."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -75,13 +75,12 @@ class RivyaPromptList(io.ComfyNode):
 
 
 def prompt_lines(text: str) -> list[str]:
-    """The prompts in a text: its lines without blank ones and those that begin with #."""
+    """The lines of a text, without blank ones and those that begin with #."""
     lines = (line.strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def with_always(line: str, always: str) -> str:
-    """A prompt with the words that stand behind each."""
     more = always.strip()
     if not more:
         return line
@@ -89,7 +88,7 @@ def with_always(line: str, always: str) -> str:
 
 
 def label(number: int, line: str) -> str:
-    """``01 make it night``: letters, digits, spaces, hyphens and underscores alone."""
+    """``01 make it night``: only letters, digits, spaces, hyphens and underscores."""
     kept = (
         letter if letter.isalnum() or letter in " -_" else " "
         for letter in unicodedata.normalize("NFC", line)

@@ -1,4 +1,4 @@
-"""Words by which people look for a node, beside its name: in the languages of ``locales/``."""
+"""Search words for each node beside its name, in the languages of ``locales/``."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""The local route behind Settings > Rivya: is there a key, set one, check it, remove it.
+"""The local route behind Settings > Rivya: shows whether there is a key, sets, checks and removes it.
 
-A key that is typed into a browser must not be open to the web pages in the other tabs, nor to other computers.
-So the route exists only while ComfyUI listens on loopback alone, and every request, the question for the status
-included, has to be JSON, come from a loopback peer to a loopback Host, and carry an Origin that is that Host:
+Web pages in other tabs and other computers must not reach a key. So the route exists only while ComfyUI listens on
+loopback alone. Every request must be JSON, come from a loopback peer to a loopback Host, and carry an Origin equal to
+that Host:
 
-* another site's page cannot send JSON without asking first, and its Origin gives it away;
-* a page behind a name that was made to point here (DNS rebinding) has that name as its Host;
-* a reverse proxy on this machine passes on an Origin that is not the loopback Host, or says for whom it asks.
+* another site's page needs a preflight to send JSON, and its Origin differs;
+* after DNS rebinding the page's own name is the Host;
+* a reverse proxy on this machine passes on an Origin that is not the loopback Host, or adds forwarding headers.
 
-What cannot be told from this computer's own browser: a program elsewhere that forges the Origin, behind a proxy that
-replaces the Host and adds nothing. Such a proxy has opened all of ComfyUI.
+Not detected: a remote program that forges the Origin, behind a proxy that replaces the Host and adds no header.
+Such a proxy has opened all of ComfyUI.
 
-No answer ever holds the key: only whether there is one, where it comes from, and its last four characters.
+No response holds the key: only whether there is one, its source and its last four characters.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ log = logging.getLogger("rivya")
 
 
 def register() -> None:
-    """Add the routes to the ComfyUI that is starting, where that is safe. Never raises: the nodes work without them."""
+    """Add the routes to the starting ComfyUI where that is safe. Never raises: the nodes work without them."""
     try:
         from server import PromptServer, args
 
@@ -59,17 +59,17 @@ def register() -> None:
 
 
 def add_routes(routes: RouteTableDef, listen: str) -> bool:
-    """Add the routes to ComfyUI's table; False, and nothing added, where that is not safe or was done already.
+    """Add the routes; False, and nothing added, where that is unsafe or was done already.
 
     Args:
         routes: the table of ComfyUI's server, before it is frozen.
-        listen: the addresses that ComfyUI listens on, with commas between them, as on its command line.
+        listen: ComfyUI's listen addresses, separated by commas, as on its command line.
     """
     if not listens_on_loopback(listen):
         log.info("Keys are not taken in the settings: this ComfyUI can be reached from other computers.")
         return False
     if any(getattr(route, "path", None) == PATH for route in routes):
-        return False  # A second copy of the pack: ComfyUI does not start with a path registered twice.
+        return False  # A second copy of the pack: ComfyUI fails to start if a path is registered twice.
     routes.post(f"{PATH}/status")(_handler(_status))
     routes.post(PATH)(_handler(_save))
     routes.delete(PATH)(_handler(_remove))
@@ -78,17 +78,17 @@ def add_routes(routes: RouteTableDef, listen: str) -> bool:
 
 
 def listens_on_loopback(listen: str) -> bool:
-    """Whether each address in ``listen`` is this machine alone, without asking DNS."""
+    """Whether every address in ``listen`` is loopback, without a DNS lookup."""
     addresses = [address.strip() for address in listen.split(",")]
     return all(config.is_loopback_name(address.strip("[]")) for address in addresses)
 
 
 def refusal(*, host: str, origin: str, content_type: str, peer: str) -> str:
-    """Why a request is refused, or "" where it comes from a page of this very ComfyUI.
+    """Why a request is refused, or "" if a page of this ComfyUI sent it.
 
     Args:
-        host, origin, content_type: the headers of those names, "" where absent.
-        peer: address of the other end of the connection.
+        host, origin, content_type: headers, "" if absent.
+        peer: address of the connection's other end.
     """
     if not _is_loopback_peer(peer):
         return "This route answers this computer only."
@@ -104,7 +104,7 @@ def refusal(*, host: str, origin: str, content_type: str, peer: str) -> str:
 
 
 def forwarded(headers: Mapping[str, str]) -> str:
-    """Why a request is refused that somebody has passed on, or "" where nobody says so."""
+    """Why a request is refused whose headers name a proxy, or ""."""
     if any(name in headers for name in _FORWARDING):
         return "This route answers this computer only, not through a proxy."
     return ""
@@ -120,7 +120,7 @@ def _is_loopback_peer(peer: str) -> bool:
 
 
 def _address(url: str) -> tuple[str, int] | None:
-    """Host name and port of an http(s) origin; None where it is not one and nothing else."""
+    """Host name and port of an http(s) origin; None for any other text."""
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS[parts.scheme]
@@ -131,7 +131,7 @@ def _address(url: str) -> tuple[str, int] | None:
 
 
 def _handler(work: Work) -> Handler:
-    """The aiohttp handler around ``work``: the guard before it, and errors as JSON after it."""
+    """Checks the request, calls ``work``, and returns errors as JSON."""
 
     async def handle(request: Request) -> Response:
         reason = forwarded(request.headers) or refusal(
@@ -211,19 +211,17 @@ async def _check(_: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shared_engine() -> Engine:
-    """The engine, whose import is work for a thread: it brings the HTTP client."""
+    """Imported in a thread: the import loads the HTTP client."""
     from ..rivya.engine.engine import shared
 
     return shared()
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Run what reads or writes a small file off ComfyUI's event loop."""
     return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
 async def _result(job: Job[T]) -> T:
-    """Wait for work of the engine, for as long as a person waits for a button."""
     waiter = asyncio.wrap_future(job.done)
     done, _ = await asyncio.wait([waiter], timeout=CHECK_TIMEOUT_S)
     if not done:

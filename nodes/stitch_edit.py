@@ -1,4 +1,4 @@
-"""Rivya Stitch Edit: the edit goes back into the photo, at the size of the photo."""
+"""Rivya Stitch Edit: puts the edit back into the photo, at the photo's size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEEPS = ["auto", "mask", "changed", "mask and changed", "all"]
 
 
 class RivyaStitchEdit(io.ComfyNode):
-    """Takes all pictures of a run at once, so that edits find their originals whatever their sizes are."""
+    """Takes all pictures of a run in one call, so that edits find their originals at any sizes."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,4 +1,4 @@
-"""Which edit belongs to which original, and the work of Rivya Stitch Edit in threads."""
+"""Matches edits with their originals, and runs Rivya Stitch Edit in threads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Stopped(Exception):
 
 @dataclass(frozen=True)
 class Stitches:
-    """What the node gives out, as lists of batches: one for each size, in order of first appearance."""
+    """The node's outputs as lists of batches: one per size, in order of first appearance."""
 
     images: list[torch.Tensor]
     masks: list[torch.Tensor]
@@ -34,8 +34,6 @@ class Stitches:
 
 @dataclass(frozen=True)
 class _Pair:
-    """An edit and its original, and where their result goes."""
-
     original: int
     edit: torch.Tensor
     batch: int
@@ -49,7 +47,7 @@ class Work:
         original, edited: IMAGE batches.
         placements: values of Rivya Crop for Edit.
         masks: MASK batches.
-        reports: of Rivya Submit and Wait, one for each time that it ran.
+        reports: of Rivya Submit and Wait, one per call.
         options: how edits are put back.
 
     Raises:
@@ -81,7 +79,7 @@ class Work:
         self._canvases = _canvases(shapes)
 
     async def done(self) -> tuple[Stitches, list[dict[str, Any]]]:
-        """Do it, with progress and Cancel; gives the batches and the report of each picture."""
+        """Stitch all, with progress and Cancel; returns batches and reports."""
         jobs = [engine.shared().codec(self._stitch, pair) for pair in self._pairs]
         shown = -1
 
@@ -147,10 +145,10 @@ class Work:
 def pairs(
     originals: int, edits: Sequence[torch.Tensor], reports: Sequence[object] | None
 ) -> list[tuple[int, torch.Tensor]]:
-    """Each edit with the number of its original, in the order of the output.
+    """Each edit with the number of its original, in output order.
 
     Raises:
-        ValidationError: the counts do not fit; the message names both, and what to do.
+        ValidationError: the counts do not fit; the message names both and the remedy.
     """
     if reports:
         return _by_report(originals, edits, reports)
@@ -201,7 +199,7 @@ def _orders(report: object) -> list[dict[str, Any]]:
 
 
 def _tells_where(order: dict[str, Any]) -> bool:
-    """Whether batch, position and reference of an order are whole numbers from 0 on, or said not to be there."""
+    """Whether batch, position and reference are whole numbers from 0, or absent."""
     places = [order["position"]] if order.get("batch") is not None else []
     places += [value for name in ("batch", "reference") if (value := order.get(name)) is not None]
     return all(type(value) is int and value >= 0 for value in places)
@@ -215,7 +213,7 @@ def _checked(name: str, batch: object) -> torch.Tensor:
 
 
 def _pixels(picture: torch.Tensor) -> np.ndarray[Any, Any]:
-    """float32 (height, width, channels) in memory of the tensor where it can be."""
+    """uint8 or float32 (height, width, channels), sharing the tensor's memory where possible."""
     picture = picture.cpu()
     if picture.dtype is torch.uint8:
         return np.asarray(picture.numpy())
@@ -244,7 +242,7 @@ def mask_batch(value: object) -> list[np.ndarray[Any, Any]]:
     """The masks of a MASK: float32 (height, width).
 
     Raises:
-        ValidationError: it is no MASK, it is empty, or it contains NaN or infinity.
+        ValidationError: no MASK, empty, or with NaN or infinity.
     """
     if not isinstance(value, torch.Tensor) or value.ndim not in (2, 3) or 0 in value.shape:
         shape = "x".join(map(str, getattr(value, "shape", ()))) or type(value).__name__
@@ -268,7 +266,6 @@ def _for_each(name: str, values: list[Any], count: int) -> list[Any]:
 
 
 def _canvases(shapes: dict[tuple[int, ...], int]) -> list[tuple[np.ndarray[Any, Any], ...]]:
-    """Memory for all results: images, masks and layers of each size."""
     pixels = sum(height * width * count for (height, width, _), count in shapes.items())
     message = f"The results of this node have {pixels / 1e6:,.0f} megapixels together, too many for memory."
     hint = "Stitch fewer pictures at once."
@@ -288,7 +285,6 @@ def _canvases(shapes: dict[tuple[int, ...], int]) -> list[tuple[np.ndarray[Any, 
 
 
 def texts(pictures: Sequence[dict[str, Any]]) -> list[str]:
-    """What the node says: a line for each of the first pictures, and the notes about them."""
     lines = [_line(picture) for picture in pictures[:4]]
     if len(pictures) > len(lines):
         lines.append(f"and {len(pictures) - len(lines)} more: see report")

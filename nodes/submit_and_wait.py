@@ -1,4 +1,4 @@
-"""Rivya Submit and Wait: orders the pictures and waits for them."""
+"""Rivya Submit and Wait: orders pictures and waits for them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ON_FAILURE = ["raise", "skip"]
 
 
 class RivyaSubmitAndWait(io.ComfyNode):
-    """B references x V variations are B*V orders; each is paid once, whatever happens on the way."""
+    """B references x V variations are B*V orders; each is paid at most once."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -37,14 +37,14 @@ class RivyaSubmitAndWait(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, prompt: str | None = None) -> bool | str:
-        """Refuse a blank prompt when the graph is queued; one that comes over a link is checked in `execute`."""
+        """Refuse a blank prompt when the graph is queued; `execute` checks one that comes over a link."""
         if prompt is not None and not str(prompt).strip():
             return "The prompt is blank. Write what to change in the picture."
         return True
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> int:
-        """After a run that skipped a failure the node runs again, and orders what failed; what is stored is free."""
+        """Changes after a run that skipped a failure, so that the next run orders what failed."""
         return failures.count(failures.key(inputs))
 
     @classmethod
@@ -84,10 +84,10 @@ def plan(
     timeout_s: int,
     client_request_id: str,
 ) -> list[Order]:
-    """The orders of one run, reference-major; every value is checked before anything is sent.
+    """The orders of one run, reference-major. Checks every value before anything is sent.
 
     Raises:
-        ValidationError: a value is outside the table; the message names it.
+        ValidationError: names the value that cannot be ordered.
     """
     from ..rivya.errors import ValidationError
     from ..rivya.kontext import KontextParams
@@ -105,7 +105,7 @@ def plan(
 
 
 async def _run(orders: list[Order], timeout_s: int, skip: str | None) -> io.NodeOutput:
-    """Hand the orders over, wait, and deliver; ``skip`` is the `failures.key` of a run that goes on after failures."""
+    """Order, wait and deliver. ``skip``: the `failures.key` of a run that goes on after failures, else None."""
     from ..rivya.engine import engine
     from ..rivya.plan import prices
     from .outputs import ExpectedRow, finish
@@ -146,7 +146,6 @@ async def _most_orders() -> int:
 
 
 def outputs() -> list[io.Output]:
-    """Images and masks as lists of batches, task ids and report; also those of Rivya Collect Tasks."""
     return [
         io.Image.Output(
             display_name="images",
@@ -217,7 +216,7 @@ def _inputs() -> list[io.Input]:
 
 
 def _are_references(value: object) -> bool:
-    """A prompt in API form may hold anything where the frontend only draws links."""
+    """A prompt in API form may hold any constant here; the frontend only draws links."""
     from ..rivya.orders.order import Reference
 
     return isinstance(value, tuple) and bool(value) and all(isinstance(each, Reference) for each in value)

@@ -1,7 +1,7 @@
 """ComfyUI's IMAGE and MASK tensors <-> 8-bit pixel arrays and picture files.
 
-Everything here is synchronous, thread-safe and meant for a codec thread; what is done for one picture has a
-function of its own, so that one can be packed while another is on its way.
+All functions are synchronous and thread-safe, for codec threads. Each picture is a call of its own: one can be packed
+while another is uploaded.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _BAND_VALUES = 1 << 18
 
 MAX_PIXELS_TOGETHER = 512_000_000
-"""In all pictures of one node: 64 of 8 megapixels, 6 GB as an IMAGE."""
+"""Limit for all pictures of one node: 64 of 8 megapixels, 6 GB as an IMAGE."""
 
 
 def check(image: object) -> torch.Tensor:
-    """Take an IMAGE: (pictures, height, width, 1 grey, 3 RGB or 4 RGBA), float of 0 to 1, or uint8.
+    """Take an IMAGE: (pictures, height, width, 1 grey, 3 RGB or 4 RGBA), floats of 0 to 1, or uint8.
 
-    Values beyond 0 to 1 are no error; they are clipped later on.
+    Values outside 0 to 1 are accepted, and clipped later.
 
     Raises:
-        ValidationError: something else, an empty batch, a side of 0, NaN or infinity; the message names which picture.
+        ValidationError: not that, an empty batch, a side of 0, NaN or infinity (names the picture).
     """
     if not isinstance(image, torch.Tensor):
         raise ValidationError(f"image is {type(image).__name__}, not an IMAGE.")
@@ -57,7 +57,7 @@ def check(image: object) -> torch.Tensor:
 
 
 def _check_finite(image: torch.Tensor) -> None:
-    """Refuse NaN and infinity. The extremes tell, in one pass and without a copy."""
+    """Refuse NaN and infinity, by the extremes: one pass without a copy."""
     for number, picture in enumerate(image):
         low, high = (float(value) for value in torch.aminmax(picture))
         if not np.isfinite([low, high]).all():
@@ -66,9 +66,9 @@ def _check_finite(image: torch.Tensor) -> None:
 
 
 def frames(image: object) -> list[Callable[[], np.ndarray[Any, Any]]]:
-    """One function for each picture of an IMAGE, which gives it as uint8 (height, width, 1, 3 or 4).
+    """One function per picture of an IMAGE, which returns it as uint8 (height, width, 1, 3 or 4).
 
-    The whole batch is checked here, before anything is done with the first. Values are clipped, then rounded.
+    The whole batch is checked first. Values are clipped, then rounded.
 
     Raises:
         ValidationError: see `check`.
@@ -91,7 +91,7 @@ def _to_8_bits(picture: torch.Tensor) -> np.ndarray[Any, Any]:
 
 
 class BatchIndex(NamedTuple):
-    """Where a picture is in the output: which batch, the how-manieth in it, and its size in pixels."""
+    """A picture's batch in the output, its position there, and its size in pixels."""
 
     batch: int
     position: int
@@ -101,14 +101,14 @@ class BatchIndex(NamedTuple):
 
 @dataclass(frozen=True)
 class Batches:
-    """Decoded pictures: one batch for each size, in order of first appearance.
+    """Decoded pictures: one batch per size, in order of first appearance.
 
     Attributes:
         images: IMAGE tensors, (pictures, height, width, 3), RGB.
-        masks: MASK tensors, (pictures, height, width): 1 where transparent. Without any transparency in its batch,
-            one zero that is expanded to the size.
-        places: for each file, where its picture is.
-        warnings: for each file, sentences for the report.
+        masks: MASK tensors, (pictures, height, width): 1 where transparent. For a batch without transparency, one zero
+            expanded to the size.
+        places: index of each file's picture.
+        warnings: sentences for the report, by file.
     """
 
     images: list[torch.Tensor]
@@ -118,7 +118,7 @@ class Batches:
 
 
 def _check_together(headers: Sequence[Header]) -> None:
-    """Small files can hold huge pictures: each one is capped when it is read, all of one node here."""
+    """`decode.inspect` caps each picture; this caps all of one node."""
     total = sum(header.width * header.height for header in headers)
     if total > MAX_PIXELS_TOGETHER:
         raise _too_much(
@@ -136,17 +136,17 @@ def _too_much(message: str) -> ImageError:
 
 
 class Plan:
-    """Picture files on their way into batches: sizes are known, pixels are not yet decoded.
+    """Picture files of known size, to be decoded.
 
-    Memory for the result is reserved once; `decode` fills in one picture and may run in several threads at once;
-    `finish` hands the batches over.
+    Memory for the batches is reserved once. `decode` fills in one picture and may run in several threads; `finish`
+    returns the batches.
 
     Args:
         files: PNG, JPEG or WebP.
 
     Raises:
-        ImageError: one of the files is not a picture, or beyond the limits, see `decode.inspect`; or all of them
-            together are (``images_too_large``).
+        ImageError: a file is no picture or beyond the limits, see `decode.inspect`; or all together are
+            (``images_too_large``).
     """
 
     def __init__(self, files: Sequence[bytes]) -> None:
@@ -160,7 +160,7 @@ class Plan:
             batch = members.setdefault(size, [])
             self.places.append(BatchIndex(list(members).index(size), len(batch), *size))
             batch.append(header)
-        # numpy asks the system for large pages, which torch.empty does not: filling them is faster by half.
+        # numpy asks for large pages, unlike torch.empty: filling them is faster by half.
         try:
             self._images = [np.empty((len(batch), h, w, 3), np.float32) for (w, h), batch in members.items()]
             self._masks = [
@@ -172,7 +172,7 @@ class Plan:
         self._warnings: list[tuple[str, ...]] = [()] * len(self._files)
 
     def decode(self, number: int) -> None:
-        """Decode file ``number`` into its place. Raises `ImageError` as `decode.verify`."""
+        """Decode file ``number`` into its batch. Raises `ImageError` as `decode.verify`."""
         place, header = self.places[number], self._headers[number]
         masks = self._masks[place.batch]
         self._warnings[number] = decode.decode_into(
@@ -183,7 +183,7 @@ class Plan:
         )
 
     def finish(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Batches:
-        """The batches, on ``device`` and as ``dtype``. For once, after every file was decoded."""
+        """The batches, on ``device`` and as ``dtype``. Call once, after all files are decoded."""
         images, masks = [], []
         while self._images:
             pixels, shades = self._images.pop(0), self._masks.pop(0)

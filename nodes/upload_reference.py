@@ -1,4 +1,4 @@
-"""Rivya Upload Reference: pictures of the graph become references that the service can edit."""
+"""Rivya Upload Reference: uploads pictures as references that the service can edit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENCODINGS = ["auto", "webp", "png", "jpeg"]
 
 
 class RivyaUploadReference(io.ComfyNode):
-    """Uploads each picture of the batch once, for as long as the service keeps it."""
+    """Uploads each picture once, for as long as the service keeps it."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

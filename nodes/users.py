@@ -1,8 +1,8 @@
-"""Who queued a prompt, on a ComfyUI that serves several users (``--multi-user``).
+"""Which user queued a prompt, on a ComfyUI with several users (``--multi-user``).
 
-ComfyUI reads the user from a header of each request and does not keep it with a prompt. So the user is noted while the
-request for a prompt is answered, and put into the prompt's ``extra_data``, where nothing that a client sent can stay
-under that name. ComfyUI asks nobody for a password: this keeps apart people who trust each other.
+ComfyUI reads the user from a request header and does not keep it with the prompt. So a middleware puts it into the
+prompt's ``extra_data``, over a client's value of that name. ComfyUI asks for no password: this separates users who
+trust each other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger("rivya")
 
 
 def register() -> None:
-    """Note the users of prompts from now on, where there are several. Never raises: the nodes work without."""
+    """Note the users of prompts from now on, with ``--multi-user``. Never raises: the nodes work without."""
     try:
         from server import PromptServer, args
 
@@ -45,7 +45,7 @@ def _listen(server: Any) -> None:
         if request.method == "POST" and request.path in ("/prompt", "/api/prompt"):
             try:
                 _asking.set(server.user_manager.get_request_user_id(request))
-            except KeyError:  # nobody that ComfyUI knows, as a program that sends no header
+            except KeyError:  # unknown to ComfyUI, as a program without the header
                 _asking.set("")
         return await handler(request)
 
@@ -54,16 +54,13 @@ def _listen(server: Any) -> None:
 
 
 def _mark(prompt: dict[str, Any]) -> dict[str, Any]:
-    """What ComfyUI calls with the body of each request for a prompt."""
+    """ComfyUI calls this with the body of each prompt request."""
     extra = prompt.get("extra_data")
     return {**prompt, "extra_data": {**(extra if isinstance(extra, dict) else {}), _KEY: _asking.get()}}
 
 
 def current() -> str | None:
-    """Who queued the prompt that runs in this context: a user id of ComfyUI, empty for nobody that it knows.
-
-    None where ComfyUI serves one user.
-    """
+    """ComfyUI's ID of the user who queued the running prompt, empty if unknown; None without ``--multi-user``."""
     from server import PromptServer, args
 
     if not args.multi_user:

@@ -1,4 +1,4 @@
-"""The one place that imports ComfyUI's node API: the versioned one, so that the schema keeps its meaning."""
+"""The only import of ComfyUI's node API, in a fixed version, so that the schema keeps its meaning."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _Input = TypeVar("_Input", bound=io.Input)
 
 
 def schema(node_id: str, **values: Any) -> io.Schema:
-    """The schema of a node, with its search terms where this ComfyUI (0.10 or newer) takes them."""
+    """The schema of a node, with search terms from ComfyUI 0.10 on."""
     known = {field.name for field in dataclasses.fields(io.Schema)}
     terms = {"search_aliases": SEARCH_TERMS.get(node_id, [])} if "search_aliases" in known else {}
     return io.Schema(node_id=node_id, category=CATEGORY, **values, **terms)
 
 
 def advanced(widget: _Input) -> _Input:
-    """Mark an input for those who look for it: Nodes 2.0 shows it behind "Show advanced inputs" (ComfyUI 0.10)."""
+    """Mark an input as advanced: Nodes 2.0 shows it behind "Show advanced inputs" (ComfyUI 0.10)."""
     if hasattr(widget, "advanced"):
         widget.advanced = True
     return widget

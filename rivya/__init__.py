@@ -1,19 +1,17 @@
 """Rivya Kontext: edit and make pictures with FLUX.1 Kontext through the Rivya Public API v1.
 
-The library behind the ComfyUI nodes, usable from any Python program: it neither imports ComfyUI nor torch.
-Importing it costs next to nothing; what is heavy (httpx, Pillow, numpy) is loaded at first use.
+The library behind the ComfyUI nodes; imports neither ComfyUI nor torch. httpx, Pillow and numpy load at first use.
+From the outside in:
 
-Where things are, from the outside in:
-
-- ``client``: `edit`, `collect` and friends for programs; ``cli``: the command line
-- ``saving``: where pictures are saved, settled before anything is sent
-- ``bulk``: any number of pictures: rows come in, outcomes go out as they end
-- ``engine``: one event loop in a thread of its own; runs orders, bounds what runs at once
+- ``client``: functions for programs; ``cli``: the command line
+- ``saving``: output files, checked before any request
+- ``bulk``: any number of pictures; rows in, outcomes out as they end
+- ``engine``: one event loop in its own thread; runs orders, limits concurrency
 - ``orders``: the life of one order, from prepared to delivered; resumes from any state
-- ``ledger``, ``storage``: what was ordered, and the pictures that were paid for, on disk
+- ``ledger``, ``storage``: orders and paid pictures on disk
 - ``images``, ``stitching``: bytes and pixels; an edit back into its photo
-- ``api``, ``http``: the service's endpoints with their retries; one attempt over HTTP
-- ``kontext``, ``config``, ``errors``: the model table, the settings, what can go wrong
+- ``api``, ``http``: endpoints with retries; one HTTP attempt
+- ``kontext``, ``config``, ``errors``: model table, settings, exceptions
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ __all__ = ["Edited", "__version__", "collect", "credits", "edit", "edit_each", "
 
 
 def __getattr__(name: str) -> Any:
-    """Load the facade at first use, so that ``import rivya`` stays free."""
+    """Load the facade at first use: ``import rivya`` stays free."""
     if name in __all__:
         from . import client
 

@@ -1,4 +1,4 @@
-"""``python -m rivya``: the command line; see `cli`."""
+"""``python -m rivya``; see `cli`."""
 
 import sys
 

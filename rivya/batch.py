@@ -1,8 +1,8 @@
-"""The command ``edit --batch``: the pictures of a folder, of a bucket or of a table, each saved when it is there.
+"""The command ``edit --batch``: edit the pictures of a folder, bucket or table; save each as it ends.
 
-Beside the pictures lies ``results.jsonl``, one line for each picture as it ends. The same command again goes on where
-it was stopped: what was bought costs nothing more, and what is saved is not saved twice. A bucket tells what was asked
-for when a picture was saved, so that such a row needs neither its source nor its picture again.
+``results.jsonl`` beside the pictures gets one line per picture. Running the same command again continues: no picture
+is bought or saved twice. A bucket stores a hash of the request with each object: for such rows neither source nor
+picture is downloaded again.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ FREE_ORDERS = kontext.MAX_ORDERS
 """New orders that need no ``--max-credits``: as many as one node may place."""
 
 _LOOKED_AHEAD = 16
-"""Rows for which a target is asked at once whether their pictures are there."""
+"""Rows checked at once for existing pictures in the target."""
 
 
 class Batch:
     """One run of the command.
 
     Args:
-        prompt: for the pieces that have none.
-        options: of `client.bulk_job`, for the pieces that say nothing else.
+        prompt: for rows that have none.
+        options: of `client.bulk_job`, for rows that set nothing else.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class Batch:
             self._runs = RayJob(*given, files=self._pieces.bucket is None).run
 
     def run(self, extensions: tuple[str, ...], *, keeps_size: bool) -> int:
-        """Order, wait and save. The status of the command: 0 only if every picture is there.
+        """Order, wait and save. Return the exit status: 0 only if every picture was saved.
 
         Args:
-            extensions: what the pictures may be, as far as that is known.
-            keeps_size: they will be as large as their photos.
+            extensions: of the pictures, as far as known.
+            keeps_size: whether pictures keep the size of their photos.
 
         Raises:
-            RivyaError: something that keeps all pictures from being ordered; nothing was sent.
+            RivyaError: nothing can be ordered; no request was sent.
         """
         if self._arguments.dry_run:
             return self._count(extensions)
@@ -91,7 +91,7 @@ class Batch:
             self._target.undo()
 
     def _edit(self, results: ResultsList, wanted: int, extensions: tuple[str, ...]) -> int:
-        """Order, wait and save. ``wanted``: how many pictures there will be, unless rows name variations."""
+        """Order, wait and save ``wanted`` pictures (more if rows set variations)."""
         files: dict[tuple[int, int], tuple[str, ...]] = {}
         lines: dict[tuple[int, int], list[str]] = {}
         telling, over = threading.Lock(), threading.Event()
@@ -100,7 +100,7 @@ class Batch:
             piece: Piece = row.given
             if edited.about.get("encoding") and isinstance(
                 self._target, FolderTarget
-            ):  # of text it is no edit
+            ):  # text-to-image results are no edits
                 self._origins.note((edited.data, *edited.more), piece.path)
             key, wish = (piece.number, row.variation), read(piece, self._job.default)
             files[key], lines[key] = self._target.save(
@@ -134,10 +134,10 @@ class Batch:
     def _not_there(
         self, is_there: Callable[[Piece, Sequence[Found]], bool], extensions: Sequence[str]
     ) -> Iterator[Piece]:
-        """The pieces whose pictures a run before has not saved in the target.
+        """Yield the rows whose pictures no earlier run has saved.
 
         Args:
-            is_there: is told of the others, in the thread that reads the rows; False: nobody listens any more.
+            is_there: called with each other row, in the thread that reads rows; False stops.
         """
         if not isinstance(self._target, BucketTarget):
             yield from self._pieces
@@ -150,7 +150,7 @@ class Batch:
                     return
 
     def _look(self, piece: Piece, extensions: Sequence[str]) -> list[Found] | None:
-        """What is there of a piece, for each variation; None where one is missing, or where that cannot be told."""
+        """Return the saved picture of each variation; None if one is missing or unknown."""
         found = []
         try:
             wish = read(piece, self._job.default)
@@ -162,11 +162,11 @@ class Batch:
                     return None
                 found.append(one)
         except (RivyaError, BucketError):
-            return None  # its run says what is wrong
+            return None  # the order reports the error
         return found
 
     def _made(self, piece: Piece, wish: Wanted, variation: int) -> str:
-        """What is asked for, and the state of the picture that it is asked of; empty where that is not known."""
+        """Return a hash of the request and its source picture; empty where the source's state is unknown."""
         state = piece.state
         if wish.image is None:
             state = "text"
@@ -178,7 +178,7 @@ class Batch:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def _record(self, row: Row, result: Edited | RivyaError, files: Sequence[str]) -> dict[str, Any]:
-        """The line of ``results.jsonl``: JSON values."""
+        """Return the row's line of ``results.jsonl``."""
         piece: Piece = row.given
         record: dict[str, Any] = {"row": piece.number, "source": piece.source, "variation": row.variation}
         if isinstance(result, RivyaError):
@@ -195,11 +195,11 @@ class Batch:
             "error": None,
         }
 
-    # -- before anything is sent ------------------------------------------------------------------------------------
+    # -- before any request ----------------------------------------------------------------------------------------
 
     @costs_nothing()
     def _ask_for_a_limit(self, most: int, extensions: Sequence[str]) -> None:
-        """Refuse to buy more than a few pictures without a word on how much may be spent."""
+        """Refuse to buy more than `FREE_ORDERS` pictures without a credit limit."""
         table = self._pieces.table
         at_least = table is not None and "variations" in table.columns
         if self._job.max_credits is not None or (most <= FREE_ORDERS and not at_least):
@@ -217,7 +217,7 @@ class Batch:
                 )
 
     def _count(self, extensions: Sequence[str]) -> int:
-        """Print what a run would order and cost. Nothing that could cost is sent."""
+        """Print what a run would order and cost. Sends nothing that could cost."""
         prices: dict[str, int] = {}
         pictures, failures = 0, []
         there: list[int] = []
@@ -254,12 +254,12 @@ def _state_of(path: Path) -> str:
 
 
 def _tail(wish: Wanted, variation: int) -> str:
-    """What stands behind the name of a source in that of its edit."""
+    """Return the suffix of an edit's file name."""
     return f"-{wish.seed}-{variation}"
 
 
 def _there_record(piece: Piece, variation: int, name: str, task: str) -> dict[str, Any]:
-    """The line of ``results.jsonl`` for a picture that was there."""
+    """Return the ``results.jsonl`` line of a picture saved earlier."""
     return {
         "row": piece.number,
         "source": piece.source,
@@ -276,7 +276,7 @@ def _there_record(piece: Piece, variation: int, name: str, task: str) -> dict[st
 def _ahead(
     pool: ThreadPoolExecutor, pieces: Iterable[Piece], look: Callable[[Piece], list[Found] | None]
 ) -> Iterator[tuple[Piece, list[Found] | None]]:
-    """Each piece with what ``look`` gives, in their order; some of them are looked at while others are waited for."""
+    """Yield each piece with its ``look`` result, in order, looking `_LOOKED_AHEAD` pieces ahead."""
     under_way: deque[tuple[Piece, Future[list[Found] | None]]] = deque()
     for piece in pieces:
         under_way.append((piece, pool.submit(look, piece)))

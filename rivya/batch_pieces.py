@@ -1,4 +1,4 @@
-"""What ``edit --batch`` is given: the pictures of a folder or of a bucket, or the rows of a table."""
+"""The input of ``edit --batch``: pictures of a folder or bucket, or rows of a table."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Piece:
     """One row of the batch.
 
     Attributes:
-        number: of the row, from 0.
-        values: what it asks for, by the names of `rows.COLUMNS`; or why it cannot be read.
-        source: what a person calls it.
-        path: the file of its picture, if it has one.
-        folder, stem: where its edits go, relative to the target, and what their names begin with.
-        state: of its picture, changes with its bytes; empty where that is not known.
+        number: from 0.
+        values: its settings, by `rows.COLUMNS`; or why it cannot be read.
+        source: name for people.
+        path: file of its picture, if any.
+        folder, stem: of its edits: folder relative to the target, beginning of file names.
+        state: changes with the bytes of its picture; empty if unknown.
     """
 
     number: int
@@ -46,7 +46,6 @@ class Piece:
 
 
 def read(piece: Piece, default: Wanted) -> Wanted:
-    """What a piece asks for; raises as `rows.read`."""
     if isinstance(piece.values, tables.BadRow):
         raise piece.values.error
     return rows.read(piece.values, default)
@@ -54,20 +53,13 @@ def read(piece: Piece, default: Wanted) -> Wanted:
 
 @dataclass(frozen=True)
 class Pieces:
-    """What ``--batch`` names, to be read any number of times.
-
-    Attributes:
-        found: the pictures of a folder.
-        bucket: those of a bucket.
-        table: the table.
-    """
+    """What ``--batch`` names: a folder's pictures (``found``), a ``bucket`` or a ``table``. Iterable repeatedly."""
 
     found: Sequence[Source] | None = None
     bucket: BucketPictures | None = None
     table: tables.Table | None = None
 
     def __iter__(self) -> Iterator[Piece]:
-        """All of them, one at a time."""
         for number, each in enumerate(self.found or ()):
             yield Piece(number, {"image": each.path}, shown(each.path), each.path, each.folder, each.stem)
         for number, one in enumerate(self.bucket or ()):
@@ -77,11 +69,10 @@ class Pieces:
                 yield _piece(self.table.path.name, number, values)
 
     def __len__(self) -> int:
-        """How many there are."""
         return len(self.table) if self.table is not None else len(self.found or self.bucket or ())
 
     def folders(self) -> list[PurePath]:
-        """Where their edits go, relative to the target, as far as that is known before."""
+        """Return the output folders known before the run, relative to the target."""
         return list(dict.fromkeys(each.folder for each in self.found or ())) or [PurePath()]
 
 
@@ -98,10 +89,10 @@ def _piece(table: str, number: int, values: Mapping[str, Any] | tables.BadRow) -
 
 @costs_nothing()
 def look(arguments: argparse.Namespace, origins: Origins) -> Pieces:
-    """The pictures that ``--batch`` names.
+    """Find the input that ``--batch`` names.
 
     Raises:
-        ValidationError: there are none, or a table that cannot be used; see `tables.look_into`.
+        ValidationError: no pictures, or an unusable table; see `tables.look_into`.
     """
     source: Path | str = arguments.batch
     base: BucketUrl | None = None
@@ -153,7 +144,7 @@ def _bucket_url(source: str) -> BucketUrl:
 
 
 def _fetched(url: BucketUrl) -> tuple[Path, BucketUrl]:
-    """A table of a bucket as a file, which goes with this process, and where its relative paths lead."""
+    """Download a table from a bucket; return its file, deleted at exit, and the base of relative paths."""
     folder, _, name = url.prefix.rpartition("/")
     base = BucketUrl(url.scheme, url.bucket, folder)
     path = Path(_temporary_folder()) / name
@@ -176,7 +167,6 @@ def _not_a_table(source: Path | str) -> ValidationError:
 
 
 def _of_bucket(url: BucketUrl, arguments: argparse.Namespace) -> Pieces:
-    """The pictures of a bucket."""
     target = _bucket_url(arguments.output) if is_bucket(arguments.output) else None
     pictures = BucketPictures(
         url,

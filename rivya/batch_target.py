@@ -1,9 +1,8 @@
-"""Where the pictures of a batch go, and the list beside them: a folder with ``results.jsonl``, or a bucket.
+"""The output of a batch: pictures and the list of results, in a folder (``results.jsonl``) or a bucket.
 
-A bucket cannot append to an object. There each run writes lists of its own, ``results-TIME-RANDOM-NUMBER.jsonl``: one
-is written anew, whole, now and then, and after `_LINES` lines the next begins. So several runs at once lose no line of
-each other, and no list is ever large. After a kill the last lines may be missing; their pictures are there, and the
-same command tells them again.
+Objects cannot be appended to. In a bucket each run writes its own lists, ``results-TIME-RANDOM-NUMBER.jsonl``: it
+rewrites the current one whole from time to time, and begins the next after `_LINES` lines. Concurrent runs lose no
+lines. A killed run may lose its last lines; their pictures are saved, and the same command lists them again.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ from .saving.write import names
 
 RESULTS = "results.jsonl"
 _TRIED_FOR_S = 10.0
-"""A picture that cannot be saved stays in the result store, so that nothing has to wait long for a bucket."""
+"""Short: a picture that cannot be saved stays in the result store."""
 _LINES, _LINES_AT_ONCE, _WRITTEN_EVERY_S = 1000, 100, 30.0
 
 
 class ResultsList(Protocol):
-    """The list of what came out, to which a line is added as each picture ends. What cannot be written is said once."""
+    """The list of results. Reports the first failed write."""
 
     def __enter__(self) -> ResultsList:
-        """Open it. Raises `SavingError` where it cannot be written."""
+        """Open it. Raises `SavingError` if it is not writable."""
         ...
 
     def __exit__(self, *_: object) -> None: ...
@@ -47,23 +46,21 @@ class ResultsList(Protocol):
 
 
 class Target(Protocol):
-    """Where the pictures of a batch go."""
-
     def settle(self, folders: Iterable[PurePath], room: int, wanted: int) -> None:
-        """Make sure that pictures can be saved, before anything is sent.
+        """Check that pictures can be saved, before any request.
 
         Args:
-            folders: where they go, relative to the target.
-            room: bytes that each will need, about.
-            wanted: how many there will be.
+            folders: relative to the target.
+            room: approximate bytes per picture.
+            wanted: number of pictures.
 
         Raises:
-            SavingError: they cannot.
+            SavingError
         """
         ...
 
     def undo(self) -> None:
-        """Take away what `settle` has made, as far as nothing was saved in it."""
+        """Remove what `settle` made, where nothing was saved in it."""
         ...
 
     def results(self) -> ResultsList: ...
@@ -71,32 +68,32 @@ class Target(Protocol):
     def save(
         self, folder: PurePath, stem: str, tail: str, edited: Edited, made: str
     ) -> tuple[tuple[str, ...], list[str]]:
-        """Save the pictures of one task; their names relative to the target, and lines for a person.
+        """Save the pictures of one task; return their names relative to the target, and lines for people.
 
         Args:
-            made: what was asked for, see `there`; empty: nobody can say.
+            made: hash of the request, see `there`; empty if unknown.
 
         Raises:
-            SavingError: they cannot be written.
+            SavingError
         """
         ...
 
     def there(
         self, folder: PurePath, stem: str, tail: str, made: str, extensions: Sequence[str]
     ) -> Found | None:
-        """What a run before has saved for the same wish, without its bytes; None where that is not known."""
+        """Return the picture that an earlier run saved for the same request; None if unknown. Reads no bytes."""
         ...
 
 
 class Found(tuple[str, str]):
-    """The name of a picture that is there, relative to the target, and its task."""
+    """The name of a saved picture, relative to the target, and its task."""
 
 
 def target_of(output: str | None) -> Target:
-    """The target that ``-o`` names.
+    """Return the target that ``-o`` names.
 
     Raises:
-        SavingError: it is no URL of a bucket.
+        SavingError: a malformed bucket URL.
         ConfigurationError: obstore is not installed.
     """
     if not is_bucket(output):
@@ -108,8 +105,6 @@ def target_of(output: str | None) -> Target:
 
 
 class FolderTarget:
-    """A folder; see `Target`."""
-
     def __init__(self, root: Path) -> None:
         self._root = root
         self._settled = settle.Settled()
@@ -135,12 +130,12 @@ class FolderTarget:
     def there(
         self, folder: PurePath, stem: str, tail: str, made: str, extensions: Sequence[str]
     ) -> Found | None:
-        """None: the bytes of a file are compared when it would be written."""
+        """None: `save` compares the bytes of existing files."""
         return None
 
 
 class BucketTarget:
-    """A bucket; see `Target`. No object is ever replaced."""
+    """Never replaces an object."""
 
     def __init__(self, url: BucketUrl) -> None:
         self._bucket = Bucket(url, "-o", tried_for_s=_TRIED_FOR_S)
@@ -171,7 +166,7 @@ class BucketTarget:
         return tuple(kept), saved_as(edited, [self._bucket.url.of(each) for each in kept])
 
     def _add(self, folder: PurePath, stem: str, ending: str, data: bytes, given: Mapping[str, str]) -> str:
-        """Under the first of its names that is free, or that holds the same already."""
+        """Write under the first name that is free or already holds these bytes."""
         attributes = {**given, "sha256": hashlib.sha256(data).hexdigest()}
         for each in names(stem, ending):
             name = _name(folder, each)
@@ -179,10 +174,10 @@ class BucketTarget:
                 return name
             if self._holds(self._bucket.look(name), name, data, attributes["sha256"]):
                 return name
-        raise AssertionError  # there is no end of names
+        raise AssertionError  # `names` never ends
 
     def _holds(self, there: Listed | None, name: str, data: bytes, sha256: str) -> bool:
-        """Whether an object holds these bytes: by what was noted with it, else by a look at them."""
+        """Whether an object holds these bytes: by its SHA-256 attribute, else by reading it."""
         if there is None or there.size != len(data):
             return False
         if known := there.attributes.get("sha256"):
@@ -213,14 +208,11 @@ def _name(folder: PurePath, name: str) -> str:
 
 
 class ResultsFile:
-    """The file ``results.jsonl`` of a folder; see `ResultsList`."""
-
     def __init__(self, path: Path) -> None:
         self._path = path
         self._refused = False
 
     def __enter__(self) -> ResultsFile:
-        """Open it. Raises `SavingError` where it cannot be written."""
         try:
             self._file = open(self._path, "a+b", buffering=0)
             self._end_half_a_line()
@@ -232,7 +224,7 @@ class ResultsFile:
         self._file.close()
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Add a line in one write. What the disk refuses is said once: the pictures are not held up by their list."""
+        """Add a line in one write. Failures delay no picture."""
         line = _line(record)
         try:
             if self._refused:
@@ -244,14 +236,14 @@ class ResultsFile:
             self._refused = True
 
     def _end_half_a_line(self) -> None:
-        """End what a run that was killed, or a full disk, has left."""
+        """End a line left incomplete by a killed run or a full disk."""
         self._file.seek(max(0, os.fstat(self._file.fileno()).st_size - 1))
         if self._file.read(1) not in (b"", b"\n"):
             self._file.write(b"\n")
 
 
 class ResultsObjects:
-    """The lists of one run in a bucket; see `ResultsList`."""
+    """The lists of one run in a bucket."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -265,7 +257,7 @@ class ResultsObjects:
         return f"{self._run}-{self._number:04}.jsonl"
 
     def begin(self) -> None:
-        """Write an empty list: rights and bucket show themselves in no other way. Raises `SavingError`."""
+        """Write an empty list to prove bucket and rights. Raises `SavingError`."""
         try:
             self._bucket.put(self._name, b"")
         except BucketError as error:
@@ -287,7 +279,6 @@ class ResultsObjects:
         self._write()
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Add a line; see `ResultsList`."""
         self._lines.append(_line(record))
         late = time.monotonic() - self._written_at >= _WRITTEN_EVERY_S
         many = len(self._lines) - self._written >= _LINES_AT_ONCE

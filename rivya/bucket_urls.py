@@ -1,4 +1,4 @@
-"""URLs of buckets, as settings and arguments name them: ``s3://``, ``gs://`` and ``az://``."""
+"""Bucket URLs of settings and arguments: ``s3://``, ``gs://`` and ``az://``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _URL = re.compile(r"(s3|gs|az)://([a-z0-9][a-z0-9._-]{1,221}[a-z0-9])(?:/(.*))?"
 
 
 def is_bucket(text: object) -> bool:
-    """Whether a text is meant as the URL of a bucket, perhaps a wrong one."""
+    """Whether a text is meant as a bucket URL, even a malformed one."""
     return isinstance(text, str) and _LIKE_ONE.match(text) is not None
 
 
@@ -21,7 +21,7 @@ class BucketUrl:
 
     Attributes:
         scheme: one of `SCHEMES`.
-        prefix: names of folders with single slashes between them, without one at either end; may be empty.
+        prefix: folder names joined by single slashes; may be empty.
     """
 
     scheme: str
@@ -30,10 +30,10 @@ class BucketUrl:
 
     @classmethod
     def read(cls, text: str) -> BucketUrl:
-        """The URL of a text.
+        """Parse a URL.
 
         Raises:
-            ValueError: why it is none, a phrase that shows nothing of it: it may hold a password.
+            ValueError: the reason, as a phrase that quotes nothing of the text: it may hold a password.
         """
         match = _URL.fullmatch(text.strip())
         if match is None:
@@ -49,5 +49,4 @@ class BucketUrl:
         return f"{self.scheme}://{self.bucket}" + (f"/{self.prefix}" if self.prefix else "")
 
     def of(self, name: str) -> str:
-        """The URL of an object under the prefix."""
         return f"{self}/{name}"

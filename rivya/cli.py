@@ -1,4 +1,4 @@
-"""The command line, for people whose ComfyUI is down or who never start one: ``python -m rivya --help``."""
+"""The command line, usable without ComfyUI: ``python -m rivya --help``."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .saving.origins import Origins
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; errors end it with one readable text and status 1."""
+    """Run one command. Errors print one text and give status 1."""
     _print_any_name()
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     if any(word.startswith("-") for word in rest) or (rest and "words" not in arguments):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
-        # argparse takes what stands before the first option for all the words there are.
+        # parse_known_args takes only the words before the first option.
         arguments.words += rest
     if arguments.home is not None:
         os.environ[configuration.ENV_HOME] = str(arguments.home)
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell(error)
         return 1
     except BrokenPipeError:
-        # Whoever read our output has had enough (`| head`); nothing more may be written, at the end either.
+        # The reader has closed our output (`| head`): write nothing more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_any_name() -> None:
-    """Let every name be printed: what the console has no character for is shown by its code."""
+    """Print characters that the console cannot encode as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -175,14 +175,13 @@ _number.__name__ = "number"  # argparse names the type in its error
 
 
 def _path_text(text: str) -> str:
-    """A path that was given; an empty one is a variable of a script that was not set, never the current folder."""
+    """A path argument. Empty (an unset variable of a script) is an error, never the current folder."""
     if not text.strip():
         raise argparse.ArgumentTypeError("the path is empty")
     return os.path.expanduser(text)
 
 
 def _text(text: str) -> str:
-    """A text that was given; see `_path_text`."""
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty")
     return text.strip()
@@ -193,7 +192,6 @@ def _path(text: str) -> Path:
 
 
 def _source(text: str) -> Path | str:
-    """A path, or the URL of a bucket as it was given."""
     return text if is_bucket(text) else _path(text)
 
 
@@ -220,7 +218,7 @@ def _edit(arguments: argparse.Namespace) -> int:
 
 
 def _edit_one(arguments: argparse.Namespace, image: Path | None, prompt: str, options: dict[str, Any]) -> int:
-    """Edit one picture, or make one from text alone; one or several variations of it."""
+    """Edit one picture, or make one from text, with variations."""
     from . import client, printing
 
     origins = Origins(configuration.load().home)
@@ -251,7 +249,7 @@ def _edit_one(arguments: argparse.Namespace, image: Path | None, prompt: str, op
 
 @costs_nothing()
 def _places(arguments: argparse.Namespace, image: Path | None, settled: settle.Settled) -> list[places.Place]:
-    """Where each variation goes; the folder is there."""
+    """Return the output place of each variation, and make the folder."""
     output, variations = arguments.output, arguments.variations
     extensions = _extensions(arguments)
     photos = [image] if image is not None else []
@@ -279,7 +277,7 @@ def _is_one_file(output: str | None, pictures: int, batch: bool) -> bool:
 
 
 def _extensions(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """What the pictures will be, as far as that is known before: ``png``, ``jpg`` or ``webp``."""
+    """The pictures' extension, as far as known: ``png``, ``jpg`` or ``webp``."""
     if _keeps_size(arguments):
         named = places.extension_asked(arguments.output or "")
         return (named,) if named else ()
@@ -291,7 +289,7 @@ def _keeps_size(arguments: argparse.Namespace) -> bool:
 
 
 def _image_and_prompt(arguments: argparse.Namespace) -> tuple[Path | None, str]:
-    """The picture to edit, None for text to image and for a batch; and the prompt, which a table may have instead."""
+    """Return picture (None for text to image and batches) and prompt (a table may replace it)."""
     words = list(arguments.words)
     if arguments.batch is not None:
         if len(words) > 1 or arguments.mask is not None:
@@ -326,9 +324,9 @@ def _usage(message: str) -> RivyaError:
 
 @costs_nothing()
 def _format_of(arguments: argparse.Namespace) -> str:
-    """The format to ask for: what the ending of the output file says, else the service's default.
+    """The format to request: by the output file's extension, else the service's default.
 
-    What goes back into a photo is asked for without losses.
+    Lossless for pictures that go back into a photo.
     """
     if arguments.output_format:
         return str(arguments.output_format)

@@ -1,12 +1,12 @@
-"""The library for Python programs: edit pictures, collect what was paid for, ask for the credits.
+"""The library for Python programs: edit pictures, collect paid ones, read the balance.
 
     import rivya
 
     night = rivya.edit("make it night", "photo.jpg", save_to="night.jpg")
     print(night.task_id, night.credits, night.source)
 
-Ledger and result store are those of the nodes, and so are the rules: the same inputs and the same seed give the same
-picture again for no credits, and whatever is interrupted is resumed by the next call.
+Ledger, result store and rules are those of the nodes: the same inputs and seed return the same picture for no
+credits, and the next call resumes interrupted orders.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def edit(
 
     Args:
         image: a path, the bytes of a file, or a uint8 array of shape (height, width, 1, 3 or 4).
-        seed: names the picture, 0 to 2^64-1; another seed buys another.
-        save_to: a file to save it in. It is refused before anything is sent if it cannot be written, and the picture
-            counts as delivered only once it is there.
+        seed: identifies the picture, 0 to 2^64-1; another seed buys another picture.
+        save_to: output file; an unwritable one is refused before any request. Only a saved picture counts as
+            delivered.
         options: as for `edit_all`.
 
     Raises:
-        RivyaError: see `errors`; it says whether credits were charged and what to do.
+        RivyaError: says whether credits were charged and what to do.
     """
     if save_to is not None:
         options = {**options, **_into(save_to, image, options)}
@@ -63,7 +63,7 @@ def edit(
 
 @costs_nothing()
 def _into(path: str | Path, image: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Settle the file for one picture; the options that save it there."""
+    """Check the output file of one picture; return the options that save it there."""
     full_size = bool(options.get("keep_size")) or options.get("mask") is not None
     given = [Path(each) for each in (image, options.get("mask")) if isinstance(each, (str, Path))]
     asked = "png" if options.get("output_format") == "png" else "jpg"
@@ -85,17 +85,16 @@ def edit_all(
     config: Config | None = None,
     **options: Any,
 ) -> list[Edited | RivyaError]:
-    """Edit several pictures at once; one result for each picture and variation, picture-major, failures as values.
+    """Edit several pictures at once; return one result per picture and variation, picture-major, failures as values.
 
     Args:
-        images: see `edit`; None in it stands for text to image.
-        variations: pictures for each image, 1 to 16.
-        mask: where the edit may show: a path, the bytes of a file (white: there) or an array. That part alone is sent.
-            Means ``keep_size``; for one picture.
-        on_progress: called with (ended, all) whenever an order ends.
-        save: called with the place in the list and each picture as it ends, before it counts as delivered; see
-            `collect`.
-        options: as for `edit_each`, but for ``max_credits``, for which the configuration has ``max_credits_per_run``.
+        images: see `edit`; None stands for text to image.
+        variations: per image, 1 to 16.
+        mask: where the edit may show: a path, the bytes of a file (white: there) or an array. For one picture;
+            implies ``keep_size``. Only that part is uploaded.
+        on_progress: called with (ended, all) when an order ends.
+        save: called with result index and picture before it counts as delivered; see `collect`.
+        options: as for `edit_each`, but the configuration sets the cap (``max_credits_per_run``).
     """
     kontext.validate_prompt(prompt)
     if len(images) == 0:
@@ -131,27 +130,26 @@ def edit_each(
     config: Config | None = None,
     **options: Any,
 ) -> Iterator[Edited | RivyaError]:
-    """Edit any number of pictures; each result as it ends, with its ``row``. Failures are values.
+    """Edit any number of pictures; yield each result as it ends, with its ``row``. Failures are values.
 
-    A bounded number of rows is in memory, so that the iterable may be endless, or slow. Ending the iteration ends the
-    buying; the same rows again cost nothing for what was bought before. A picture counts as delivered once the next one
-    is asked for.
+    Memory is bounded: the iterable may be endless or slow. Ending the iteration stops buying; repeated rows cost
+    nothing once bought. A picture counts as delivered once the caller asks for the next.
 
     Args:
         rows: paths, bytes of files, arrays (see `edit`), None for text to image, or dicts of ``image``, ``prompt``,
-            ``seed``, ``variations`` and fields of `kontext.KontextParams`. It is read in a thread of its own.
-        prompt: for rows that have none.
-        max_credits: most that may be spent; rows beyond it fail with the code ``over_credit_cap``, at no cost.
-        options: for rows that say nothing else: ``seed``, ``variations`` (1 to 16) and the fields of
-            `kontext.KontextParams`: model, aspect_ratio, output_format ... For all rows: ``timeout_s``, how long to
-            wait for each picture once the service has accepted it; ``encoding``, ``client_request_id``; ``keep_size``,
-            to get the photo back at its own size with only the edit in it (``data`` is then a file of the photo's
-            format with its metadata, and ``about["stitch"]`` says what was done); ``save_as``, with ``keep_size``:
-            ``png``, ``jpg`` or ``webp``; empty: the format of the photo.
+            ``seed``, ``variations`` and fields of `kontext.KontextParams`. Read in a separate thread.
+        prompt: for rows without one.
+        max_credits: most to spend; rows beyond it fail with ``over_credit_cap``, at no cost.
+        options: defaults of rows: ``seed``, ``variations`` (1 to 16), fields of `kontext.KontextParams`. For all
+            rows: ``timeout_s`` of each order from its acceptance by the service; ``encoding``,
+                ``client_request_id``;
+            ``keep_size``: the photo at its own size with only the edit in it (``data``: a file of the photo's format
+            with its metadata; ``about["stitch"]``: the report); ``save_as``, with ``keep_size``: ``png``, ``jpg`` or
+            ``webp``; empty: the photo's format.
 
     Raises:
-        ValidationError: an option cannot be ordered, by name. Rows raise nothing.
-        ConfigurationError: there is no key.
+        ValidationError: names an invalid option. Rows raise nothing.
+        ConfigurationError: no key is set.
     """
     used = config or configuration.load()
     job = bulk_job(used, prompt, max_credits=max_credits, **options)
@@ -185,14 +183,14 @@ def bulk_job(
     read: Callable[[Any, Wanted], Wanted] = bulk_rows.read,
     **params: Any,
 ) -> BulkJob:
-    """What `edit_all`, `edit_each` and the command line are asked to do; its options are those of `edit_each`.
+    """Return the job of `edit_all`, `edit_each` or the command line; options as for `edit_each`.
 
     Args:
-        photos: the pictures, where a mask is for one of them.
-        read: what a row asks for.
+        photos: all pictures, if known in advance, as a mask requires; None: rows may set their own ratio.
+        read: returns a row's request.
 
     Raises:
-        ValidationError: an option that cannot be ordered.
+        ValidationError: an invalid option.
     """
     try:
         chosen = KontextParams(**params)
@@ -219,14 +217,13 @@ def bulk_job(
 def _full_size(
     photos: Sequence[Any] | None, mask: Any, shape: str, save_as: str
 ) -> Callable[[Any], FullSize]:
-    """What gives a photo back at its own size."""
+    """Return the function that makes the `FullSize` of a row's image."""
     from .fullsize import FullSize
 
     if mask is not None:
         masked = FullSize(list(photos or ()), mask, shape, save_as)
         return lambda image: masked
     FullSize([None], None, shape, save_as)
-    # Rows may name a ratio of their own.
     asked = "auto" if photos is None else shape
     return lambda image: FullSize([image], None, asked, save_as)
 
@@ -243,16 +240,16 @@ def stitch(
     match_color: bool = True,
     feather: float = 1.0,
 ) -> Stitched:
-    """Put an edit back into its original, at the size of the original. No network, no account.
+    """Put an edit back into its original, at the original's size. No network, no account.
 
     Args:
         original, edited: a path, the bytes of a file, or an array (height, width, 1, 3 or 4) of uint8, uint16 or
-            float32; of any editor.
-        placement: where the edit lies, if it is of a part of the original.
-        mask: where the edit may show: a path, the bytes of a file (white: there) or an array.
-        keep: what of the edit shows: ``auto``, ``mask``, ``changed``, ``mask and changed`` or ``all``.
-        align, match_color: find where the edit lies; give it the colours of the original.
-        feather: width of the soft edge in percent of the shorter side of the edited part, 0 to 10.
+            float32; from any editor.
+        placement: where the edit lies, if it covers part of the original.
+        mask: as for `edit_all`.
+        keep: what part of the edit shows: ``auto``, ``mask``, ``changed``, ``mask and changed`` or ``all``.
+        align, match_color: align the edit; give it the original's colours.
+        feather: width of the soft edge in percent of the edited part's shorter side, 0 to 10.
 
     Raises:
         ValidationError: pixels, mask or placement do not fit.
@@ -277,12 +274,12 @@ def collect(
     config: Config | None = None,
     save: Callable[[Edited], object] | None = None,
 ) -> list[Edited | RivyaError]:
-    """The pictures of these tasks; without any, all that were paid for and never delivered. Never spends.
+    """Return the pictures of these tasks; by default all paid and never delivered ones. Never spends.
 
     Args:
         save: called with each picture before it counts as delivered. A `RivyaError` that it raises, as `Edited.save`
-            does, stands for that picture in the list, and the picture stays collectable. Anything else ends the call;
-            that picture and those after it stay collectable.
+            does, replaces that picture in the list; other exceptions end the call. Unsaved pictures stay
+            collectable.
     """
     timeout_s = scalars.number("timeout_s", timeout_s, 0, math.inf)
     used = config or configuration.load()
@@ -298,7 +295,7 @@ def collect(
 
 
 def credits(config: Config | None = None) -> int:
-    """What the account has now, in credits."""
+    """Return the account's balance in credits."""
     used = config or configuration.load()
     used.require_key()
     return engine.shared().credits(used).result()
@@ -306,7 +303,7 @@ def credits(config: Config | None = None) -> int:
 
 @costs_nothing()
 def _stay_under_the_cap(job: BulkJob, images: Sequence[Any]) -> None:
-    """Refuse a run that would spend more than the configuration allows, before anything is sent."""
+    """Refuse a run above the configured credit cap before any request."""
     cap, wanted = job.max_credits, job.default
     if cap is None or len(images) * wanted.variations * wanted.params.credits <= cap:
         return

@@ -1,8 +1,7 @@
-"""Command lines that work where they are shown: with this Python, this copy of the library and this state folder.
+"""Command lines to show to users, with this Python, this copy of the library and this state folder.
 
-A Python that is embedded in another program (ComfyUI's portable version, ``python -P``) looks for modules neither in
-the current folder nor beside a script. It does look in a folder that it is told to run, so that is how the pack's own
-command line is named; where the library is installed, ``-m`` finds it.
+An embedded Python (ComfyUI's portable version, ``python -P``) finds no modules in the current folder or beside a
+script, but runs a folder. So the pack's command line names its folder; an installed library runs with ``-m``.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ from . import config
 from .errors import ConfigurationError
 
 PACK = Path(__file__).absolute().parent.parent
-"""The folder of the pack; site-packages where the library is installed alone."""
+"""The pack's folder; site-packages for an installed library."""
 
 _STARTER = PACK / "__main__.py"
 _REQUIREMENTS = PACK / "requirements.txt"
 
 
 def own(*words: str, home: Path | None = None) -> str:
-    """A command line that runs ours with these words.
+    """Return a command line that runs this library.
 
     Args:
         words: command and arguments.
-        home: the state folder that it is about, named where the command would not find it by itself.
+        home: the state folder; named only where the command would not find it.
     """
     chosen = ["--home", str(home)] if home is not None and home != _found_home() else []
     return _joined([_python(), *(_runs_ours()), *chosen, *words])
 
 
 def pip_install(*packages: str) -> str:
-    """A command line that installs packages into this Python."""
+    """Return a command line that installs packages into this Python."""
     if importlib.util.find_spec("pip") is not None:
         return _joined([_python(), "-m", "pip", "install", *_own_risk(), *packages])
     if shutil.which("uv"):
@@ -49,14 +48,14 @@ def pip_install(*packages: str) -> str:
 
 
 def install(missing: Sequence[str]) -> str:
-    """As `pip_install`, by the pack's list of requirements where that is there and httpx is missing."""
+    """As `pip_install`, but from the pack's requirements file if it exists and httpx is missing."""
     listed = _STARTER.is_file() and _REQUIREMENTS.is_file() and "httpx" in missing
     words = ["-r", str(_REQUIREMENTS), *(name for name in missing if name != "httpx")] if listed else missing
     return pip_install(*words)
 
 
 def program_name() -> str:
-    """How the command line that runs now was started, in the form that a person types."""
+    """Return how users start this command line."""
     started = Path(sys.argv[0] or ".")
     if started.stem == "rivya" and started.is_file():
         return "rivya"
@@ -70,7 +69,7 @@ def _runs_ours() -> list[str]:
 
 
 def _found_home() -> Path | None:
-    """The state folder of a command that is started without any of our settings in its environment."""
+    """The state folder of a command started without our environment variables."""
     try:
         return config.state_folder({})
     except ConfigurationError:
@@ -78,19 +77,19 @@ def _found_home() -> Path | None:
 
 
 def _python() -> str:
-    """This Python, in its form that writes to a console."""
+    """This Python, on Windows the one with a console."""
     path = sys.executable or "python"
     return re.sub(r"(?i)pythonw\.exe$", "python.exe", path)
 
 
 def _own_risk() -> list[str]:
-    """What pip wants to hear where the system's Python is kept for the system (Debian and others)."""
+    """The option that pip requires in an externally managed Python (Debian and others)."""
     marker = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
     return ["--break-system-packages"] if sys.prefix == sys.base_prefix and marker.is_file() else []
 
 
 def _joined(words: Sequence[str]) -> str:
-    """The words as one line, for the shell of this system."""
+    """Quote the words for this system's shell."""
     if os.name == "nt":
         return " ".join(word if re.fullmatch(r"[\w:\\/.=-]+", word) else f'"{word}"' for word in words)
     return shlex.join(words)

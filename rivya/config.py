@@ -1,7 +1,6 @@
-"""Where the key, the base URL and the limits come from.
+"""The configuration: environment, else ``config.json`` in the state folder, else defaults.
 
-In order of precedence: environment, ``config.json`` in the state folder, defaults. Neither the key nor the base URL
-is ever a node's widget: a shared workflow must not be able to send a key anywhere.
+Neither key nor base URL is ever a node's widget: a shared workflow must not be able to send a key anywhere.
 """
 
 from __future__ import annotations
@@ -44,34 +43,33 @@ CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 64 * 1024
 
 FAKE_IP_NETWORKS = ("198.18.0.0/15", "2001:2::/48", "fc00::/18", "fdfe:dcba:9876::/64")
-"""Proxies that answer DNS with invented addresses ("fake IP"), common with our users, take them from these ranges:
-198.18.0.0/15 nearly all of them, fc00::/18 sing-box and Xray, fdfe:dcba:9876::/64 mihomo. Allowing them opens no door
-to a private network: the first two are reserved for benchmarks (RFC 2544, 5180) and routed nowhere, the half of
-fc00::/7 that begins with fc is assigned to nobody (RFC 4193, 3.1), and the last is a number that a program made up."""
+"""Ranges from which "fake IP" proxies, common with our users, answer DNS: 198.18.0.0/15 nearly all, fc00::/18
+sing-box and Xray, fdfe:dcba:9876::/64 mihomo. Allowing them opens no private network: the first two are reserved for
+benchmarks (RFC 2544, 5180) and not routed, fc00::/8 is unassigned (RFC 4193, 3.1), and a program invented the last.
+"""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that can be set, resolved once; a change is a new object.
+    """All settings, resolved once; immutable.
 
     Attributes:
         home: the state folder (ledger, result store, config.json).
-        base_url: scheme, host and port, without a slash at the end.
-        key: the API key, or None. Shown nowhere.
+        base_url: scheme, host and port, without a trailing slash.
+        key: the API key, or None. Never shown.
         key_source: "environment", "file" or None.
-        max_concurrency: most orders of the account under way at once.
-        ledger: the URL of the database that holds the ledger, or None: a file in the state folder. Shown nowhere.
-        run: the name of a run whose orders share one budget over all processes of the ledger; empty: none.
-        max_credits_per_run: most credits that all nodes of one prompt may spend together, and all processes of a named
-            run; None: no cap.
-        max_orders_per_node: most orders that one node may place in one prompt.
-        allowed_result_networks: private networks (CIDR) that results may come from all the same.
-        results: where pictures are kept: the path of a folder, or the URL of a bucket; empty: the state folder's own.
-        result_store_bytes: cap of the result store, where it is a folder.
+        max_concurrency: limit of the account's concurrent orders.
+        ledger: URL of the ledger's database; None: a file in the state folder. Never shown.
+        run: name of a run whose orders share one budget across the ledger's processes; empty: none.
+        max_credits_per_run: credit cap of one prompt's nodes, and of a named run's processes; None: no cap.
+        max_orders_per_node: most orders of one node per prompt.
+        allowed_result_networks: private networks (CIDR) that may serve results.
+        results: folder or bucket URL of the result store; empty: in the state folder.
+        result_store_bytes: cap of a result store in a folder.
         repeat_window_s: how long an order of unknown outcome is repeated with its key and body.
-        conflict_wait_s: how long a 409 on a repeat is taken for "the first is still in flight".
-        retry_budget_s: how long one request is tried again.
-        upload_confirm_age_s: from which age an upload is confirmed before an order relies on it.
+        conflict_wait_s: how long a 409 on a repeat means "the first is in flight".
+        retry_budget_s: retry limit of one request.
+        upload_confirm_age_s: age from which an upload is confirmed before use.
     """
 
     home: Path
@@ -93,17 +91,16 @@ class Config:
 
     @property
     def place(self) -> tuple[Path, Secret | None, str]:
-        """What tells one set of ledger and pictures from another."""
         return self.home, self.ledger, self.results
 
     @property
     def key_hash(self) -> str:
-        """SHA-256 (hex) of the key: what the ledger knows of it."""
+        """SHA-256 (hex) of the key: all that the ledger stores of it."""
         return hashlib.sha256(self.require_key().reveal().encode("ascii")).hexdigest()
 
     @costs_nothing()
     def require_key(self) -> Secret:
-        """The key; raises `ConfigurationError` that names both places where it can be set."""
+        """Return the key. Raises `ConfigurationError` that says where to set it."""
         if self.key is None:
             raise ConfigurationError(
                 "No Rivya API key is set.",
@@ -116,10 +113,10 @@ class Config:
 
 @costs_nothing()
 def load(env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> Config:
-    """Read the configuration. ``default_home`` is used where ``RIVYA_HOME`` is not set.
+    """Read the configuration. ``default_home`` applies without ``RIVYA_HOME``.
 
     Raises:
-        ConfigurationError: a value cannot be used; the message names it and never shows a key.
+        ConfigurationError: names an invalid value, never shows a key.
     """
     home = state_folder(env, default_home)
     stored = _read(home / CONFIG_NAME)
@@ -153,7 +150,7 @@ def load(env: Mapping[str, str] = os.environ, default_home: Path | None = None) 
 
 
 def _refuse_address_of_others(home: Path) -> None:
-    """A key from the environment goes to no address that another user of the machine has written."""
+    """Send no key of the environment to an address that another user of the machine configured."""
     if files.belongs_to_others(home) or files.belongs_to_others(home / CONFIG_NAME):
         raise ConfigurationError(
             f"{home / CONFIG_NAME} belongs to another user of this machine and names a base_url; "
@@ -168,7 +165,7 @@ _TIMES = ("repeat_window_s", "conflict_wait_s", "retry_budget_s", "upload_confir
 
 @costs_nothing()
 def state_folder(env: Mapping[str, str] = os.environ, default: Path | None = None) -> Path:
-    """``RIVYA_HOME``, else ``default``, else the user folder of the ComfyUI it lies in, else ``~/.rivya``.
+    """``RIVYA_HOME``, else ``default``, else in the user folder of the surrounding ComfyUI, else ``~/.rivya``.
 
     Raises:
         ConfigurationError: ``RIVYA_HOME`` is no path of this system, or the user has no home folder.
@@ -185,7 +182,6 @@ def state_folder(env: Mapping[str, str] = os.environ, default: Path | None = Non
 
 
 def _own_folder() -> Path:
-    """The user's home folder. A user of a container may have none, or none that is a path."""
     try:
         folder = Path.home()
         if folder.is_absolute():
@@ -200,10 +196,9 @@ def _own_folder() -> Path:
 
 
 def _named_folder(named: str, setting: str, what: str) -> Path:
-    """The absolute path that a setting names, for ``what``; ``~`` and a variable in front are resolved.
+    """The absolute path that a setting names, for ``what``; expands ``~`` and a leading variable.
 
-    What another program has left unfinished is refused: taken by the letter it would make a new folder under an odd
-    name, with an empty ledger that knows of nothing that was bought.
+    Refuses unfinished expansions: taken literally they would make a new folder with an empty ledger, and buy again.
     """
     path = os.path.expandvars(named) if named[0] in "$%" else named
     problem = ""
@@ -230,7 +225,7 @@ def _named_folder(named: str, setting: str, what: str) -> Path:
 
 
 def normalise_base_url(text: object) -> str:
-    """Scheme, host and port of the service; https, or http on loopback. Raises `ConfigurationError`."""
+    """Return the service's scheme, host and port; https, or http on loopback. Raises `ConfigurationError`."""
     if not isinstance(text, str):
         raise ConfigurationError("base_url in config.json is not text.", hint=_BASE_URL_HINT)
     try:
@@ -257,7 +252,7 @@ _BASE_URL_HINT = f"Correct {ENV_BASE_URL} or base_url in config.json; without bo
 
 
 def is_loopback_name(host: str) -> bool:
-    """Whether ``host`` is this machine without asking DNS: ``localhost``, 127.0.0.0/8 or ::1."""
+    """Whether ``host`` is loopback without DNS: ``localhost``, 127.0.0.0/8 or ::1."""
     if host.lower() == "localhost":
         return True
     try:
@@ -267,7 +262,7 @@ def is_loopback_name(host: str) -> bool:
 
 
 def clean_key(text: str, where: str) -> Secret | None:
-    """The key without white space or quotes around it, or None for nothing. ``where`` names its place in the error."""
+    """The key without surrounding white space or quotes; None if empty. ``where`` names its origin in the error."""
     key = unquoted(text)
     if not key:
         return None
@@ -286,7 +281,7 @@ def clean_key(text: str, where: str) -> Secret | None:
 
 @costs_nothing()
 def key_status(env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> dict[str, Any]:
-    """Whether a key is set, its source and its last four characters: all that is ever shown of it."""
+    """Return whether a key is set, its source and its last four characters: all that is ever shown."""
     home = state_folder(env, default_home)
     key, source = _find_key(env, _read(home / CONFIG_NAME), home)
     return {"configured": key is not None, "source": source, "last4": key.reveal()[-4:] if key else None}
@@ -294,7 +289,7 @@ def key_status(env: Mapping[str, str] = os.environ, default_home: Path | None = 
 
 @costs_nothing()
 def save_key(text: str, env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> None:
-    """Write the key to ``config.json`` (0600, atomic), keeping what else stands there."""
+    """Write the key to ``config.json`` (0600, atomic); other settings stay."""
     key = clean_key(text, "the settings")
     if key is None:
         raise ConfigurationError("The key is empty.", code="api_key_missing")
@@ -303,7 +298,7 @@ def save_key(text: str, env: Mapping[str, str] = os.environ, default_home: Path 
 
 @costs_nothing()
 def remove_key(env: Mapping[str, str] = os.environ, default_home: Path | None = None) -> None:
-    """Take the key out of ``config.json``; a key in the environment stays."""
+    """Remove the key from ``config.json``, not from the environment."""
     _update({"api_key": None}, state_folder(env, default_home))
 
 
@@ -346,7 +341,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads(raw)
     except (ValueError, RecursionError):
-        # The parser's own message would quote the file, and the file holds the key.
+        # The parser's message would quote the file, which holds the key.
         raise ConfigurationError(f"{path} is not JSON.", hint="Correct the file or remove it.") from None
     if not isinstance(stored, dict):
         raise ConfigurationError(
@@ -356,14 +351,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _results(env: Mapping[str, str], stored: Mapping[str, Any], home: Path) -> str:
-    """Where pictures are kept: the path of a folder, the URL of a bucket, or empty for the state folder's own."""
+    """The result store: folder, bucket URL, or empty for the state folder's own."""
     setting, value = ENV_RESULTS, unquoted(env.get(ENV_RESULTS, ""))
     if not value:
         setting, named = "results in config.json", stored.get("results") or ""
         if not isinstance(named, str):
             raise ConfigurationError(f"{setting} is not text.", hint=_RESULTS_HINT, code="results_setting")
         value = unquoted(named)
-        # Paths in a file count from its folder, those in the environment from where the program starts.
+        # Paths in the file are relative to its folder, those in the environment to the working directory.
         if value and value[0] not in "~$%" and "://" not in value:
             value = os.path.join(home, value)
     if not value:
@@ -377,7 +372,7 @@ def _results(env: Mapping[str, str], stored: Mapping[str, Any], home: Path) -> s
     try:
         return str(BucketUrl.read(value))
     except ValueError as error:
-        # The value is not shown: a URL may hold a password.
+        # Do not show the value: a URL may hold a password.
         raise ConfigurationError(f"{setting} {error}.", hint=_RESULTS_HINT, code="results_setting") from None
 
 
@@ -388,7 +383,6 @@ _RESULTS_HINT = (
 
 
 def _ledger(env: Mapping[str, str], stored: Mapping[str, Any]) -> Secret | None:
-    """The URL of the database that holds the ledger, or None for the file in the state folder."""
     named = unquoted(env.get(ENV_LEDGER, ""))
     if named:
         return ledger_url.read(named, ENV_LEDGER)

@@ -1,4 +1,4 @@
-"""One finished picture, as programs and the command line get it."""
+"""One finished picture."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ logger = logging.getLogger("rivya")
 
 @dataclass(frozen=True)
 class Row:
-    """Where a result of a bulk job comes from.
+    """The origin of a bulk job's result.
 
     Attributes:
         number: of the row, from 0.
-        given: the row, as it was given.
+        given: the row itself.
         variation: from 0.
     """
 
@@ -36,14 +36,14 @@ class Edited:
     """One finished picture.
 
     Attributes:
-        data: the service's original bytes; with ``keep_size`` the photo with the edit in it.
-        extension: "jpg", "png" or "webp", without a dot, by what the bytes are.
-        task_id, credits, source: its task, what it cost, and whether it is "new", "resumed" or "stored".
+        data: the service's bytes; with ``keep_size`` the photo with the edit in it.
+        extension: "jpg", "png" or "webp", by the bytes.
+        task_id, credits, source: its task, its cost, and "new", "resumed" or "stored".
         about: the same and more (seconds, model, aspect_ratio, encoding, notes, request_id).
-        more: further pictures, where the task made several.
-        kept: where the result store keeps its original file: a path, or the URL of an object.
+        more: further pictures of the task.
+        kept: path or object URL in the result store.
         home: the state folder.
-        row: of a bulk job: the row that asked for it.
+        row: of a bulk job.
     """
 
     data: bytes = field(repr=False)
@@ -58,13 +58,12 @@ class Edited:
     row: Row | None = field(default=None, repr=False)
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture into this file, and further pictures beside it; the path that it has.
+        """Write the picture to this file, further pictures beside it; return the actual path.
 
-        Folders are made. A path without an ending, or with that of another format, gets the right one; only a file of
-        exactly this name is replaced.
+        Makes folders. Corrects a missing or wrong extension. Replaces only a file of exactly this name.
 
         Raises:
-            SavingError: it cannot be written; the error says where the picture is kept.
+            SavingError: it cannot be written; says where the picture is kept.
         """
         place = places.named(path)
         saved, *_ = self.save_at(place)
@@ -73,7 +72,6 @@ class Edited:
         return saved
 
     def save_at(self, place: places.Place) -> tuple[Path, ...]:
-        """The same for a place."""
         try:
             return tuple(
                 write.write(place, data, number, otherwise=self.extension)
@@ -83,7 +81,7 @@ class Edited:
             raise self.not_saved(places.shown(place.folder / place.name), places.reason(error)) from None
 
     def not_saved(self, where: str, reason: str) -> SavingError:
-        """What a picture that cannot be written has cost, where it is, and how to get it."""
+        """Return the error of an unwritable picture: its cost, where it is kept, how to get it."""
         new = self.source == "new"
         cost = f" ({self.credits} credits)" if self.credits is not None else ""
         kept = f" is kept in {places.shown(self.kept)}" if self.kept else " is kept in the result store"
@@ -106,8 +104,8 @@ def read_finished(finished: Finished) -> Edited:
     """Read a finished order from the result store.
 
     Raises:
-        UnusableAnswerError: its files are not there any more.
-        LedgerError: its store cannot be reached.
+        UnusableAnswerError: its files are missing.
+        LedgerError: the store is unreachable.
     """
     about = finished.about
     try:

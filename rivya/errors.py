@@ -1,9 +1,8 @@
-"""Everything that can go wrong, as one tree of exceptions.
+"""All exceptions, as one tree.
 
-Each error answers four questions for a person: what happened, did it cost credits, what to do now,
-and which identifiers to quote to support. The service's ``error.code`` is the integration contract
-(Rivya Public API v1, "Errors and limits"); codes that are not known here fall back on the HTTP status,
-because new codes are declared a compatible change.
+Each error tells a person what happened, whether it cost credits, what to do and which identifiers to quote to
+support. The service's ``error.code`` is the contract (Rivya Public API v1, "Errors and limits"). It declares new
+codes a compatible change: unknown ones fall back on the HTTP status.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Charged(str, Enum):
-    """Whether an order cost credits, as far as it can be proved."""
+    """Whether an order provably cost credits."""
 
     YES = "yes"
     NO = "no"
@@ -27,14 +26,14 @@ class Charged(str, Enum):
 
 
 class Sent(str, Enum):
-    """What a failed attempt proves about the request: whether it was sent, as far as the service is concerned."""
+    """What a failed attempt proves about the service having received the request."""
 
     NO = "no"
-    """It never left, or never reached the service (DNS, connection refused, TLS)."""
+    """It never reached the service (DNS, connection refused, TLS)."""
     REFUSED = "refused"
-    """The service answered, and said no."""
+    """The service answered with a refusal."""
     MAYBE = "maybe"
-    """It may have arrived and may have been carried out (reset, read timeout, cut answer)."""
+    """The service may have received and executed it (reset, read timeout, truncated response)."""
 
 
 _CHARGE_SENTENCES = {
@@ -45,23 +44,23 @@ _CHARGE_SENTENCES = {
 
 
 class RivyaError(Exception):
-    """Base of every error of this library. An error does not change: `about` makes another one.
+    """Base class. Immutable in what it says: `about` returns a changed copy.
 
     Attributes:
-        message: what happened, one sentence, never holding a key, a prompt or a signed URL.
+        message: what happened, one sentence, never with a key, a prompt or a signed URL.
         hint: what to do, one sentence.
-        code: the service's error code, or one of this library's own.
-        status: HTTP status, where there was an answer.
-        request_id: the service's ``requestId``, to quote to support.
-        task_id: the Rivya task, where there is one.
-        order_key: the idempotency key of an order whose outcome is unknown; it names the order to
-            ``python -m rivya forget`` and to support.
-        charged: whether the order that failed cost credits. None: this error does not say, because the code that
-            raised it cannot know. It is set once, where it is proved: by the run of an order, or by `costs_nothing`.
-        credits: what it cost in this run, or has reserved, where that is known.
-        sent: what the failed attempt proves; see `Sent`.
-        retry_after_s: the wait that the service asked for, in seconds.
-        row: of a bulk job: the row that failed.
+        code: the service's error code, or this library's.
+        status: HTTP status of the response, if any.
+        request_id: the service's ``requestId``, for support.
+        task_id: the Rivya task, if any.
+        order_key: idempotency key of an order of unknown outcome; identifies it for ``python -m rivya forget`` and
+            support.
+        charged: whether the failed order cost credits; None: not known here. Set once, where it is proved: by the
+            order's run, or by `costs_nothing`.
+        credits: cost in this run, or credits reserved, if known.
+        sent: see `Sent`.
+        retry_after_s: wait that the service requested, in seconds.
+        row: of a bulk job: the failed row.
     """
 
     row: Any = None
@@ -98,12 +97,12 @@ class RivyaError(Exception):
         self.retry_after_s = retry_after_s
 
     def about(self: E, **known: Any) -> E:
-        """The same error with more known about it: ``known`` are arguments of the constructor, and ``message``."""
+        """Return a copy with changed fields: arguments of the constructor, and ``message``."""
         fields = {name: getattr(self, name) for name in _FIELDS} | known
         return type(self)(fields.pop("message"), **fields).with_traceback(self.__traceback__)
 
     def __str__(self) -> str:
-        """The text for a person: sentence, cost, what to do; identifiers on a line below."""
+        """The text for people; identifiers on a separate line."""
         cost = _CHARGE_SENTENCES[self.charged] if self.charged is not None else ""
         sentences = " ".join(part for part in (self.message, cost, self.hint) if part)
         details = [
@@ -120,7 +119,7 @@ class RivyaError(Exception):
         return f"{sentences}\n\n({', '.join(details)})"
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values, for the report and the ledger."""
+        """The same as JSON values, for report and ledger."""
         return {
             "type": type(self).__name__,
             "message": self.message,
@@ -149,15 +148,14 @@ _FIELDS = (
 )
 
 
-class costs_nothing:  # noqa: N801 - used as a block and as a decorator, like those of contextlib
-    """A block or a function, also an asynchronous one, that cannot cost credits: its errors say so.
+class costs_nothing:  # noqa: N801 - named like contextlib's
+    """Context manager and decorator, also for coroutines: marks errors of its block as not charged.
 
-    For work that sends no order: local checks, uploads, questions about the account. An error that says already what
-    was charged stays as it is.
+    For work that sends no order: local checks, uploads, account queries. Errors of known charge stay unchanged.
     """
 
     def __call__(self, function: F) -> F:
-        """Run ``function`` in such a block each time."""
+        """Wrap ``function`` in such a block."""
 
         def run(*args: Any, **options: Any) -> Any:
             with self:
@@ -174,15 +172,15 @@ class costs_nothing:  # noqa: N801 - used as a block and as a decorator, like th
         """Nothing to prepare."""
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Raise the error as one that says that nothing was charged."""
+        """Raise a `RivyaError` of unknown charge as not charged."""
         if isinstance(error, RivyaError) and error.charged is None:
             raise error.about(charged=Charged.NO) from None
 
 
 def detached(error: BaseException) -> BaseException:
-    """A `RivyaError` without the frames that it came through; any other exception, which is a bug, as it is.
+    """Return a `RivyaError` without traceback and cause: their frames hold signed URLs and prompts.
 
-    The locals of those frames hold signed URLs and prompts, which a traceback that shows locals would print.
+    Other exceptions are bugs and stay unchanged.
     """
     if isinstance(error, RivyaError):
         error.__cause__ = error.__context__ = error.__traceback__ = None
@@ -190,39 +188,39 @@ def detached(error: BaseException) -> BaseException:
 
 
 class ConfigurationError(RivyaError):
-    """The key, the base URL or another setting is missing or cannot be used."""
+    """A setting (key, base URL or another) is missing or invalid."""
 
     default_code = "configuration"
 
 
 class LedgerError(RivyaError):
-    """The ledger cannot be written, so nothing may be spent."""
+    """The ledger is not writable, so nothing may be spent."""
 
     default_code = "ledger_unusable"
 
 
 class SavingError(RivyaError):
-    """A picture cannot be saved where the user wants it: refused before an order, or kept in the result store."""
+    """A picture cannot be saved where the user wants it: refused before ordering, or kept in the result store."""
 
     default_code = "not_saved"
 
 
 class RivyaConnectionError(RivyaError):
-    """The service could not be reached, or the connection broke."""
+    """The service was unreachable, or the connection broke."""
 
     default_code = "connection_failed"
     default_hint = "Check the network and proxy settings, then run again."
 
 
 class RivyaTimeoutError(RivyaError):
-    """Something took longer than it was given."""
+    """A time limit passed."""
 
     default_code = "timeout"
     default_hint = "Run again: it resumes where it stands and costs nothing more."
 
 
 class ApiError(RivyaError):
-    """The service answered with an error."""
+    """The service returned an error."""
 
     default_code = "api_error"
     default_hint = "Try again later; if it stays, quote the request id to Rivya support."
@@ -243,28 +241,28 @@ class PermissionDeniedError(ApiError):
 
 
 class InsufficientCreditsError(ApiError):
-    """402: the account does not have enough credits."""
+    """402: not enough credits."""
 
     default_code = "insufficient_credits"
     default_hint = "Top up at rivya.ai, then run again."
 
 
 class ValidationError(ApiError):
-    """A prompt, parameter, reference or request is not what the service takes (local check or 400)."""
+    """Local check or 400: an invalid prompt, parameter, reference or request."""
 
     default_code = "validation_failed"
     default_hint = "Correct the value that the message names and run again."
 
 
 class RateLimitError(ApiError):
-    """429, and still so after waiting."""
+    """429, after all retries."""
 
     default_code = "rate_limited"
     default_hint = "Wait a minute and run again, or lower RIVYA_MAX_CONCURRENCY."
 
 
 class ConflictError(ApiError):
-    """409: the service has this idempotency key already, with another body or still in flight."""
+    """409: the service knows this idempotency key with another body, or still in flight."""
 
     default_code = "idempotency_conflict"
 
@@ -277,40 +275,40 @@ class NotFoundError(ApiError):
 
 
 class ServiceUnavailableError(ApiError):
-    """408 or 5xx, and still so after trying again."""
+    """408 or 5xx, after all retries."""
 
     default_code = "service_unavailable"
     default_hint = "The service has trouble; run again in a few minutes."
 
 
 class TaskFailedError(RivyaError):
-    """The service accepted the order, and the task failed there."""
+    """The accepted task failed at the service."""
 
     default_code = "generation_failed"
     default_hint = "Change the prompt or the picture, or run again for a new attempt."
 
 
 class UnknownOutcomeError(ConflictError):
-    """The order may have been accepted, but the service does not tell its task id."""
+    """The service may have accepted the order but returns no task id."""
 
     default_code = "unknown_outcome"
 
 
 class GivenUpError(RivyaError):
-    """Nobody waited for the order any more, so its run ended. Known by its class: codes come from the service."""
+    """The order's run ended because no caller waited. Recognised by class, as codes come from the service."""
 
     default_code = "cancelled"
 
 
 class UnusableAnswerError(RivyaError):
-    """The service, or the host of a result, answered with something that cannot be used."""
+    """An unusable response of the service or a result's host."""
 
     default_code = "unusable_answer"
     default_hint = "Run again; if it stays, report it to Rivya support."
 
 
 class ImageError(UnusableAnswerError):
-    """Bytes that are not a picture this pack takes, or a picture beyond its limits."""
+    """Bytes that are no supported picture, or a picture beyond the limits."""
 
     default_code = "unusable_image"
 
@@ -334,7 +332,7 @@ HINTS = {
     "api_key_revoked": "This key was revoked at rivya.ai; create a new one and set it as RIVYA_API_KEY or in Settings.",
     "api_key_expired": "This key has expired; create a new one at rivya.ai and set it as RIVYA_API_KEY or in Settings.",
 }
-"""What to do, where a code tells more than its class."""
+"""Hints for codes more specific than their class."""
 
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: ValidationError,
@@ -353,7 +351,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 
 def error_class(code: str | None, status: int) -> type[ApiError]:
-    """The class for a service error: by its code, else by its HTTP status, else `ApiError`."""
+    """Return the class of a service error: by code, else by HTTP status, else `ApiError`."""
     known = _BY_CODE.get(code or "")
     if known is not None:
         return known

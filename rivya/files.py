@@ -1,15 +1,13 @@
-"""Private folders and files: for the owner alone, never through a symbolic link, never half written.
+"""Private folders and files: owner only, no symbolic links, atomic writes.
 
-Everything that this library keeps (key, ledger, pictures, locks) lies in one state folder and is made here:
-folders with mode 0700 and files with mode 0600 whatever the umask. What somebody else made looser, or owns,
-is used and warned about once, because bind mounts of containers look like that; a symbolic link is refused,
-because it would let a stranger choose what is read or overwritten.
+Creates the state folder (key, ledger, pictures, locks): folders with mode 0700, files with 0600, whatever the umask.
+Looser modes and other owners get one warning: containers' bind mounts look like that. A symbolic link is refused: it
+would let another user choose what is read or overwritten.
 
-Locks are the operating system's: `flock`, or `msvcrt` on Windows. A lock belongs to an open file and goes with the
-process that opened it, however that process ends. So a lock that can be had proves that its owner is dead, which no
-clock and no process number can prove.
+Locks are the operating system's (`flock`, on Windows `msvcrt`) and end with their process. So acquiring a lock
+proves that its owner is dead, which no clock or process id can prove.
 
-All functions block and raise `OSError`; `UnsafePathError` is the one for a link or a thing of the wrong kind.
+Functions block and raise `OSError`; its subclass `UnsafePathError` for a link or the wrong kind of file.
 """
 
 from __future__ import annotations
@@ -41,26 +39,26 @@ _NETWORK_TYPES = frozenset(f"{_PLAIN_NETWORK} {_FUSE_NETWORK}".split())
 _warned: set[str] = set()
 
 PATIENCE_S = 2.0
-"""How long a file that a virus scanner or an indexer holds is waited for: they look at each new file for a moment."""
+"""How long to retry a file that a virus scanner or indexer holds open; they open each new file briefly."""
 _HELD = (5, 32, 33)
-"""Windows' error numbers: access denied (of a file about to be deleted, too), sharing violation, lock violation."""
+"""Windows error codes: access denied (also for a file being deleted), sharing violation, lock violation."""
 
 
 class UnsafePathError(OSError):
-    """A symbolic link, or something that is no ordinary file or folder, where a private one belongs."""
+    """A symbolic link, or no ordinary file or folder, at a private path."""
 
 
 def short(path: Path | str) -> str:
-    """The last two parts of a path: enough for a person to find it, without the name of their home."""
+    """The last two parts of a path: recognisable, without the user's home."""
     parts = Path(path).parts
     return str(Path(*parts[-2:])) if len(parts) > 1 else str(path)
 
 
 def patiently(work: Callable[[], T], path: Path) -> T:
-    """What ``work`` on ``path`` gives; while another program holds the file, it is tried again for two seconds.
+    """Run ``work`` on ``path``, retrying for two seconds while another program holds the file.
 
     Raises:
-        OSError: as ``work``; at once where this process has no right to the file, or its folder, anyway.
+        OSError: as ``work``; at once if this process lacks the right to the file or its folder.
     """
     deadline = time.monotonic() + PATIENCE_S
     pause_s = 0.01
@@ -75,22 +73,22 @@ def patiently(work: Callable[[], T], path: Path) -> T:
 
 
 def _may_pass(error: PermissionError, path: Path) -> bool:
-    """Whether it may be another program's doing. A share of Windows that is mounted elsewhere refuses like Windows."""
+    """Whether another program may hold the file. Mounted Windows shares refuse like Windows."""
     if os.name == "nt" or getattr(error, "winerror", None) in _HELD:
         return not path.is_dir()
     return not refuses(path) and not refuses(path.parent)
 
 
 def remove(path: Path) -> None:
-    """Remove the file if it is there. Raises OSError, after two seconds if another program holds it."""
+    """Remove the file if it exists. Raises OSError if another program holds it for two seconds."""
     patiently(lambda: path.unlink(missing_ok=True), path)
 
 
 def check_private(path: Path, *, folder: bool = False) -> os.stat_result | None:
-    """Look at what lies at `path` without following it; None where there is nothing.
+    """Stat `path` without following links; None if missing.
 
     Raises:
-        UnsafePathError: a symbolic link, or not the kind of thing that was asked for.
+        UnsafePathError: a symbolic link, or the wrong kind.
     """
     try:
         found = os.lstat(path)
@@ -105,7 +103,7 @@ def check_private(path: Path, *, folder: bool = False) -> os.stat_result | None:
 
 
 def belongs_to_others(path: Path) -> bool:
-    """Whether `path` is there and its owner is neither this user nor the administrator. Always False on Windows."""
+    """Whether `path` exists and its owner is neither this user nor root. Always False on Windows."""
     if os.name != "posix":
         return False
     try:
@@ -115,11 +113,11 @@ def belongs_to_others(path: Path) -> bool:
 
 
 def private_folder(path: Path | str) -> Path:
-    """Make the folder (and its parents) unless it is there; mode 0700 whatever the umask.
+    """Make the folder and its parents if missing; mode 0700 whatever the umask.
 
     Raises:
-        UnsafePathError: a symbolic link or a file lies there.
-        OSError: it cannot be made.
+        UnsafePathError: a symbolic link or file is there.
+        OSError
     """
     path = Path(path)
     if check_private(path, folder=True) is None:
@@ -134,7 +132,7 @@ def private_folder(path: Path | str) -> Path:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """A descriptor of an ordinary file, made with mode 0600 whatever the umask if `flags` has O_CREAT."""
+    """Return an ordinary file's descriptor. O_CREAT gives mode 0600 whatever the umask."""
     check_private(path)
     descriptor = patiently(lambda: os.open(path, flags | _FLAGS, 0o600), path)
     try:
@@ -150,11 +148,11 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def read_private(path: Path | str, max_bytes: int) -> bytes | None:
-    """The whole file, or None where there is none.
+    """Return the file's bytes; None if missing.
 
     Raises:
         UnsafePathError: a symbolic link, or no ordinary file.
-        OSError: it cannot be read, or holds more than `max_bytes`.
+        OSError: unreadable, or larger than `max_bytes`.
     """
     path = Path(path)
     try:
@@ -169,13 +167,13 @@ def read_private(path: Path | str, max_bytes: int) -> bytes | None:
 
 
 def write_atomic(path: Path | str, data: bytes, *, sync_parent: bool = True) -> None:
-    """Put the file in place whole or not at all: temporary name, fsync, rename, fsync of the folder.
+    """Write the file whole or not at all: temporary name, fsync, rename, fsync of the folder.
 
-    Several files of one folder need only one fsync of it, after the last: `sync_parent` false for the others.
+    Of several files in a folder, only the last needs `sync_parent`.
 
     Raises:
-        UnsafePathError: a symbolic link lies at `path`.
-        OSError: it cannot be written; what was there before is still there.
+        UnsafePathError: a symbolic link is at `path`.
+        OSError: not written; previous content stays.
     """
     path = Path(path)
     check_private(path)
@@ -186,16 +184,16 @@ def write_atomic(path: Path | str, data: bytes, *, sync_parent: bool = True) -> 
 
 
 def _write_once(path: Path, data: bytes) -> bool:
-    """One try; False if a sweep took the temporary file in the instant before it was locked."""
+    """Write once; False if `sweep` removed the temporary file before its lock."""
     temporary = path.with_name(f".{path.name}.{token_hex(6)}{TEMPORARY}")
     descriptor = open_private(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     try:
-        # The lock says "a living process writes this"; it goes with the process, however that ends.
+        # The lock marks a living writer; it ends with the process.
         try_lock(descriptor)
         with os.fdopen(os.dup(descriptor), "wb") as file:
             file.write(data)
         os.fsync(descriptor)
-        if os.name != "posix":  # Windows renames no open file, and lets nobody delete one
+        if os.name != "posix":  # Windows cannot rename or delete an open file
             os.close(descriptor)
             descriptor = -1
         try:
@@ -212,7 +210,7 @@ def _write_once(path: Path, data: bytes) -> bool:
 
 
 def sweep(folder: Path) -> int:
-    """Remove the temporary files that dead processes left in `folder`; says how many."""
+    """Remove temporary files of dead processes from `folder`; return their number."""
     removed = 0
     for entry in os.scandir(folder):
         if entry.name.startswith(".") and entry.name.endswith(TEMPORARY):
@@ -241,7 +239,7 @@ def _remove_if_abandoned(path: Path) -> bool:
 
 
 def sync_folder(path: Path) -> None:
-    """Make renames in this folder survive a power cut, where the system can (Windows cannot)."""
+    """Make renames in this folder durable; no effect on Windows."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0))
@@ -252,9 +250,9 @@ def sync_folder(path: Path) -> None:
 
 
 def shares_memory(folder: Path) -> bool:
-    """Whether programs can share memory through a file in `folder`, as SQLite's write-ahead log needs.
+    """Whether processes can share memory through a file in `folder`, as SQLite's write-ahead log requires.
 
-    File systems in user space (FUSE: mergerfs, some mounts of virtual machines) may refuse it.
+    Some FUSE file systems (mergerfs, mounts of virtual machines) refuse it.
 
     Raises:
         OSError: no file can be made there.
@@ -263,7 +261,7 @@ def shares_memory(folder: Path) -> bool:
     descriptor = open_private(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
     try:
         os.write(descriptor, bytes(mmap.PAGESIZE))
-        with mmap.mmap(descriptor, mmap.PAGESIZE):  # shared and writable, unless asked otherwise
+        with mmap.mmap(descriptor, mmap.PAGESIZE):  # shared and writable by default
             return True
     except OSError as error:
         if error.errno in FULL:
@@ -275,7 +273,7 @@ def shares_memory(folder: Path) -> bool:
 
 
 def can_lock(folder: Path) -> bool:
-    """Whether files in `folder` can be locked; some network mounts cannot. Raises OSError where none can be made."""
+    """Whether files in `folder` can be locked; some network mounts refuse. Raises OSError if no file can be made."""
     path = folder / f".{token_hex(6)}{TEMPORARY}"
     descriptor = open_private(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
     try:
@@ -286,10 +284,10 @@ def can_lock(folder: Path) -> bool:
 
 
 def on_network(path: Path, mounts: str | None = None) -> bool:
-    """Whether the path lies on a network file system, as far as the system's list of mounts tells.
+    """Whether the path is on a network file system.
 
-    `mounts` is the text of Linux's ``/proc/self/mounts``, read if it is not given; elsewhere only Windows'
-    network names (``\\\\server\\share``) are known.
+    `mounts`: text of Linux's ``/proc/self/mounts``, read by default; elsewhere only Windows' UNC paths
+    (``\\\\server\\share``) are recognised.
     """
     real = os.path.realpath(path)
     if real.startswith("\\\\"):
@@ -327,7 +325,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def try_lock(descriptor: int, *, shared: bool = False) -> bool:
-        """Lock the open file if nobody else has it; Windows knows only exclusive locks."""
+        """Lock the open file if it is free; Windows has only exclusive locks."""
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError:
@@ -338,9 +336,9 @@ else:
     import fcntl
 
     def try_lock(descriptor: int, *, shared: bool = False) -> bool:
-        """Lock the open file if nobody has it in a way that excludes ours; never waits.
+        """Lock the open file unless a conflicting lock exists; never waits.
 
-        A file system that cannot lock counts as "somebody has it": the safe side for every use here.
+        False also where the file system cannot lock: the safe side for every caller.
         """
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -351,10 +349,10 @@ else:
 
 @contextmanager
 def guard(path: Path, *, shared: bool = False, wait_s: float) -> Iterator[None]:
-    """Hold a lock on `path` (made if need be, never removed) for a short piece of work.
+    """Hold a lock on `path` (made if missing, never removed) for a short piece of work.
 
     Raises:
-        LedgerError: somebody else kept it for longer than `wait_s` seconds.
+        LedgerError: another process held it longer than `wait_s` seconds.
         OSError: the file cannot be made.
     """
     descriptor = open_private(path, os.O_CREAT | os.O_RDWR)

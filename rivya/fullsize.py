@@ -1,7 +1,7 @@
-"""Photo files at their own size: what is sent of them, and the file that comes out with the edit in it.
+"""Edits of photo files at their own size: the picture to upload, and the photo file with the edit.
 
-The photo's pixels stay in its own colour space, so that its profile still says what they mean; the edit is brought into
-that space. The EXIF orientation is applied to the pixels, and the EXIF block that is written says so.
+The photo keeps its ICC profile; the edit is converted to it. EXIF orientation is applied to the pixels and reset in
+the written EXIF block.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _ROWS = 256
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo as it is in its file.
+    """A photo as in its file.
 
     Attributes:
         pixels: (height, width, 3 or 4), uint8 or uint16, upright.
         extension: of its file: ``png``, ``jpg`` or ``webp``; ``png`` for an array.
-        profile: the ICC profile that the pixels are in; None: sRGB.
-        exif: the EXIF block to write, which says that the pixels are upright; empty: none.
+        profile: ICC profile of the pixels; None: sRGB.
+        exif: EXIF block to write, for upright pixels; empty: none.
     """
 
     pixels: Array = field(repr=False)
@@ -52,7 +52,7 @@ class Photo:
 
 
 def read(image: object) -> Photo:
-    """A photo from a path, the bytes of a file, or an array (height, width) or (height, width, 1, 3 or 4).
+    """Read a photo from a path, the bytes of a file, or an array (height, width[, 1, 3 or 4]).
 
     Raises:
         ImageError: no picture, or a damaged one.
@@ -67,7 +67,7 @@ def read(image: object) -> Photo:
 
 
 def read_mask(mask: object) -> Array:
-    """A mask from a file or an array: float32 (height, width), 1 where it is white."""
+    """Read a mask from a file or an array: float32 (height, width), 1 where white."""
     pixels = read(mask).pixels
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * 255
@@ -76,10 +76,7 @@ def read_mask(mask: object) -> Array:
 
 
 def upright_exif(header: Header) -> bytes:
-    """The EXIF block of a file, with the orientation and the sides that the decoded pixels have.
-
-    A thumbnail is left out: it would show the photo without the edit.
-    """
+    """Return a file's EXIF block with the decoded pixels' orientation and sides, without the unedited thumbnail."""
     exif = Image.Exif()
     try:
         exif.load(header.exif or b"")
@@ -97,17 +94,17 @@ def upright_exif(header: Header) -> bytes:
 
 
 class FullSize:
-    """The photos of one call that edits at full size.
+    """The photos of one full-size call.
 
     Args:
-        images: photos, see `read`.
-        mask: where the edit may show, see `read_mask`; None: what changed. For one photo only.
-        shape: the aspect ratio that is asked for, or ``auto``.
-        save_as: ``png``, ``jpg`` or ``webp``; empty: the format of each photo.
+        images: see `read`.
+        mask: see `read_mask`; None: what changed. For one photo only.
+        shape: the requested aspect ratio, or ``auto``.
+        save_as: ``png``, ``jpg`` or ``webp``; empty: each photo's format.
 
     Raises:
         ValidationError: a mask for several photos, or one that does not fit.
-        ImageError: the masked photo or the mask cannot be read.
+        ImageError: masked photo or mask is unreadable.
     """
 
     def __init__(self, images: list[Any], mask: object, shape: str, save_as: str = "") -> None:
@@ -125,11 +122,11 @@ class FullSize:
         self._cropped = self._crop(read_mask(mask), shape)
 
     def sent(self, number: int) -> Any:
-        """What is uploaded for a photo.
+        """Return the picture to upload for a photo.
 
         Raises:
-            ValidationError: an answer could not be put back into it.
-            ImageError: the photo cannot be read.
+            ValidationError: an answer could not be put back.
+            ImageError: the photo is unreadable.
         """
         image = self._images[number]
         if isinstance(image, np.ndarray):
@@ -151,7 +148,7 @@ class FullSize:
             ) from None
 
     def _crop(self, mask: Array, shape: str) -> Array:
-        """The masked part of the photo in sRGB, as it is sent."""
+        """Return the masked part in sRGB, as uploaded."""
         from .stitching.masks import fitting
 
         seen = as_seen(self._images[0])
@@ -163,15 +160,10 @@ class FullSize:
         return stored(placement.cropped(seen, box, size), np.dtype(np.uint8))
 
     def finished(self, number: int, answer: bytes) -> tuple[bytes, str, dict[str, Any]]:
-        """The photo with an answer in it.
-
-        Args:
-            number: of the photo.
-            answer: the file that the service gave.
+        """Put the service's file into photo ``number``.
 
         Returns:
-            The file, its extension and the report. An answer that cannot be put back is given as it is, since it was
-            paid for; the report then holds ``error``.
+            File, extension and report. If stitching fails, the paid answer itself, and a report with ``error``.
         """
         try:
             photo = read(self._images[number])
@@ -196,7 +188,6 @@ class FullSize:
 
 
 def _unforeseen(error: Exception) -> RivyaError:
-    """What a library of pictures, or a lack of memory, comes to."""
     if isinstance(error, MemoryError):
         return ImageError("There is not enough memory to put the edit into the photo.", hint="")
     what = f"{type(error).__name__}: {ascii(str(error))[:120]}"
@@ -204,7 +195,6 @@ def _unforeseen(error: Exception) -> RivyaError:
 
 
 def _sides(image: object) -> tuple[int, int]:
-    """Width and height of a photo."""
     if isinstance(image, np.ndarray):
         return image.shape[1], image.shape[0]
     header = own.inspect(own.read(image))
@@ -212,12 +202,11 @@ def _sides(image: object) -> tuple[int, int]:
 
 
 def _able(extension: str, pixels: Array) -> str:
-    """``extension``, or ``png`` where pictures of that format cannot be so long."""
+    """``extension``, or ``png`` where that format cannot be so long."""
     return "png" if max(pixels.shape[:2]) > _SIDES.get(extension, 2**31) else extension
 
 
 def _losses(pixels: Array, extension: str) -> list[str]:
-    """What of a picture its format cannot keep, as sentences."""
     lost = []
     if extension == "jpg" and pixels.shape[2] == 4 and pixels[..., 3].min() < full(pixels):
         lost.append("Saved without its transparency: JPEG has none.")
@@ -227,7 +216,7 @@ def _losses(pixels: Array, extension: str) -> list[str]:
 
 
 def as_seen(image: object) -> Array:
-    """The pixels in sRGB, as the service sees them."""
+    """Return the pixels in sRGB, as the service sees them."""
     if isinstance(image, np.ndarray):
         return read(image).pixels
     data = own.read(image)
@@ -235,7 +224,7 @@ def as_seen(image: object) -> Array:
 
 
 def in_profile(pixels: Array, profile: bytes | None) -> Array:
-    """sRGB pixels (height, width, 3 or 4) in the colour space of a profile; as they are where it is of no use."""
+    """Convert sRGB pixels (height, width, 3 or 4) to a profile's colour space; unchanged where that fails."""
     if profile is None or pixels.dtype.kind != "u":
         return pixels
     if pixels.dtype == np.uint16:
@@ -250,10 +239,9 @@ def in_profile(pixels: Array, profile: bytes | None) -> Array:
 
 
 def write(pixels: Array, photo: Photo, extension: str) -> bytes:
-    """A picture file with the profile and the EXIF block of a photo.
+    """Return a picture file with a photo's profile and EXIF block.
 
-    PNG and WebP are exact, and PNG keeps 16 bits. JPEG is of quality 95 with full colour resolution; transparency and
-    the lower 8 bits of 16 are lost in it.
+    PNG (up to 16 bits) and WebP are lossless; JPEG: quality 95, full colour resolution, 8 bits, no transparency.
 
     Args:
         pixels: (height, width, 3 or 4), uint8, uint16 or float32.
@@ -283,7 +271,7 @@ def write(pixels: Array, photo: Photo, extension: str) -> bytes:
 
 
 def _png_of_16_bits(pixels: Array, photo: Photo) -> bytes:
-    """Pillow writes no colour of 16 bits a channel; the format is a few lines."""
+    """Pillow cannot write 16-bit colour."""
     height, width, channels = pixels.shape
     step = 2 * channels
     packer, packed = zlib.compressobj(6), []

@@ -1,8 +1,8 @@
-"""The FLUX.1 Kontext models: parameters, options, defaults, credits, and what an order *is*.
+"""The FLUX.1 Kontext models: parameters, defaults, credits and the identity of an order.
 
-Source of every value: the model page of flux-kontext-pro in the Rivya Public API v1 documentation (reviewed
-2026-05-11). flux-kontext-max takes the same keys at 8 credits. The service takes booleans as the strings
-"true" and "false", and knows neither a seed nor a size. Everything is checked here before anything is sent.
+Source: the model page of flux-kontext-pro in the Rivya Public API v1 documentation (reviewed 2026-05-11);
+flux-kontext-max takes the same keys at 8 credits. The service takes booleans as the strings "true" and "false", no
+seed and no size. Values are checked before any request.
 """
 
 from __future__ import annotations
@@ -18,25 +18,22 @@ from . import scalars
 from .errors import ValidationError, costs_nothing
 
 MAX_SEED = 2**64 - 1
-"""As of every seed in ComfyUI. It is not sent, so that the service sets no limit."""
+"""As every seed in ComfyUI. It is not sent, so the service sets no limit."""
 
 MAX_VARIATIONS = 16
 MAX_ORDERS = 64
-"""Most orders that one node may place in one prompt, so that a graph cannot spend more than it shows; the default of
-``max_orders_per_node``."""
+"""Default of ``max_orders_per_node``: a graph must not spend more than it shows."""
 
 MIN_TIMEOUT_S, MAX_TIMEOUT_S = 30, 86400
-"""``timeout_s`` of the nodes. Programs may wait as long as they like."""
+"""``timeout_s`` of the nodes. Programs have no limit."""
 
 MAX_CLIENT_REQUEST_ID = 128
 MAX_TEXT = 100_000
-"""Longest prompt or watermark in characters; the service documents no limit, so this only stops accidents."""
+"""Longest prompt or watermark in characters. The service documents no limit; this stops accidents."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model of the table: its public id and the credits of one order."""
-
     id: str
     credits: int
 
@@ -61,14 +58,13 @@ _SERVICE_DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class KontextParams:
-    """What the Kontext Params node chooses; the defaults are the service's, but for ``auto``.
+    """The values of the Kontext Params node; the service's defaults, except ``auto``.
 
     Attributes:
         model: id from `MODELS`.
-        aspect_ratio: one of `ASPECT_RATIOS`, or "auto": the allowed ratio nearest to the reference.
+        aspect_ratio: one of `ASPECT_RATIOS`, or "auto": nearest to the reference.
         output_format: "jpeg" or "png".
-        enable_translation: let the service translate the prompt.
-        prompt_upsampling: let the service expand the prompt.
+        enable_translation, prompt_upsampling: let the service translate or expand the prompt.
         safety_tolerance: 0 (strict) to 6 (permissive).
         watermark: text to draw into the picture; empty: none.
     """
@@ -83,12 +79,11 @@ class KontextParams:
 
     @property
     def credits(self) -> int:
-        """The base price of one order, in credits."""
         return MODELS[self.model].credits
 
     @costs_nothing()
     def validate(self) -> KontextParams:
-        """The same in Python's own types; raises `ValidationError` that names the first value outside the table."""
+        """Return Python's own types; raises `ValidationError` that names the first invalid value."""
         validate_text("watermark", self.watermark)
         return replace(
             self,
@@ -101,13 +96,13 @@ class KontextParams:
         )
 
     def resolved_ratio(self, size: tuple[int, int] | None) -> str:
-        """The ratio to ask for: ``auto`` becomes the nearest to ``size`` (width, height), or the service's default."""
+        """The requested ratio: ``auto`` is the nearest to ``size`` (width, height), else the service's default."""
         if self.aspect_ratio != AUTO:
             return self.aspect_ratio
         return SERVICE_ASPECT_RATIO if size is None else nearest_ratio(*size)
 
     def request_params(self, size: tuple[int, int] | None) -> dict[str, Any]:
-        """The ``params`` object as the service takes it; ``watermark`` is absent when empty."""
+        """The request's ``params`` object; ``watermark`` is absent when empty."""
         params: dict[str, Any] = {
             "aspectRatio": self.resolved_ratio(size),
             "outputFormat": self.output_format,
@@ -121,7 +116,7 @@ class KontextParams:
 
 
 def nearest_ratio(width: int, height: int) -> str:
-    """The allowed aspect ratio nearest to ``width / height``, by the distance of the logarithms."""
+    """The allowed aspect ratio nearest to ``width / height``, by logarithm."""
 
     def distance(ratio: str) -> float:
         across, down = ratio.split(":")
@@ -132,7 +127,7 @@ def nearest_ratio(width: int, height: int) -> str:
 
 @costs_nothing()
 def validate_prompt(prompt: object) -> None:
-    """Raise `ValidationError` unless ``prompt`` is text with something in it."""
+    """Raise `ValidationError` unless ``prompt`` is non-blank text."""
     validate_text("prompt", prompt)
     if not str(prompt).strip():
         raise ValidationError(
@@ -152,7 +147,6 @@ def validate_text(name: str, text: object) -> None:
 
 
 def validate_timeout(value: object) -> int:
-    """``timeout_s`` of a node in Python's own type. Programs may wait as long as they like."""
     return scalars.whole("timeout_s", value, MIN_TIMEOUT_S, MAX_TIMEOUT_S)
 
 
@@ -171,15 +165,15 @@ def validate_client_request_id(value: object) -> None:
 
 @dataclass(frozen=True)
 class Identity:
-    """What an order is, apart from the account: the same identity is the same picture, bought once.
+    """The identity of an order within an account: one identity is one picture, bought once.
 
     Attributes:
-        prompt: the text, as sent.
-        params: the choices; ``auto`` counts as the ratio it resolves to.
-        seed: names the picture; it is never sent (Kontext has none).
+        prompt: as sent.
+        params: ``auto`` counts as its resolved ratio.
+        seed: distinguishes pictures; never sent (Kontext has none).
         variation: 0 to V-1.
-        reference: ``pixel_hash`` of the reference (plus its change of geometry), or None for text to image.
-        size: width and height of the reference, for ``auto``; None without one.
+        reference: ``pixel_hash`` of the reference (plus its change of geometry); None for text to image.
+        size: the reference's width and height, for ``auto``.
     """
 
     prompt: str
@@ -190,7 +184,7 @@ class Identity:
     size: tuple[int, int] | None = None
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over a versioned canonical JSON; values equal to the service's default are left out."""
+        """SHA-256 (hex) over a versioned canonical JSON without the service's default values."""
         params = {
             k: v for k, v in self.params.request_params(self.size).items() if _SERVICE_DEFAULTS.get(k) != v
         }
@@ -208,16 +202,16 @@ class Identity:
 
 
 def idempotency_key(scope: str, fingerprint: str, attempt: int) -> str:
-    """The key of one attempt: SHA-256 (64 hex characters) over scope, fingerprint and attempt.
+    """Return an attempt's key: SHA-256 (64 hex characters) over scope, fingerprint and attempt.
 
-    Never over the body, whose upload URL changes: a ledger that was lost leads to the same key again, so that
-    the service replays or refuses, and nothing is bought twice.
+    Never over the body, whose upload URL changes: a lost ledger leads to the same key, and the service replays or
+    refuses instead of selling twice.
     """
     return hashlib.sha256(f"rivya-order-1\n{scope}\n{fingerprint}\n{attempt}".encode()).hexdigest()
 
 
 def order_body(identity: Identity, reference_item: dict[str, str] | None, client_request_id: str) -> bytes:
-    """The exact JSON bytes of ``POST /api/v1/generations``. They are frozen in the ledger before they are sent."""
+    """Return the exact JSON bytes of ``POST /api/v1/generations``; the ledger stores them before they are sent."""
     params = identity.params.request_params(identity.size)
     if reference_item is not None:
         params["referenceMediaItems"] = [reference_item]
@@ -228,7 +222,7 @@ def order_body(identity: Identity, reference_item: dict[str, str] | None, client
 
 
 def reference_item(*, url: str, name: str, mime: str, duration_token: str | None) -> dict[str, str]:
-    """One entry of ``params.referenceMediaItems`` (camelCase, as the OpenAPI schema page names it)."""
+    """Return one entry of ``params.referenceMediaItems`` (camelCase, as on the OpenAPI schema page)."""
     item = {"url": url, "kind": "image", "name": name, "mimeType": mime}
     if duration_token:
         item["durationToken"] = duration_token

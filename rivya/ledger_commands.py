@@ -1,4 +1,4 @@
-"""``python -m rivya ledger init | check | copy FROM TO``: the ledger itself. Nothing here spends."""
+"""``python -m rivya ledger init | check | copy FROM TO``. Nothing here spends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .ledger.opening import open_ledger
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the three commands to the command line."""
+    """Add the three commands."""
     known = parser.add_subparsers(required=True, metavar="what")
     init = known.add_parser("init", help="make the tables, or bring them to the newest form")
     init.set_defaults(run=_init)

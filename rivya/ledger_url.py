@@ -1,4 +1,4 @@
-"""The URL of the database that holds a ledger: what it may be, what may be shown of it, how its line is secured."""
+"""The URL of a ledger's database: what is valid, what may be shown, how TLS is required."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ HINT = f"Set {SETTING} to postgresql://USER@HOST/DATABASE, or to nothing for the
 
 @costs_nothing()
 def read(value: object, setting: str) -> Secret:
-    """The URL as a secret.
+    """Return the URL as a secret.
 
     Args:
-        setting: what the value was taken from, for the error.
+        setting: origin of the value, for the error.
 
     Raises:
-        ConfigurationError: ``ledger_setting``: it is no URL of a PostgreSQL database. The value is not shown.
+        ConfigurationError: ``ledger_setting``: no PostgreSQL URL. Hides the value.
     """
     if not isinstance(value, str):
         raise ConfigurationError(f"{setting} is not text.", hint=HINT, code="ledger_setting")
@@ -52,9 +52,9 @@ def shown(url: Secret) -> str:
 
 
 def security(url: Secret, env: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What to add to the connection, so that the server must prove who it is.
+    """Return connection options that make the server prove its identity.
 
-    Nothing where the URL or ``PGSSLMODE`` says how, and where no network lies between: a socket, or this computer.
+    None where the URL or ``PGSSLMODE`` sets a mode, or the connection is local (socket, loopback).
     """
     parts = urlsplit(url.reveal())
     query = _query(parts)
@@ -72,7 +72,7 @@ def _query(parts: SplitResult) -> dict[str, str]:
 
 
 def _hosts(parts: SplitResult) -> list[str]:
-    """The hosts of a URL, which may name several, as libpq reads it."""
+    """The hosts of a URL as libpq reads it."""
     query = _query(parts)
     named = [each for each in parts.netloc.rpartition("@")[2].split(",") if each]
     hosts = [
@@ -83,7 +83,7 @@ def _hosts(parts: SplitResult) -> list[str]:
 
 
 def _is_near(host: str) -> bool:
-    """Whether a host is a folder of sockets or this computer, without asking DNS."""
+    """Whether a host is a socket folder or loopback, without DNS."""
     if host.startswith(("/", "@")) or host.lower() == "localhost":
         return True
     try:

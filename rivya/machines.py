@@ -1,7 +1,6 @@
-"""Whether the machines of a fleet are set up alike: same account, same ledger, same place for pictures.
+"""Checks that a fleet's machines share account, ledger and place for pictures.
 
-Each machine looks at itself, at what its own environment says. What it tells the others holds no secret: of the key a
-digest under a salt that is drawn for this one comparison.
+Each machine reads its own environment and reports no secret: of the key, a digest with a salt drawn for this check.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from .ledger.opening import open_ledger
 from .storage.opening import agree_on_place, open_store
 
 _NOTE = "ledger"
-"""Under this name a shared ledger notes what tells it from every other."""
+"""Name of the note in a shared ledger that holds its random identity."""
 
 _PATIENCE_S = 5.0
-"""How long a ledger that is away is waited for: others wait for the answer, and nothing is under way yet."""
+"""Retry limit for an unreachable ledger: other machines wait for the answer, and no order runs yet."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,13 @@ class Machine:
     """How one machine is set up.
 
     Attributes:
-        name: what a person calls it; the same name is the same machine.
+        name: for people; the same name is the same machine.
         base_url: the address of the service.
         key: digest of the key.
-        ledger: what tells its ledger from every other.
-        shared: whether that is one that several machines can share.
-        results: where its pictures are kept: `Config.results`.
-        problem: why it cannot order anything: message, hint and code of the error; None: it can.
+        ledger: identity of its ledger.
+        shared: whether machines can share that ledger.
+        results: `Config.results`.
+        problem: message, hint and code of the error that prevents orders; None: none.
     """
 
     name: str
@@ -50,7 +49,7 @@ class Machine:
 
 
 def look(name: str, salt: str) -> Machine:
-    """How this machine is set up; a shared ledger is opened, and nothing is sent to the service. Raises nothing."""
+    """Return how this machine is set up. Opens a shared ledger; sends nothing to the service. Raises nothing."""
     try:
         config = configuration.load()
         key = config.require_key().reveal()
@@ -62,7 +61,7 @@ def look(name: str, salt: str) -> Machine:
 
 
 def _ledger_of(config: Config) -> str:
-    """What tells a ledger from every other; a shared one, and the place of its pictures, are tried."""
+    """Return a ledger's identity; tries a shared one and its place for pictures."""
     if config.ledger is None:
         return os.path.realpath(config.home)
     holder, ledger = open_ledger(replace(config, retry_budget_s=_PATIENCE_S))
@@ -79,10 +78,10 @@ def _ledger_of(config: Config) -> str:
 
 @costs_nothing()
 def agree(machines: Sequence[Machine]) -> Machine:
-    """Make sure that work may be spread over these machines; the first of them.
+    """Check that work may be spread over these machines; return the first.
 
     Raises:
-        ConfigurationError: one cannot order anything, or they differ; nothing was sent.
+        ConfigurationError: one cannot order, or they differ; nothing was sent.
     """
     for each in machines:
         if each.problem is not None:

@@ -1,4 +1,4 @@
-"""Packages that are not there: one sentence with the command that installs them into this Python."""
+"""Missing packages, and the command that installs them into this Python."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from . import commands
 from .errors import ConfigurationError, Sent, costs_nothing
 
 PACKAGES = {"httpx": "httpx", "numpy": "numpy", "PIL": "pillow"}
-"""Modules without which nothing works, and the packages that they come with. ComfyUI brings numpy and Pillow."""
+"""Required modules and their packages. ComfyUI brings numpy and Pillow."""
 
 
 def check() -> None:
-    """Raise `ConfigurationError` where one of them is not installed."""
+    """Raise `ConfigurationError` if one is missing."""
     sentence = problem()
     if sentence is not None:
         raise ConfigurationError(sentence, code="package_missing", sent=Sent.NO)
 
 
 def problem() -> str | None:
-    """What is missing and the command that installs it, one sentence; None where nothing is."""
+    """Return the missing packages and the install command as a sentence, or None."""
     missing = [package for module, package in PACKAGES.items() if find_spec(module) is None]
     if not missing:
         return None
@@ -30,7 +30,7 @@ def problem() -> str | None:
 
 @costs_nothing()
 def check_ray() -> None:
-    """Raise `ConfigurationError` where Ray Data is not installed."""
+    """Raise `ConfigurationError` without Ray Data."""
     if find_spec("ray") is not None and find_spec("pyarrow") is not None:
         return
     raise ConfigurationError(

@@ -1,7 +1,7 @@
-"""Objects in buckets: the only module that knows obstore. It is loaded where a setting or an argument names a bucket.
+"""Objects in buckets: the only module that imports obstore, when a setting or argument names a bucket.
 
-Credentials and endpoint come from the usual variables of the environment, which obstore reads. What it raises may quote
-requests and answers; nothing of that is shown or logged but the code and status of an answer.
+obstore reads credentials and endpoint from the usual environment variables. Its errors may quote requests and
+responses: only a response's code and status are shown or logged.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _OF_S3 = {
     "AWS_REGION": "region",
     "AWS_ENDPOINT_URL": "endpoint",
 }
-"""Variables, and what obstore calls them."""
+"""Environment variables and their obstore names."""
 
 _WRONG_CREDENTIALS = re.compile(
     r"InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|InvalidClientTokenId|AuthenticationFailed"
@@ -52,16 +52,16 @@ _CODE = re.compile(r"<Code>([A-Za-z]{3,60})</Code>")
 _STATUS = re.compile(r"status code: ([0-9]{3})")
 
 _OLDEST = (0, 8)
-"""Of obstore: older ones cannot read an object whose name has a # or ? in it."""
+"""Older obstore versions cannot read object names with # or ?."""
 _CONNECT_S, _REQUEST_S = 5, 120
 _LISTED_AT_ONCE = 1000
 _CONFLICTS = 5
 _REST_S = 2.0
-"""How long a service that could not be reached is not asked again: what waits for it must not pile up."""
+"""How long an unreachable service is not asked again: waiting calls must not pile up."""
 
 
 class BucketError(Exception):
-    """A bucket refuses, or cannot be reached. Its sentences name no secret.
+    """A bucket refuses or is unreachable. Names no secret.
 
     Attributes:
         message: what happened, one sentence.
@@ -78,10 +78,10 @@ class Listed:
     """An object of a bucket.
 
     Attributes:
-        name: relative to the prefix of the bucket's URL.
+        name: relative to the URL's prefix.
         size: in bytes.
-        etag: changes with its bytes; empty where the service tells none.
-        attributes: what was put with it; empty in a listing.
+        etag: changes with its bytes; empty where the service sends none.
+        attributes: stored with it; empty in a listing.
     """
 
     name: str
@@ -91,11 +91,11 @@ class Listed:
 
 
 class Bucket:
-    """The objects under one URL. All methods block, may be called from any thread, and raise `BucketError`.
+    """The objects under one URL. Methods block, are thread-safe and raise `BucketError`.
 
     Args:
-        setting: what named the URL, for the sentences of errors: ``RIVYA_RESULTS``, ``-o`` ...
-        tried_for_s: how long a request that fails in a way that may pass is tried again.
+        setting: origin of the URL, for errors: ``RIVYA_RESULTS``, ``-o`` ...
+        tried_for_s: retry limit of a request, in seconds.
         env: names the endpoint.
 
     Raises:
@@ -127,12 +127,12 @@ class Bucket:
         """Write an object, whole or not at all.
 
         Args:
-            create: leave an object that has this name already as it is. Where the service cannot do that in one step,
-                two writers at the same moment may both write.
-            attributes: names of letters, and short texts; kept with the object where the service can.
+            create: keep an existing object. Where the service cannot do that in one step, two simultaneous writers
+                may both write.
+            attributes: names of letters, and short texts; stored with the object where supported.
 
         Returns:
-            Whether it was written: always, but for ``create``.
+            Whether it was written; False only with ``create``.
         """
         options: dict[str, Any] = {"use_multipart": False}
         if attributes:
@@ -150,7 +150,7 @@ class Bucket:
                 return False
             except (self._obstore.exceptions.BaseError, NotImplementedError) as error:
                 if "ConditionalRequestConflict" in str(error) and tries < _CONFLICTS:
-                    continue  # another writer, at this very moment
+                    continue  # another writer at the same moment
                 if not _is_not_supported(error):
                     raise
                 if "attributes" in options:
@@ -163,7 +163,7 @@ class Bucket:
                     raise
 
     def get(self, name: str, max_bytes: int) -> bytes | None:
-        """The bytes of an object; None where there is none, or where it is larger than ``max_bytes``."""
+        """Return an object's bytes; None if missing or larger than ``max_bytes``."""
 
         def work() -> bytes | None:
             found = self._obstore.get(self._opened(), name)
@@ -172,7 +172,7 @@ class Bucket:
         return self._run_or_none("read", work)
 
     def save(self, name: str, path: Path) -> bool:
-        """Write the bytes of an object into a file, a part of them in memory; False where there is no such object."""
+        """Stream an object into a file; False if it is missing."""
 
         def work() -> bool:
             with path.open("wb") as file:
@@ -183,7 +183,7 @@ class Bucket:
         return self._run_or_none("read", work) or False
 
     def look(self, name: str) -> Listed | None:
-        """What the service tells of an object, without its bytes; None where there is none."""
+        """Return an object's metadata; None if missing."""
 
         def work() -> Listed:
             found = self._obstore.get(self._opened(), name, options={"head": True})
@@ -192,7 +192,7 @@ class Bucket:
         return self._run_or_none("read", work)
 
     def listed(self) -> Iterator[Listed]:
-        """All objects under the URL, read a thousand at a time; most services give them in the order of their names."""
+        """Yield all objects under the URL, a thousand per request; most services sort by name."""
         pages = self._run(
             "listed", lambda: iter(self._obstore.list(self._opened(), chunk_size=_LISTED_AT_ONCE))
         )
@@ -201,7 +201,7 @@ class Bucket:
                 yield _listed(each, {})
 
     def remove(self, name: str) -> None:
-        """Remove an object if it is there."""
+        """Remove an object if it exists."""
         self._run_or_none("written", lambda: self._obstore.delete(self._opened(), name))
 
     def _opened(self) -> Any:
@@ -214,7 +214,7 @@ class Bucket:
                     prefix=self.url.prefix or None,
                     **options,
                     client_options={
-                        "allow_http": self._endpoint.startswith("http://"),  # the user's own word for it
+                        "allow_http": self._endpoint.startswith("http://"),  # the user's explicit choice
                         "connect_timeout": f"{_CONNECT_S}s",
                         "timeout": f"{_REQUEST_S}s",
                     },
@@ -231,25 +231,23 @@ class Bucket:
             return self._store
 
     def _options(self) -> dict[str, Any]:
-        """The variables for S3 without quotes and white space around them; obstore takes them to the letter.
+        """The S3 variables without surrounding quotes and white space, which obstore would take literally.
 
         Raises:
-            BucketError: the endpoint is no URL; obstore would not survive it.
+            BucketError: the endpoint is no URL; obstore would crash.
         """
         if self._endpoint and not _is_http(self._endpoint):
             raise BucketError(
                 f"{_ENDPOINT[self.url.scheme]} is no http or https URL.", "Correct it, or take it away."
             )
         options = {_OF_S3[name]: value for name, value in self._named.items() if value}
-        if (
-            "AWS_ENDPOINT_URL" in self._named and not self._endpoint
-        ):  # set to nothing, which obstore takes for a URL
+        if "AWS_ENDPOINT_URL" in self._named and not self._endpoint:  # empty, which obstore takes for a URL
             region = self._named.get("AWS_REGION") or "us-east-1"
             options["endpoint"] = f"https://s3.{region}.amazonaws.com"
         return options
 
     def _run_or_none(self, done: str, work: Callable[[], T]) -> T | None:
-        """As `_run`; None where there is no object of the name."""
+        """As `_run`; None if the object is missing."""
 
         def found() -> T | None:
             try:
@@ -262,7 +260,7 @@ class Bucket:
         return self._run(done, found)
 
     def _run(self, done: str, work: Callable[[], T]) -> T:
-        """What ``work`` gives; ``done`` says what is done to the bucket, in the sentence of an error."""
+        """Run ``work``; ``done`` is its participle in errors."""
         if self._process != os.getpid():
             raise BucketError(
                 f"This process was forked from one that uses {self.url}, and cannot use it.",
@@ -276,9 +274,7 @@ class Bucket:
         except (self._obstore.exceptions.BaseError, OSError, ValueError, NotImplementedError) as error:
             raise self._explained(done, error) from None
         except BaseException as error:
-            if (
-                type(error).__name__ != "PanicException"
-            ):  # how a fault in obstore's Rust arrives: no Exception
+            if type(error).__name__ != "PanicException":  # a panic of obstore's Rust code, no Exception
                 raise
             raise self._explained(done, ValueError("a fault in obstore")) from None
         self._unreachable = None
@@ -325,7 +321,7 @@ class Bucket:
         )
 
     def _service(self) -> str:
-        """The host that is asked, without what an address may hold of secrets."""
+        """The host asked, without secrets of the address."""
         try:
             parts = urlsplit(self._endpoint)
             if parts.hostname:
@@ -340,11 +336,11 @@ class Bucket:
 
 
 def fetched(text: str, max_bytes: int, setting: str) -> bytes | None:
-    """The bytes of the object that a URL names; None where there is none, or where it is larger.
+    """Return the bytes of the object at a URL; None if missing or larger.
 
     Raises:
-        ValueError: it names no object.
-        BucketError: the bucket refuses, or cannot be reached.
+        ValueError: the URL names no object.
+        BucketError: the bucket refuses or is unreachable.
         ConfigurationError: obstore is not installed.
     """
     url = BucketUrl.read(text)
@@ -353,7 +349,7 @@ def fetched(text: str, max_bytes: int, setting: str) -> bytes | None:
 
 @lru_cache(16)
 def bucket_of(scheme: str, bucket: str, setting: str) -> Bucket:
-    """A whole bucket, opened once for all who name an object in it."""
+    """Return a whole bucket, opened once for all its objects."""
     return Bucket(BucketUrl(scheme, bucket, ""), setting)
 
 

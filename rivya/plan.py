@@ -1,4 +1,4 @@
-"""What a run orders, how long it waits and how it ends: one set of rules for nodes, command line and programs."""
+"""Orders, timeouts and outcomes of a run: one set of rules for nodes, command line and programs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from .orders.order import Finished, Order, Reference
 
 @dataclass(frozen=True)
 class Wanted:
-    """The pictures that are asked for: ``variations`` of each reference, or of the prompt alone.
+    """The requested pictures: ``variations`` (1 to 16) of each reference, or of the prompt alone.
 
     Attributes:
         image: of a bulk job: a path, the bytes of a file, or a uint8 array (height, width, 1, 3 or 4); None: text to
-            image, or a reference that is uploaded already.
-        variations: how many, 1 to 16.
+            image, or an uploaded reference.
     """
 
     image: Any = field(repr=False)
@@ -31,7 +30,7 @@ class Wanted:
     client_request_id: str = ""
 
     def checked(self) -> Wanted:
-        """The same in Python's own types; raises `ValidationError` that names the first value that is not ordered."""
+        """Return Python's own types; raises `ValidationError` that names the first invalid value."""
         kontext.validate_prompt(self.prompt)
         kontext.validate_client_request_id(self.client_request_id)
         return replace(
@@ -42,27 +41,26 @@ class Wanted:
         )
 
     def order(self, variation: int, reference: Reference | None) -> Order:
-        """One of the orders, with its packed picture."""
         known = (reference.identity, reference.size) if reference is not None else (None, None)
         identity = Identity(self.prompt, self.params, self.seed, variation, *known)
         return Order(identity, reference, self.client_request_id)
 
     def orders(self, references: Iterable[Reference] | None) -> list[Order]:
-        """All orders, reference-major; None: text to image."""
+        """Return all orders, reference-major; None: text to image."""
         each = [None] if references is None else references
         return [self.order(variation, one) for one in each for variation in range(self.variations)]
 
 
 def prices(orders: Iterable[Order]) -> dict[str, int]:
-    """What the orders cost in credits, by fingerprint: equal ones are bought once."""
+    """Return credits by fingerprint: equal orders are bought once."""
     return {order.fingerprint: order.identity.params.credits for order in orders}
 
 
 def stay_under_the_cap(prices: Mapping[str, int], cap: int | None) -> None:
-    """Refuse a run that would spend more than ``max_credits_per_run``, before anything is sent.
+    """Refuse a run above ``max_credits_per_run`` before any request.
 
     Args:
-        prices: by fingerprint, those orders that would cost now.
+        prices: by fingerprint, of the orders that would cost now.
 
     Raises:
         ConfigurationError: ``over_credit_cap``.
@@ -78,17 +76,16 @@ def stay_under_the_cap(prices: Mapping[str, int], cap: int | None) -> None:
 
 
 def is_late(ticket: Ticket, timeout_s: float, *, began: float, now: float) -> bool:
-    """Whether an order has not ended ``timeout_s`` after the service accepted it, or after the caller began to wait.
+    """Whether an order is unfinished ``timeout_s`` after the later of its acceptance and ``began``.
 
-    Args:
-        began, now: times by `time.monotonic`, in seconds.
+    Times are `time.monotonic`, in seconds.
     """
     since = ticket.progress.since
     return since is not None and not ticket.done.done() and now - max(since, began) > timeout_s
 
 
 def out_of_time(ticket: Ticket, timeout_s: float) -> RivyaTimeoutError:
-    """The error of an accepted order that is waited for no longer. It goes on at the service."""
+    """The error of an accepted order after its timeout. The task continues at the service."""
     progress = ticket.progress
     return RivyaTimeoutError(
         f"The picture was not ready within {timeout_s:g} s.",
@@ -100,6 +97,6 @@ def out_of_time(ticket: Ticket, timeout_s: float) -> RivyaTimeoutError:
 
 
 def outcome(ticket: Ticket) -> Finished | RivyaError:
-    """The end of an order as a value. Any other exception is a fault of the program and is raised."""
+    """Return an order's result or error. Raises other exceptions: they are bugs."""
     error = ticket.done.exception()
     return error if isinstance(error, RivyaError) else ticket.done.result()

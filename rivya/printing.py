@@ -1,4 +1,4 @@
-"""What the command line prints: lines for a saved picture, and how far a batch is."""
+"""Console output: lines for saved pictures, progress of a batch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .saving import places
 from .saving.places import shown
 
 _PLAIN_EVERY_S = 10.0
-"""How often a line says how far a batch is, where there is no terminal."""
+"""Interval of progress lines without a terminal."""
 
 
 def saved(result: Edited, place: places.Place, files: Sequence[Path]) -> list[str]:
-    """The lines for a picture that was saved: where, what it cost and what was done."""
+    """Return the lines for a saved picture: path, cost, changes."""
     first, *more = files
     lines = [f"{shown(first)}  {_cost(result)}", *(shown(path) for path in more)]
     if note := places.corrected(place, first):
@@ -29,13 +29,13 @@ def saved(result: Edited, place: places.Place, files: Sequence[Path]) -> list[st
 
 
 def saved_as(result: Edited, names: Sequence[str]) -> list[str]:
-    """The same for objects of a bucket."""
+    """As `saved`, for objects of a bucket."""
     first, *more = map(shown, names)
     return [f"{first}  {_cost(result)}", *more, *_done_to(result)]
 
 
 def _done_to(result: Edited) -> list[str]:
-    """What was done to the picture on its way, and to keep the size of the photo, or why that was not kept."""
+    """The changes to the picture, and its fit into the photo, or why that failed."""
     said = [f"  {note}" for note in result.about.get("notes") or []]
     report = result.about.get("stitch")
     if report is None:
@@ -54,7 +54,7 @@ def _cost(result: Edited) -> str:
 
 @contextmanager
 def bar(pictures: int) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar for as long as pictures are waited for; gives what is called with (ended, all)."""
+    """Show a progress bar; gives its callback with (ended, all), or None."""
     shown_bar = terminal_bar(total=pictures, unit="picture")
     if shown_bar is None:
         yield None
@@ -64,7 +64,7 @@ def bar(pictures: int) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def terminal_bar(**options: Any) -> Any:
-    """A bar of tqdm's, which comes with ComfyUI; None where it is not there, or no terminal."""
+    """A tqdm bar (ComfyUI brings tqdm); None without tqdm or a terminal."""
     if not sys.stderr.isatty():
         return None
     try:
@@ -75,11 +75,11 @@ def terminal_bar(**options: Any) -> Any:
 
 
 class Tally:
-    """How far a batch is: a bar on a terminal, else a plain line now and then; at the end a line of what came out.
+    """Progress of a batch: a bar on a terminal, else a line from time to time; a summary at the end.
 
     Args:
-        pictures: how many there will be, as far as that is known.
-        as_json: print the records on stdout in place of lines for people.
+        pictures: expected number.
+        as_json: print records to stdout instead of lines for people.
     """
 
     def __init__(self, pictures: int, *, as_json: bool) -> None:
@@ -91,7 +91,7 @@ class Tally:
 
     @property
     def status(self) -> int:
-        """0 if every picture is there, else 1."""
+        """0 if no picture failed, else 1."""
         return 1 if self._counts["failed"] else 0
 
     def __enter__(self) -> Tally:
@@ -110,11 +110,11 @@ class Tally:
             print(f"{ended}: {self._so_far()}.", file=sys.stderr)
 
     def ended(self, record: Mapping[str, Any], lines: Sequence[str]) -> None:
-        """One more picture has ended.
+        """Count and print a picture that ended.
 
         Args:
             record: its line of ``results.jsonl``.
-            lines: the same for a person.
+            lines: the same for people.
         """
         self._counts[record["status"]] += 1
         self._credits += record["credits"]

@@ -1,4 +1,4 @@
-"""What a person can do when the state folder cannot be used: whose it is, what its disk allows."""
+"""What users can do about an unusable state folder: its owner, mode and disk."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import stat
 from pathlib import Path
 
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-"""Error numbers of a disk, or a user's share of it, that is full."""
+"""Error numbers of a full disk or quota."""
 
 MAKE_WRITABLE = "Make the state folder writable, or choose another one with RIVYA_HOME."
 FREE_SPACE = "Free some space on that disk, then run again."
 
 
 def advice(home: Path, error: Exception, *places: Path) -> str:
-    """What to do about ``error``, one sentence.
+    """Return what to do about ``error``, one sentence.
 
     Args:
         home: the state folder.
-        error: what was raised. An `OSError` names its file; for others the first of ``places`` that refuses is named.
-        places: files and folders of ``home`` that were to be used.
+        error: an `OSError` names its file; for others the first of ``places`` that refuses is named.
+        places: files and folders in ``home`` to be used.
     """
     number = error.errno if isinstance(error, OSError) else None
     if number in FULL:
@@ -39,12 +39,12 @@ def advice(home: Path, error: Exception, *places: Path) -> str:
 
 
 def refuses(place: Path) -> bool:
-    """Whether this process may not change ``place``, or not make it where it is missing."""
+    """Whether this process may not change or make ``place``."""
     return os.name == "posix" and _refusing(place) is not None
 
 
 def _refusing(place: Path) -> Path | None:
-    """``place`` itself, or the folder above it that stands in the way; None where nothing does."""
+    """``place`` or the folder above it that denies access."""
     for path in (place, *place.parents):
         if not os.path.lexists(path):
             continue
@@ -62,7 +62,7 @@ def _read_only(place: Path) -> bool:
 
 
 def _whose(home: Path, culprit: Path) -> str:
-    """Who owns what refuses, and the command that helps. Nothing above the state folder is to be given away."""
+    """The path's owner and the command that helps; never one that changes paths above the state folder."""
     try:
         found = os.lstat(culprit)
     except OSError:

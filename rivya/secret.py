@@ -1,4 +1,4 @@
-"""A text that must not be seen: the API key."""
+"""Texts that must not be seen: the API key and the URL of the ledger's database."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from typing import Any, NoReturn
 
 
 class Secret:
-    """Holds a secret so that printing, logging, formatting or pickling whatever it is part of does not show it.
-
-    The text comes out through `reveal` alone, and is asked for at two places: where the request header is built, and
-    where the key's hash is taken.
-    """
+    """Holds a secret that printing, logging, formatting and pickling do not show; only `reveal` returns it."""
 
     __slots__ = ("_text",)
 
@@ -19,7 +15,6 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The secret itself."""
         return self._text
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
-"""Work that would hold up the event loop, done in threads: disk, hashes, codecs.
+"""Thread pools for blocking work: disk, hashes, codecs.
 
-The threads are anyio's: they are daemons, so that an unfinished codec never delays the end of the process, which the
-default executor of asyncio does.
+anyio's threads inherit the daemon flag of the loop's thread. The engine's is a daemon: unlike with asyncio's default
+executor, an unfinished codec never delays the end of the process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CODECS = max(2, min(4, os.cpu_count() or 2))
 
 
 class Threads:
-    """Small pools: for codecs, for the disk, for a store on the network. Made inside the event loop that uses it."""
+    """Small pools for codecs, disk and remote stores. Create it inside its event loop."""
 
     def __init__(self) -> None:
         self._codecs = CapacityLimiter(CODECS)
@@ -32,10 +32,9 @@ class Threads:
         self._remote = CapacityLimiter(16)
 
     async def codec(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Run a codec or a hash. A cancelled caller does not wait for it; its result is then thrown away.
+        """Run a codec or hash. A cancelled caller does not wait; the result is discarded.
 
-        What has begun keeps its place in the pool until it ends: whoever cancels and starts again and again must not
-        pile up threads.
+        Started work keeps its slot: repeated cancelling must not pile up threads.
         """
         begun = Event()
 
@@ -53,14 +52,14 @@ class Threads:
             raise
 
     async def disk(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Run something on the ledger, the result store or the disk.
+        """Run work on ledger, result store or disk.
 
-        A cancelled caller stays until the work has ended: what it does next must not overtake it.
+        A cancelled caller waits for its end: the next step must not overtake it.
         """
         return await self._staying(self._disk, partial(work, *args, **options))
 
     async def remote(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
-        """The same for what waits for a network."""
+        """As `disk`, for work that waits for a network."""
         return await self._staying(self._remote, partial(work, *args, **options))
 
     async def _staying(self, pool: CapacityLimiter, work: Callable[[], T]) -> T:
@@ -70,11 +69,11 @@ class Threads:
         except asyncio.CancelledError:
             await asyncio.wait({running})
             if not running.cancelled():
-                running.exception()  # seen: the caller has gone
+                running.exception()  # retrieved, so that asyncio does not report it
             raise
 
 
 def _look_away(ended: asyncio.Future[Any]) -> None:
-    """Nobody waits for this end any more, so asyncio need not report its error."""
+    """Retrieve the exception of abandoned work."""
     if not ended.cancelled():
         ended.exception()

@@ -1,4 +1,4 @@
-"""One value of a setting: as the user wrote it, without what came along when it was copied; numbers within bounds."""
+"""Setting values: text without copied quotes, numbers within bounds."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from .errors import ConfigurationError
 
 
 def unquoted(text: str) -> str:
-    """The text without white space around it and without one matching pair of quotes.
+    """Strip surrounding white space and one matching pair of quotes.
 
-    A shell takes quotes away; ``set`` on Windows, compose files and ``.env`` files may pass them on.
+    Shells remove quotes; ``set`` on Windows, compose files and ``.env`` files may pass them on.
     """
     bare = text.strip(_BLANK)
     if len(bare) > 1 and bare[-1] == _QUOTES.get(bare[0]):
@@ -24,16 +24,16 @@ _BLANK = (
     )
     + "\u202f\u205f\u2060\u3000\ufeff"
 )
-"""White space, and what has no width and comes along when a value is copied from a page or a file."""
+"""White space, and zero-width characters that copying from a page or file brings along."""
 
 _QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019", "\u300c": "\u300d"}
-"""Opening and closing quotes; the last three are what word processors make of them."""
+"""Opening and closing quotes; the last three come from word processors."""
 
 ANY_QUOTE = frozenset(_QUOTES) | frozenset(_QUOTES.values())
 
 
 def number(name: str, value: object, low: float, high: float) -> float:
-    """The finite number from ``low`` to ``high`` that a value is; raises `ConfigurationError` with the name."""
+    """The value as a finite number from ``low`` to ``high``; raises `ConfigurationError` with the name."""
     if isinstance(value, str):
         value = unquoted(value)
     try:
@@ -51,7 +51,7 @@ def number(name: str, value: object, low: float, high: float) -> float:
 
 
 def whole(name: str, value: object, low: int, high: int) -> int:
-    """The same for a whole number."""
+    """As `number`, for a whole number."""
     found = number(name, value, low, high)
     if not found.is_integer():
         raise ConfigurationError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 if not __package__:
-    # Run as a folder, which an embedded Python finds where it does not find the module.
+    # Run as a folder: an embedded Python does not find the module.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     __package__ = "sandbox"
 

@@ -1,7 +1,7 @@
-"""Accounts, uploads, tasks and every movement of credits, in memory.
+"""Accounts, uploads, tasks and credit entries, in memory.
 
-One lock guards everything, so that a test may read it from another thread. `Accounts.settle` books what has become due
-up to now; every method that reads tasks or credits settles first. Times are seconds since the epoch (UTC).
+One lock guards all, so that tests may read from another thread. `Accounts.settle` books the tasks that have ended;
+methods that read tasks or credits call it first. Times are seconds since the epoch (UTC).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KEY_STATES = {"revoked": "api_key_revoked", "expired": "api_key_expired"}
 
 @dataclass
 class _Held:
-    """One idempotency key: the hash of its body, and the task once accepted."""
+    """An idempotency key's body hash, and its task once accepted."""
 
     body_sha256: str
     task: Task | None = None
@@ -33,8 +33,6 @@ class _Held:
 
 @dataclass
 class Accounts:
-    """Accounts, keys, uploads, tasks, entries."""
-
     settings: Settings
     by_name: dict[str, Account] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
@@ -54,7 +52,7 @@ class Accounts:
             self.keys |= {key: Key(name) for key in spec["keys"]}
 
     def account_of(self, key: str, scope: str) -> str:
-        """Return the name of the account of an API key; `Refusal` if the key does not have this scope."""
+        """The account of an API key; `Refusal` if the key is invalid or lacks the scope."""
         with self.lock:
             found = self.keys.get(key)
         if found is None:
@@ -68,7 +66,6 @@ class Accounts:
     def add_upload(
         self, account: str, base_url: str, request: UploadRequest, sha256: str, readable: bool
     ) -> Upload:
-        """Store a file; its URL is on the second origin."""
         number = "file_sandbox_" + secrets.token_hex(8)
         extension = {"jpeg": "jpg"}.get(request.mime_type.split("/")[1], request.mime_type.split("/")[1])
         url = f"{base_url}/uploads/{number}/reference.{extension}"
@@ -78,7 +75,7 @@ class Accounts:
         return upload
 
     def upload(self, upload_id: str, account: str | None = None) -> Upload:
-        """Return an upload (of one account, if given) that has not expired; else 404."""
+        """An upload (of one account, if given) that has not expired; else 404."""
         with self.lock:
             found = self.uploads.get(upload_id)
             if found is None or not self._is_alive(found) or account not in (None, found.account):
@@ -90,7 +87,7 @@ class Accounts:
         return upload.alive and (lifetime is None or time.time() < upload.created_at + lifetime)
 
     def _reference(self, account: str, request: OrderRequest) -> Upload | None:
-        """Return the upload that an order's reference item names: of this account, not expired."""
+        """The upload that an order refers to; refused if it is another account's or has expired."""
         item = request.reference
         if item is None:
             return None
@@ -106,7 +103,7 @@ class Accounts:
         return upload
 
     def claim(self, account: str, key: str, body_sha256: str) -> Task | None:
-        """Claim an idempotency key before the work; returns the task to replay, or refuses the repeat with 409."""
+        """Claim an idempotency key before the work; returns the task to replay, or refuses a repeat with 409."""
         with self.lock:
             held = self._idempotency.get((account, key))
             if held is None:
@@ -123,14 +120,12 @@ class Accounts:
             return held.task
 
     def release(self, account: str, key: str) -> None:
-        """Release a claimed key whose order was refused."""
         with self.lock:
             held = self._idempotency.get((account, key))
             if held is not None and held.task is None:
                 del self._idempotency[account, key]
 
     def forget_keys(self) -> None:
-        """Drop every idempotency key."""
         with self.lock:
             self._idempotency.clear()
 
@@ -166,7 +161,7 @@ class Accounts:
             return task
 
     def _take(self, account: str, request: OrderRequest, upload: Upload | None) -> int:
-        """Return how many equal orders came before, so that each gets a picture of its own."""
+        """The number of earlier equal orders, so that each gets its own picture."""
         params = sorted(
             (key, repr(value)) for key, value in request.params.items() if key != "referenceMediaItems"
         )
@@ -183,7 +178,7 @@ class Accounts:
         return Plan(latency, **{name: value for name, value in shaping.items() if name != "latency"})
 
     def task(self, task_id: str, account: str) -> Task:
-        """Return a task of an account; else 404."""
+        """A task of an account; else 404."""
         with self.lock:
             found = self.tasks.get(task_id)
             if found is None or found.dropped or found.account != account:
@@ -191,7 +186,7 @@ class Accounts:
             return found
 
     def noticed(self, task: Task, now: float) -> None:
-        """Count one status read, note the first that shows the end, and renew expired result URLs."""
+        """Count a status read, note the first after the end, and renew expired result URLs."""
         with self.lock:
             self.settle(now)
             task.polls += 1
@@ -216,7 +211,6 @@ class Accounts:
                     self._settle(task, moment)
 
     def finish(self, task: Task) -> None:
-        """End a running task now."""
         with self.lock:
             now = time.time()
             if task.status(now) in ("queued", "processing"):
@@ -242,7 +236,6 @@ class Accounts:
         self.entries.append(entry)
 
     def credits_of(self, account: str) -> int:
-        """Return the free credits of an account."""
         with self.lock:
             self.settle()
             return self.by_name[account].credits

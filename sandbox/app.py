@@ -1,4 +1,4 @@
-"""The endpoints of the API origin and of the second origin, as Starlette applications."""
+"""The endpoints of both origins, as Starlette applications."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ _PARTS = {"file", "kind", "model", "client_request_id"}
 
 
 def api_app(service: Service) -> Starlette:
-    """The API origin: the service's endpoints, the control interface and the page."""
     endpoints = Endpoints(service)
     routes = [
         Route("/api/v1/models", endpoints.models, methods=["GET"]),
@@ -82,13 +81,13 @@ def _no_query(request: Request) -> None:
 
 
 class Endpoints:
-    """The six endpoints of the API, and the two kinds of files on the second origin."""
+    """The API's six endpoints, and the two kinds of files on the second origin."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def _account(self, request: Request, scope: str) -> str:
-        """Return the account of the caller; checks the query too."""
+        """The caller's account. Also refuses a query."""
         account = self._service.accounts.account_of(contract.bearer_key(request.headers), scope)
         request.scope["state"]["exchange"].account = account
         _no_query(request)
@@ -127,7 +126,7 @@ class Endpoints:
         return JSONResponse(self._service.file(upload))
 
     async def create(self, request: Request) -> Response:
-        """POST /api/v1/generations: 201 for a new task, 200 for the replay of one."""
+        """POST /api/v1/generations: 201 for a new task, 200 for a replay."""
         account, accounts = self._account(request, "generations:create"), self._service.accounts
         order = contract.read_order(request.headers.get("content-type", ""), await request.body())
         body_sha256, key = (
@@ -153,7 +152,7 @@ class Endpoints:
         return self._as_accepted(task, 201)
 
     def _as_accepted(self, task: Task, status: int) -> Response:
-        """Answer with a task as it was when accepted: a replay gets the first answer again."""
+        """The task as it was when accepted: a replay gets the first response again."""
         return JSONResponse(self._service.generation(task, task.created_at), status)
 
     async def status(self, request: Request) -> Response:
@@ -165,12 +164,12 @@ class Endpoints:
         return JSONResponse(self._service.generation(task, now))
 
     async def uploaded(self, request: Request) -> Response:
-        """GET /uploads on the second origin: an uploaded file, byte for byte."""
+        """GET /uploads on the second origin: an upload, byte for byte."""
         upload = self._service.accounts.upload(request.path_params["file_id"])
         return Response(upload.request.data, media_type=upload.request.mime_type)
 
     async def result(self, request: Request) -> Response:
-        """GET /results on the second origin: a picture, drawn at the first request for it."""
+        """GET /results on the second origin: a picture, drawn at the first request."""
         index = request.path_params["index"]
         task = self._service.result_task(request.path_params["task_id"], index, dict(request.query_params))
         picture = await asyncio.wrap_future(self._service.picture(task, index))
@@ -179,7 +178,7 @@ class Endpoints:
 
 
 async def _parts(request: Request) -> UploadRequest:
-    """Read the parts of an upload: each at most once, none unknown, ``file`` a file and the others text."""
+    """The parts of an upload: each at most once, none unknown, ``file`` a file, the others text."""
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "multipart/form-data":
         raise invalid("Content-Type must be multipart/form-data.")
     try:

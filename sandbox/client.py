@@ -1,4 +1,4 @@
-"""Start a sandbox, in a thread of this process or in a process of its own, and control it."""
+"""Start a sandbox in a thread or process, and control it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Handle(ABC):
     Attributes:
         url: the API origin, without a trailing slash.
         results_url: the second origin.
-        key: the API key of the first account.
+        key: the first account's API key.
     """
 
     def __init__(self, url: str, results_url: str, key: str) -> None:
@@ -38,7 +38,7 @@ class Handle(ABC):
 
     @abstractmethod
     def call(self, operation: str, **arguments: Any) -> Any:
-        """Run one operation of `Control`; ValueError when it is refused."""
+        """Run one operation of `Control`; ValueError if it is refused."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in OPERATIONS:
@@ -46,22 +46,20 @@ class Handle(ABC):
         return partial(self._call, name)
 
     def _call(self, operation: str, *positional: Any, **named: Any) -> Any:
-        """Run one operation; positional arguments get the names that `Control` gives them."""
+        """Run an operation; positional arguments are named after `Control`'s parameters."""
         arguments = signature(OPERATIONS[operation]).bind_partial(None, *positional).arguments
         arguments.pop("self")
         return self.call(operation, **arguments, **named)
 
     def tasks(self) -> list[dict[str, Any]]:
-        """Return the tasks of `Control.book`, in order of acceptance."""
         found: list[dict[str, Any]] = self.book()["tasks"]
         return found
 
     def requests(self, endpoint: str | None = None) -> list[dict[str, Any]]:
-        """Return the logged requests, or those to one endpoint."""
         return [found for found in self.book()["requests"] if endpoint in (None, found["endpoint"])]
 
     def charges(self) -> list[dict[str, Any]]:
-        """Return the entries that took credits for good."""
+        """The entries that charged credits."""
         return [entry for entry in self.book()["entries"] if entry["kind"] == "charge"]
 
     def wait(self, *positional: Any, **named: Any) -> None:
@@ -70,24 +68,21 @@ class Handle(ABC):
             raise TimeoutError(f"the requests did not get so far in time: {positional} {named}")
 
     def picture(self, task: str, index: int = 0) -> bytes:
-        """Return the exact bytes of a task's result."""
         return base64.b64decode(self.call("picture", task=task, index=index))
 
 
 class LocalHandle(Handle):
-    """A sandbox in a thread of this process."""
-
     def __init__(self, control: Control, url: str, results_url: str, key: str) -> None:
         super().__init__(url, results_url, key)
         self._control = control
 
     def call(self, operation: str, **arguments: Any) -> Any:
-        """Run the operation directly, which works while both listeners are closed."""
+        """Run the operation directly, also while both listeners are closed."""
         return self._control.perform(operation, arguments)
 
 
 class RemoteHandle(Handle):
-    """A sandbox in another process, controlled over HTTP; ``pid`` is the process ID, where known."""
+    """A sandbox in another process, controlled over HTTP; ``pid`` is its process ID, if known."""
 
     def __init__(self, url: str, results_url: str, key: str, pid: int | None = None) -> None:
         super().__init__(url, results_url, key)
@@ -95,7 +90,7 @@ class RemoteHandle(Handle):
         self._opener = build_opener(ProxyHandler({}))
 
     def call(self, operation: str, **arguments: Any) -> Any:
-        """Send the operation to the origin that listens; ConnectionRefusedError when neither does."""
+        """Send the operation to an origin that listens; ConnectionRefusedError if none does."""
         for origin in (self.results_url, self.url):
             request = Request(  # noqa: S310 - our own address, http on loopback
                 f"{origin}/_sandbox/{operation}",
@@ -115,7 +110,7 @@ class RemoteHandle(Handle):
 
 @contextmanager
 def running(**options: Any) -> Iterator[LocalHandle]:
-    """Serve a sandbox from a thread on free ports; the options are the fields of `Settings`."""
+    """Serve a sandbox from a thread on free ports; options are the fields of `Settings`."""
     server = Sandbox(Settings(**options))
     thread = threading.Thread(target=server.run, args=(server.sockets,), name="sandbox", daemon=True)
     thread.start()
@@ -133,7 +128,7 @@ def running(**options: Any) -> Iterator[LocalHandle]:
 
 @contextmanager
 def spawned(**options: Any) -> Iterator[RemoteHandle]:
-    """Serve a sandbox from a process of its own, which survives the death of its clients and ends with the block."""
+    """Serve a sandbox from a process that survives the death of its clients and ends with the block."""
     chosen = {"port": 0, "results_port": 0, "latency": 0.0, **options}
     arguments = [sys.executable, "-m", "sandbox", "--json", "--settings", json.dumps(chosen)]
     home = Path(__file__).parents[1]

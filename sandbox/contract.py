@@ -1,4 +1,4 @@
-"""Strict checks of requests: what the service does not document is refused with a documented code."""
+"""Strict request checks: what the service does not document is refused with a documented code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _REFERENCE_KEYS = {"url", "kind", "name", "mimeType", "durationSeconds", "durati
 
 @dataclass(eq=False)
 class Refusal(Exception):
-    """An answer in the documented error shape (`error_body`)."""
+    """An error response in the documented shape (`error_body`)."""
 
     status: int
     code: str
@@ -44,18 +44,16 @@ class Refusal(Exception):
 
 
 def invalid(message: str) -> Refusal:
-    """Return the refusal of a request that is not as documented."""
     return Refusal(400, "validation_failed", message)
 
 
 def error_body(code: str, message: str, request_id: str) -> dict[str, Any]:
-    """Return the documented body of every error."""
     return {"error": {"code": code, "message": message, "requestId": request_id}}
 
 
 @dataclass(frozen=True)
 class OrderRequest:
-    """The body of ``POST /api/v1/generations``, checked."""
+    """The checked body of ``POST /api/v1/generations``."""
 
     model: str
     prompt: str
@@ -64,13 +62,13 @@ class OrderRequest:
     client_request_id: str | None = None
 
     def option(self, key: str) -> str:
-        """Return a select parameter, or its default."""
+        """A select parameter, or its default."""
         return str(self.params.get(key, SELECTS[key][0]))
 
 
 @dataclass(frozen=True)
 class UploadRequest:
-    """The parts of ``POST /api/v1/files``, checked."""
+    """The checked parts of ``POST /api/v1/files``."""
 
     data: bytes
     name: str
@@ -81,7 +79,7 @@ class UploadRequest:
 
 
 def bearer_key(headers: Mapping[str, str]) -> str:
-    """Return the API key of a request; ``api_key_missing`` if the header is missing or malformed."""
+    """The API key of a request; ``api_key_missing`` if the header is missing or malformed."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme != "Bearer" or not key.strip():
         raise Refusal(401, "api_key_missing", "A valid Bearer API key is required.")
@@ -89,7 +87,7 @@ def bearer_key(headers: Mapping[str, str]) -> str:
 
 
 def read_json(body: bytes) -> Any:
-    """Parse strict JSON: UTF-8, no duplicate keys, no NaN, of limited size."""
+    """Parse strict JSON: UTF-8, no duplicate keys, no NaN, limited size."""
     if len(body) > JSON_LIMIT_BYTES:
         raise invalid(f"The body is larger than {JSON_LIMIT_BYTES} bytes.")
     try:
@@ -112,7 +110,7 @@ def _no_constant(name: str) -> Any:
 
 
 def read_order(content_type: str, body: bytes) -> OrderRequest:
-    """Check a generation request against the model table; `Refusal` says what is wrong with it."""
+    """Check a generation request against the model table; `Refusal` names the fault."""
     if content_type.split(";")[0].strip().lower() != "application/json":
         raise invalid("Content-Type must be application/json.")
     found = read_json(body)
@@ -187,13 +185,12 @@ def _only(found: Mapping[str, Any], allowed: set[str], where: str) -> None:
 
 
 def check_client_request_id(value: Any) -> None:
-    """Refuse what is not a text of 1 to 128 characters."""
     if not isinstance(value, str) or not 0 < len(value) <= CLIENT_REQUEST_ID_LIMIT:
         raise invalid(f"client_request_id must be a text of 1 to {CLIENT_REQUEST_ID_LIMIT} characters.")
 
 
 def check_upload(upload: UploadRequest) -> None:
-    """Check kind, model, size, declared type, and that the first bytes are of that type."""
+    """Check kind, model, size, declared type, and that the first bytes match it."""
     if upload.kind not in _KINDS:
         raise invalid("kind must be image, video or audio.")
     limit, mime_types = _KINDS[upload.kind]
@@ -215,7 +212,6 @@ def check_upload(upload: UploadRequest) -> None:
 
 
 def _detected(data: bytes) -> tuple[str, ...]:
-    """Return the MIME types that the first bytes of a file allow."""
     if data[4:8] == b"ftyp":
         return ("video/quicktime",) if data[8:10] == b"qt" else ("video/mp4", "audio/mp4")
     if data[:4] == b"RIFF":

@@ -1,8 +1,7 @@
-"""The control interface: what tests read and set, from Python or over HTTP under ``/_sandbox/``.
+"""The control interface for tests, from Python or over HTTP under ``/_sandbox/``. The real service has none of it.
 
-``GET /_sandbox/`` is a page for people, ``GET /_sandbox/book`` and ``GET /_sandbox/faults`` are JSON, and
-``POST /_sandbox/<operation>`` with a JSON object of arguments runs one operation of `Control`. None of this belongs to
-the real service.
+``GET /_sandbox/`` is an HTML page, ``GET /_sandbox/book`` and ``GET /_sandbox/faults`` are JSON.
+``POST /_sandbox/<operation>`` with a JSON object of arguments runs an operation of `Control`.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ _REQUEST_FIELDS = ("name", "kind", "mime_type", "model", "client_request_id")
 
 
 class Control:
-    """The operations; each takes plain values and returns plain JSON values."""
+    """The operations: plain values in, plain JSON values out."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def perform(self, name: str, arguments: dict[str, Any]) -> Any:
-        """Run one operation; ValueError when there is none of this name or it does not take these arguments."""
+        """Run an operation; ValueError for an unknown name or wrong arguments."""
         operation = OPERATIONS.get(name)
         if operation is None:
             raise ValueError(f"there is no operation {name}")
@@ -49,7 +48,7 @@ class Control:
             raise ValueError(f"{name}: {error}") from error
 
     def book(self) -> dict[str, Any]:
-        """Return accounts, tasks, uploads, ledger entries, requests, violations, and errors of the sandbox itself."""
+        """Accounts, tasks, uploads, ledger entries, requests, violations, and the sandbox's own errors."""
         accounts, log = self._service.accounts, self._service.log
         with accounts.lock:
             accounts.settle()
@@ -86,21 +85,20 @@ class Control:
     ) -> dict[str, Any]:
         """Arm a fault: ``times`` (1; None: always), ``after``, ``probability``, ``seed``, ``contains``, its own fields.
 
-        `sandbox.faults.ACTIONS` lists the actions and their fields.
+        `sandbox.faults.ACTIONS` lists actions and fields.
         """
         return self._service.faults.arm(endpoint, action, **fields).as_dict()
 
     def faults(self) -> list[dict[str, Any]]:
-        """Return every armed fault, with ``seen`` and ``hits``."""
         return self._service.faults.armed()
 
     def clear_faults(self) -> None:
-        """Remove every fault, end every stall, and reopen closed listeners."""
+        """Remove every fault, end every stall, reopen closed listeners."""
         self._service.faults.clear()
         self._service.listeners.run(self._service.listeners.open())
 
     def reset(self) -> None:
-        """Return to the state at the start: opening accounts; no tasks, uploads, faults or log."""
+        """Restore the initial state: opening accounts; no tasks, uploads, faults or log."""
         self.clear_faults()
         self._service.reset()
 
@@ -112,16 +110,16 @@ class Control:
         timeout: float = 10.0,
         fault: str | None = None,
     ) -> bool:
-        """Wait until ``count`` requests to an endpoint have reached a stage (and were hit by this fault's action).
+        """Wait until ``count`` requests to an endpoint (hit by this fault's action) have reached a stage.
 
-        False when that takes longer than ``timeout`` seconds.
+        False after ``timeout`` seconds.
         """
         return self._service.log.wait(endpoint, stage, count, timeout, fault)
 
     def set_key(
         self, key: str, account: str = "main", state: str = "active", scopes: list[str] | None = None
     ) -> None:
-        """Add a key to an account (opened if new), or change one; ``state``: active, revoked or expired."""
+        """Add or change a key of an account (opened if new); ``state``: active, revoked or expired."""
         accounts = self._service.accounts
         if state not in ("active", "revoked", "expired"):
             raise ValueError("state must be active, revoked or expired")
@@ -144,7 +142,7 @@ class Control:
         return len(chosen)
 
     def expire_results(self, task: str | None = None, *, status: int = 403, gone: bool = False) -> int:
-        """Make the result URLs given so far answer ``status``; reading the task gives new ones, unless ``gone``."""
+        """Make existing result URLs answer ``status``; reading the task gives new ones, unless ``gone``."""
         chosen = self._chosen(task)
         with self._service.accounts.lock:
             for item in chosen:
@@ -154,21 +152,21 @@ class Control:
         return len(chosen)
 
     def finish_tasks(self, task: str | None = None) -> int:
-        """End one running task now, or all; returns how many there are."""
+        """End one task, or all, now; returns how many were selected."""
         chosen = self._chosen(task)
         for item in chosen:
             self._service.accounts.finish(item)
         return len(chosen)
 
     def drop_tasks(self, task: str | None = None) -> int:
-        """Answer 404 for one task, or all, from now on; credits stay as they are."""
+        """Answer 404 for one task, or all; credits stay."""
         chosen = self._chosen(task)
         for item in chosen:
             item.dropped = True
         return len(chosen)
 
     def forget_keys(self) -> None:
-        """Drop every idempotency key, as at the end of the replay window."""
+        """Drop every idempotency key, as after the replay window."""
         self._service.accounts.forget_keys()
 
     def close_listener(self, seconds: float = 1.0, origin: str = "api") -> None:
@@ -178,11 +176,11 @@ class Control:
         self._service.listeners.run(self._service.listeners.close(seconds, origin))
 
     def advertise(self, results_url: str | None) -> None:
-        """Give clients another address for uploads and results, such as a proxy's (None: the real one)."""
+        """Give clients another address for uploads and results, such as a proxy's; None: the real one."""
         self._service.advertised = results_url
 
     def picture(self, task: str, index: int = 0) -> str:
-        """Return the exact bytes of a result, in base64."""
+        """The bytes of a result, in base64."""
         found = self._service.picture(self._service.accounts.tasks[task], index)
         return base64.b64encode(found.result(60)).decode()
 
@@ -205,7 +203,6 @@ def _upload(upload: Upload) -> dict[str, Any]:
 
 
 def control_routes(service: Service) -> list[Route]:
-    """The page, the state as JSON, and the operations over HTTP."""
     control = Control(service)
 
     async def page(request: Request) -> Response:
@@ -233,7 +230,6 @@ def control_routes(service: Service) -> list[Route]:
 
 
 def _page(service: Service, book: dict[str, Any]) -> str:
-    """A page for people: what this is, the accounts, and the newest orders."""
     accounts = "".join(
         f"<li>{html.escape(name)}: {account['credits']} credits free, {account['reserved']} reserved, "
         f"{account['spent']} spent</li>"

@@ -1,7 +1,7 @@
-"""An edit as image models give it: most of the picture is meant to be as it was, and nothing is quite in its place.
+"""Edits as image models return them: most of the picture should be unchanged, but nothing is quite in place.
 
-The answer shows a little more or less of the reference, shifted, in other tones, softer, and packed as JPEG; a part of
-it is changed. Now and then it is framed anew. All of it is drawn from a seed and the order.
+The result shows a little more or less of the reference, shifted, in other tones, softer, as JPEG; a part is changed.
+A tenth is reframed. All is drawn from a seed and the order.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from random import Random
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 _REFRAMED = 0.1
-"""Share of the answers that are framed anew."""
+"""Share of results that are reframed."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What is done to one picture.
+    """The changes to one picture.
 
     Attributes:
-        scale_x, scale_y: how much of the reference the answer shows, along each side.
-        x, y: where its centre lies, in shares of the reference.
-        gamma, gain: three each: tones of red, green and blue.
+        scale_x, scale_y: share of the reference's width and height that the result shows.
+        x, y: its centre, in shares of the reference.
+        gamma, gain: tones of red, green and blue.
         blur: radius in pixels.
         quality: of the JPEG.
-        change: centre and radii of the changed part, in shares of the answer.
+        change: centre and radii of the changed part, in shares of the result.
     """
 
     scale_x: float
@@ -41,7 +41,7 @@ class Drift:
 
 
 def drawn(seed: int, words: object) -> Drift:
-    """The drift of one order: the same for the same seed and words."""
+    """The drift of one order, determined by seed and words."""
     random = Random(repr((seed, words)))
     spread, shift = (0.3, 0.12) if random.random() < _REFRAMED else (0.085, 0.05)
     return Drift(
@@ -65,12 +65,12 @@ def drawn(seed: int, words: object) -> Drift:
 def drifted(
     picture: Image.Image, size: tuple[int, int], drift: Drift, fill: tuple[int, int, int]
 ) -> Image.Image:
-    """The answer to an RGB picture.
+    """The edit of an RGB picture.
 
     Args:
-        picture: the reference; one of another shape is squeezed into ``size``.
-        size: (width, height) of the answer.
-        drift: what is done.
+        picture: the reference; another shape is squeezed into ``size``.
+        size: (width, height) of the result.
+        drift: the changes.
         fill: colour of the changed part.
     """
     width, height = picture.size
@@ -92,7 +92,6 @@ def drifted(
 
 
 def _changed(answer: Image.Image, drift: Drift, fill: tuple[int, int, int]) -> Image.Image:
-    """A ball in the middle of the picture."""
     width, height = answer.size
     x, y, across, down = drift.change
     place = ((x - across) * width, (y - down) * height, (x + across) * width, (y + down) * height)

@@ -1,9 +1,9 @@
-"""Faults: failures that tests arm, and which request each one hits.
+"""Failures that tests arm, and which request each one hits.
 
-A fault names an endpoint (or several, or "*"), an action and the action's own fields. A request is hit by the first
-armed fault that applies to it. Besides, all faults of the last four actions apply to what is accepted, and count only
-that. ``after``: requests that pass first. ``times``: how often it hits (None: always). ``probability``: by a generator
-with ``seed``. ``contains``: only requests whose path, idempotency key or body holds this text.
+A fault has an endpoint (or several, or "*"), an action and the action's own fields. The first armed fault that
+applies hits the request. In addition, the faults of the last four actions shape accepted requests, and count only
+those. ``after``: requests that pass first. ``times``: number of hits (None: no limit). ``probability``: by a
+generator with ``seed``. ``contains``: text in the path, idempotency key or body of the request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from .settings import ORIGINS
 
 ENDPOINTS = ("upload", "file", "create", "status", "credits", "models", "result")
-"""``result`` is everything on the second origin."""
+"""``result`` is the whole second origin."""
 
 _ANSWER = {"status", "headers", "body", "body_base64", "sample", "when"}
 ACTIONS: dict[str, set[str]] = {
@@ -35,24 +35,24 @@ ACTIONS: dict[str, set[str]] = {
     "latency": {"seconds"},
     "duration_token": {"spelling"},
 }
-"""Every action with the fields of its own.
+"""The fields of each action.
 
 cut_before: close the connection without doing the work, after ``at_byte`` bytes of the body (default: all).
-cut_after: do the work, send ``at_byte`` bytes of the answer (0), close. ``reset``: close with a TCP reset.
+cut_after: do the work, send ``at_byte`` bytes of the response (0), close. ``reset``: close with a TCP reset.
 stall: wait ``seconds`` before the work, "during" it (create: with the idempotency key claimed) or after it, or after
-    ``at_byte`` bytes of the answer. ``clear_faults`` ends the wait.
-status: answer ``status`` in place of the work (``when="after"``: after it), by default with the error body and code
-    that belong to it.
-body: answer 200 with another body, by default after the work. ``sample``: one of `SAMPLES`, or "half": the first half
+    ``at_byte`` bytes of the response. ``clear_faults`` ends the wait.
+status: send ``status`` instead of doing the work (``when="after"``: after it), by default with its documented error
+    body and code.
+body: send 200 with another body, by default after the work. ``sample``: one of `SAMPLES`, or "half": the first half
     of the real body, with a matching length.
 truncate: send the full Content-Length but ``at_byte`` bytes (default: half) of the body, close.
-slow: send ``chunk`` bytes of the answer every ``interval`` seconds, until ``clear_faults``.
-patch: send the real JSON answer with ``values`` set and ``drop`` removed (dotted paths), another status, more headers.
-close_listener: answer, then refuse connections to ``origin`` ("api" or "results") for ``seconds`` and close idle ones.
-fail_task: the accepted task will fail, ``charged`` or refunded, with ``error`` (None: without an error object).
-results: the accepted task has ``count`` result URLs.
-latency: the accepted task takes ``seconds``.
-duration_token: the upload returns a token under ``spelling``, which references must send.
+slow: send ``chunk`` bytes of the response every ``interval`` seconds, until ``clear_faults``.
+patch: send the real JSON response with ``values`` set and ``drop`` removed (dotted paths), another status, more
+    headers.
+close_listener: respond, then refuse connections to ``origin`` ("api" or "results") for ``seconds`` and close idle
+ones. fail_task: the accepted task will fail, ``charged`` or refunded, with ``error`` (None: without an error object).
+results: the accepted task has ``count`` result URLs. latency: the accepted task takes ``seconds``. duration_token:
+the upload returns a token under ``spelling``, which references must send.
 """
 
 SAMPLES: dict[str, tuple[str, bytes]] = {
@@ -91,7 +91,6 @@ class Fault:
     hits: int = 0
 
     def get(self, name: str, default: Any = None) -> Any:
-        """One of the action's own fields."""
         return self.fields.get(name, default)
 
     @property
@@ -113,7 +112,6 @@ class Fault:
         return self.probability >= 1.0 or self.random.random() < self.probability
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, with the requests ``seen`` and ``hits``."""
         names = ("number", "action", "times", "after", "probability", "contains", "seen", "hits")
         return {name: getattr(self, name) for name in names} | {
             "endpoint": list(self.endpoints),
@@ -122,8 +120,6 @@ class Fault:
 
 
 class Faults:
-    """All armed faults."""
-
     def __init__(self) -> None:
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
@@ -131,7 +127,7 @@ class Faults:
         self.cleared = threading.Event()
 
     def arm(self, endpoint: Any, action: str, seed: int = 0, **fields: Any) -> Fault:
-        """Arm a fault; ValueError for values that it does not know."""
+        """Arm a fault; ValueError for unknown values."""
         endpoints = _endpoints(endpoint)
         if action not in ACTIONS:
             raise ValueError(f"action must be one of {', '.join(ACTIONS)}")
@@ -154,11 +150,11 @@ class Faults:
             return fault
 
     def take(self, endpoint: str, texts: tuple[bytes, ...], moment: str) -> Fault | None:
-        """Return the fault that hits this request at "headers" or "request", if any."""
+        """The fault that hits this request at "headers" or "request", if any."""
         return next(iter(self._strike(endpoint, texts, moment, one=True).values()), None)
 
     def take_all(self, endpoint: str, texts: tuple[bytes, ...]) -> dict[str, Fault]:
-        """Return the faults that shape what is accepted now, one of each action."""
+        """The faults that shape the accepted request, one per action."""
         return self._strike(endpoint, texts, "accepted", one=False)
 
     def _strike(self, endpoint: str, texts: tuple[bytes, ...], moment: str, *, one: bool) -> dict[str, Fault]:
@@ -172,7 +168,6 @@ class Faults:
         return struck
 
     def armed(self) -> list[dict[str, Any]]:
-        """Return every fault as plain values."""
         with self._lock:
             return [fault.as_dict() for fault in self._faults]
 

@@ -14,12 +14,12 @@ from .raw_http import Connection
 from .settings import ORIGINS
 
 HOST = "127.0.0.1"
-"""Loopback only: every client of the sandbox can arm faults."""
+"""Loopback only: any client can arm faults."""
 BACKLOG = 1024
 
 
 def bound_socket(port: int) -> socket.socket:
-    """Return a loopback socket that holds a port without listening, so that clients are refused; 0 takes a free one."""
+    """A loopback socket that reserves a port without listening: clients are refused. 0 takes a free port."""
     found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if sys.platform != "win32":  # there it would let two servers share a port
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -28,14 +28,13 @@ def bound_socket(port: int) -> socket.socket:
 
 
 def listening(port: int) -> socket.socket:
-    """Return a loopback socket that listens, before a server accepts."""
     found = bound_socket(port)
     found.listen(BACKLOG)
     return found
 
 
 class Listeners:
-    """Opens and closes the listeners of a running server, which sets ``loop`` when it starts."""
+    """Opens and closes the listeners of a running server, which sets ``loop`` at its start."""
 
     def __init__(self, server: uvicorn.Server, ports: tuple[int, int]) -> None:
         self._server = server
@@ -46,7 +45,7 @@ class Listeners:
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run `close` or `open` from another thread; returns when it is done."""
+        """Run `close` or `open` from another thread, and wait for it."""
         if self.loop is None:
             raise RuntimeError("the sandbox does not run")
         asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10)
@@ -54,12 +53,12 @@ class Listeners:
     async def close(self, seconds: float, origin: str) -> None:
         """Refuse connections to one origin for a while, and close its idle ones.
 
-        A connection with a request under way is closed after the answer.
+        A connection with a running request is closed after the response.
         """
         number, loop = ORIGINS.index(origin), asyncio.get_running_loop()
         if self._held[number] is None:
             self._server.servers[number].close()
-            # Held, or an outgoing connection of another process might take the port before it is opened again.
+            # Hold the port: another process's outgoing connection might take it.
             self._held[number] = bound_socket(self._ports[number])
         for connection in list(self._server.server_state.connections):
             if isinstance(connection, Connection) and connection.port == self._ports[number]:
@@ -68,7 +67,7 @@ class Listeners:
         reopening = loop.create_task(self._open_later(number, seconds))
         self._reopening.add(reopening)
         reopening.add_done_callback(self._reopening.discard)
-        # The connections are gone two rounds of the loop later; the caller must not continue before.
+        # The connections are gone two turns of the loop later; the caller must wait for that.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
@@ -95,7 +94,6 @@ class Listeners:
         self._server.servers[number] = await create(protocol, sock=held, backlog=BACKLOG)
 
     def release(self) -> None:
-        """Release the ports of closed listeners."""
         for held in self._held:
             if held is not None:
                 held.close()

@@ -1,4 +1,4 @@
-"""The ASGI application around both origins: it logs every request, applies faults, and sends the answer."""
+"""The ASGI application around both origins: logs requests, applies faults, sends responses."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _COLLECTIONS = {
 
 
 def endpoint_of(method: str, path: str) -> str:
-    """Return the name that faults use for a request to the API origin; "other" for no known endpoint."""
+    """The endpoint's name in faults, for a request to the API origin; "other" if unknown."""
     for prefix, name in (("/api/v1/files/", "file"), ("/api/v1/generations/", "status")):
         if method == "GET" and path.startswith(prefix):
             return name
@@ -56,14 +56,11 @@ def endpoint_of(method: str, path: str) -> str:
 
 
 class Middleware:
-    """Serves both origins."""
-
     def __init__(self, service: Service, api: App, results: App) -> None:
         self._service = service
         self._apps = {"api": api, "results": results}
 
     async def __call__(self, scope: Scope, receive: Channel, send: Channel) -> None:
-        """Serve one request."""
         origin = "results" if scope["server"][1] == self._service.settings.results_port else "api"
         if scope["path"] == "/" or scope["path"].startswith("/_sandbox"):
             await self._apps["api"](scope, receive, send)
@@ -89,7 +86,7 @@ class Middleware:
         _log.info("%s: %s %s %s %s", *words)
 
     def _note(self, scope: Scope, origin: str) -> Exchange:
-        """Log a request whose headers have arrived, and what in them a client must never send."""
+        """Log a request whose headers have arrived, and any violation in them."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         exchange = self._service.log.add(
             origin=origin,
@@ -121,13 +118,13 @@ class Middleware:
             self._look_for_keys(exchange, body.decode("utf-8", "replace"))
 
     def _shaping(self, exchange: Exchange, texts: tuple[bytes, ...]) -> dict[str, Fault]:
-        """Return the faults that shape what is being accepted; logged if no other fault hit the request."""
+        """The faults that shape an accepted request; logged if no other fault hit it."""
         found = self._service.faults.take_all(exchange.endpoint, texts)
         exchange.fault = exchange.fault or next(iter(found), None)
         return found
 
     async def _work(self, scope: Scope, exchange: Exchange, fault: Fault | None, body: bytes) -> Response:
-        """Run the application, or do what the fault says in its place; returns the answer."""
+        """Run the application, or the fault in its place; returns the response."""
         if fault is None:
             return await self._ask(scope, exchange, body)
         when = fault.get("when", "before" if fault.action in ("stall", "status") else "after")
@@ -147,7 +144,7 @@ class Middleware:
         return _patched(answer, fault) if fault.action == "patch" else answer
 
     async def _ask(self, scope: Scope, exchange: Exchange, body: bytes) -> Response:
-        """Run the application and return its whole answer."""
+        """Run the application; returns its whole response."""
         answer, parts = Response(), []
         inbox = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -175,16 +172,16 @@ class Middleware:
         await self._pause(fault.get("seconds", 3600.0))
 
     async def _pause(self, seconds: float, cleared: threading.Event | None = None) -> None:
-        """Wait, but no longer than until the faults are cleared."""
+        """Wait until the time is up or faults are cleared."""
         cleared, end = cleared or self._service.faults.cleared, time.monotonic() + seconds
-        # Faults are cleared from other threads, and a thread for each stall would be too many: so it polls.
+        # Polls: other threads clear faults, and a thread per stall would be too many.
         while not cleared.is_set() and (left := end - time.monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(0.02, left))
 
     async def _deliver(
         self, answer: Response, fault: Fault | None, connection: RawConnection, scope: Scope, send: Channel
     ) -> None:
-        """Send the answer; what a server cannot send goes to the connection byte by byte."""
+        """Send the response; malformed ones are written to the connection directly."""
         action = fault.action if fault is not None else None
         if fault is None or not (
             action in ("cut_after", "truncate", "slow") or (action == "stall" and "at_byte" in fault.fields)
@@ -212,7 +209,7 @@ class Middleware:
 
 
 async def _read(receive: Channel, at_most: int | None) -> bytes | None:
-    """Return the body; None if the client left, if it is too large, or after ``at_most`` bytes."""
+    """The body; None if the client left, it is too large, or ``at_most`` bytes have come."""
     parts, size = [], 0
     while at_most is None or size < at_most:
         message = await receive()
@@ -228,7 +225,6 @@ async def _read(receive: Channel, at_most: int | None) -> bytes | None:
 
 
 def _false_answer(fault: Fault, exchange: Exchange, real: Response) -> Response:
-    """Return the answer that a ``status`` or ``body`` fault gives."""
     if fault.get("sample") == "half":
         return _with_body(real, real.body[: len(real.body) // 2])
     status = fault.get("status", 500 if fault.action == "status" else 200)
@@ -267,7 +263,6 @@ def _retry_after(fault: Fault) -> str:
 
 
 def _patched(answer: Response, fault: Fault) -> Response:
-    """Return the real JSON answer with values set and dropped."""
     if answer.status_code < 300 and (fault.get("values") or fault.get("drop")):
         found = json.loads(bytes(answer.body))
         for path, value in fault.get("values", {}).items():

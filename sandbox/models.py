@@ -1,6 +1,6 @@
 """The two Kontext models: parameters, prices and picture sizes, from the published model pages.
 
-It shares nothing with the client's own table, so that a mistake in one shows against the other.
+Shares nothing with the client's table, so that a mistake in either shows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SELECTS: dict[str, tuple[str, ...]] = {
     "enableTranslation": ("true", "false"),
     "promptUpsampling": ("false", "true"),
 }
-"""Select parameters and their options, the default first. All are strings, booleans too."""
+"""Options of select parameters, the default first. All are strings, booleans too."""
 
 SAFETY_TOLERANCE = (0, 6)
 SAFETY_TOLERANCE_DEFAULT = 2
@@ -36,7 +36,7 @@ _ONE_MEGAPIXEL_SIZES = {
 
 @dataclass(frozen=True)
 class Model:
-    """One model of the service; ``credits`` is what one picture costs."""
+    """One model; ``credits`` is the price of a picture."""
 
     id: str
     display_name: str
@@ -53,7 +53,7 @@ MODELS = {
 
 
 def picture_size(ratio: str, megapixels: float) -> tuple[int, int]:
-    """Return width and height in pixels, multiples of 16; 1.0 megapixels gives the usual Kontext sizes."""
+    """Width and height in pixels, multiples of 16; 1.0 megapixels gives Kontext's usual sizes."""
     width, height = _ONE_MEGAPIXEL_SIZES[ratio]
     scale = sqrt(megapixels)
     return max(16, round(width * scale / 16) * 16), max(16, round(height * scale / 16) * 16)
@@ -80,7 +80,6 @@ def _parameters() -> list[dict[str, Any]]:
 
 
 def listing() -> dict[str, Any]:
-    """Return the answer of ``GET /api/v1/models``."""
     return {"object": "list", "data": [_listed(model) for model in MODELS.values()]}
 
 

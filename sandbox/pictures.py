@@ -1,7 +1,7 @@
-"""The pictures: the same order gives the same picture.
+"""The pictures: equal orders with equal ``take`` get equal pictures.
 
-An edit is the reference in two colours that come from the prompt, framed, with the prompt and the word SANDBOX drawn
-in, to show that the reference arrived and that no model was used. A picture from text alone is a gradient with circles.
+An edit is the reference in two colours derived from the prompt, framed, with the prompt and the word SANDBOX drawn
+in: it shows that the reference arrived and no model was used. Without a reference it is a gradient with circles.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Colour = tuple[int, int, int]
 class PictureOrder:
     """Everything that a picture depends on.
 
-    ``reference`` is the uploaded file (None: text alone), ``take`` tells equal orders apart, ``index`` the pictures of
-    one order.
+    ``reference`` is the uploaded file (None: text alone), ``take`` tells equal orders apart, ``index`` the pictures
+    of one order.
     """
 
     model: str
@@ -43,17 +43,16 @@ class PictureOrder:
     drift: int | None = None
 
     def colours(self) -> Random:
-        """A random generator seeded by the order without reference, ratio, format and watermark."""
+        """A generator seeded by the order without reference, ratio, format and watermark."""
         return Random(repr((*self.words, self.megapixels)))
 
     @property
     def words(self) -> tuple[str, str, int, int]:
-        """What names the order, whatever its reference is."""
+        """Identifies the order apart from its reference."""
         return self.model, self.prompt, self.take, self.index
 
 
 def render(order: PictureOrder) -> bytes:
-    """Return the picture as PNG or JPEG bytes."""
     size = picture_size(order.ratio, order.megapixels)
     colours = order.colours()
     hue = colours.random()
@@ -75,7 +74,7 @@ def render(order: PictureOrder) -> bytes:
 
 
 def is_readable(data: bytes) -> bool:
-    """Whether the bytes open as an image (header, and checksums where the format has them)."""
+    """Whether the bytes open as an image (header, and checksums if the format has them)."""
     try:
         with Image.open(BytesIO(data)) as picture:
             picture.verify()
@@ -90,20 +89,19 @@ def _colour(hue: float, saturation: float, value: float) -> Colour:
 
 
 def _two_colours(grey: Image.Image, hue: float) -> Image.Image:
-    """Colour a grey picture: dark, full, and light in the opposite hue."""
     return ImageOps.colorize(
         grey, _colour(hue, 0.8, 0.18), _colour(hue + 0.45, 0.2, 1.0), mid=_colour(hue + 0.06, 0.65, 0.72)
     )
 
 
 def _from_reference(order: PictureOrder, size: tuple[int, int], hue: float) -> Image.Image:
-    """The centre of the reference in two colours, with a quarter of its own."""
+    """The reference's centre in two colours, blended with a quarter of the original."""
     picture = ImageOps.fit(_upright(order), size, Image.Resampling.BICUBIC)
     return Image.blend(_two_colours(ImageOps.grayscale(picture), hue), picture, 0.25)
 
 
 def _upright(order: PictureOrder) -> Image.Image:
-    """The reference as it is shown, on white where it is transparent."""
+    """The reference with its EXIF orientation, transparent parts on white."""
     with Image.open(BytesIO(order.reference or b"")) as opened:
         upright = ImageOps.exif_transpose(opened)
         if upright.has_transparency_data:
@@ -114,7 +112,6 @@ def _upright(order: PictureOrder) -> Image.Image:
 
 
 def _from_text(size: tuple[int, int], hue: float, colours: Random) -> Image.Image:
-    """A gradient with circles, all from the prompt."""
     grey = Image.linear_gradient("L").rotate(colours.choice((0, 90, 180, 270))).resize(size)
     canvas = _two_colours(grey, hue)
     draw = ImageDraw.Draw(canvas)
@@ -127,7 +124,6 @@ def _from_text(size: tuple[int, int], hue: float, colours: Random) -> Image.Imag
 
 
 def _draw_words(canvas: Image.Image, order: PictureOrder, hue: float) -> None:
-    """Frame, title, prompt and watermark."""
     width, height = canvas.size
     draw = ImageDraw.Draw(canvas)
     edge = max(2, min(canvas.size) // 48)
@@ -155,27 +151,24 @@ def _draw_words(canvas: Image.Image, order: PictureOrder, hue: float) -> None:
 
 
 def _wrapped(prompt: str, columns: float) -> Iterator[str]:
-    """Wrap the prompt on at most three lines."""
     plain = _on_one_line(prompt[:600])
     yield from textwrap.wrap(plain, max(8, int(columns)), max_lines=3, placeholder=" ...")
 
 
 def _on_one_line(text: str) -> str:
-    """Replace unprintable characters, line breaks among them, by spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 class Gallery:
-    """Draws pictures in threads and keeps the last 128."""
+    """Draws pictures in threads and caches the last 128."""
 
     def __init__(self) -> None:
         self._workers = ThreadPoolExecutor(2, "sandbox-pictures")
         self._drawn = lru_cache(maxsize=128)(lambda order: self._workers.submit(render, order))
 
     def picture(self, order: PictureOrder) -> Future[bytes]:
-        """Return the picture of an order, drawn in a thread at the first call."""
+        """The picture of an order, drawn in a thread at the first call."""
         return self._drawn(order)
 
     def close(self) -> None:
-        """Stop the threads."""
         self._workers.shutdown(wait=False, cancel_futures=True)

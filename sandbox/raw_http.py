@@ -1,4 +1,4 @@
-"""Answers written straight to the connection, for what a well-behaved server never sends."""
+"""Responses written to the connection directly, for what a well-behaved server never sends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class Connection(H11Protocol):
-    """uvicorn's protocol, which the application finds as ``scope["state"]["connection"]``."""
+    """uvicorn's protocol; the application finds it as ``scope["state"]["connection"]``."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -22,12 +22,11 @@ class Connection(H11Protocol):
 
     @property
     def port(self) -> int | None:
-        """The port of the origin that the client connected to."""
         return self.server[1] if self.server is not None else None
 
 
 def head(response: Response) -> bytes:
-    """Return status line and headers as sent; the connection closes afterwards."""
+    """Status line and headers as sent, with ``Connection: close``."""
     try:
         phrase = HTTPStatus(response.status_code).phrase
     except ValueError:
@@ -38,7 +37,7 @@ def head(response: Response) -> bytes:
 
 
 class RawConnection:
-    """The transport under one request; the caller who writes must `close` at the end."""
+    """The transport under one request; after writing, the caller must `close` it."""
 
     def __init__(self, connection: Connection, receive: Callable[[], Awaitable[Any]]) -> None:
         self._transport = connection.transport
@@ -48,7 +47,7 @@ class RawConnection:
         """Write, and wait while more than 64 KiB are buffered."""
         if data and not self._transport.is_closing():
             self._transport.write(data)
-            # uvicorn owns the protocol, and with it the transport's signals, so the buffer is polled.
+            # Polls the buffer: uvicorn owns the protocol and its flow control signals.
             while self._is_full():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 

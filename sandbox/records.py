@@ -39,7 +39,7 @@ class Account:
 
 @dataclass
 class Upload:
-    """One uploaded file; ``sha256`` is the SHA-256 of its bytes, ``readable`` whether an image opens."""
+    """One upload; ``sha256`` is of its bytes, ``readable`` whether an image opens."""
 
     id: str
     account: str
@@ -55,7 +55,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a task will end, decided when it is accepted."""
+    """How a task will end, decided at acceptance."""
 
     latency: float
     fails: bool = False
@@ -66,8 +66,6 @@ class Plan:
 
 @dataclass
 class Task:
-    """One accepted order."""
-
     id: str
     account: str
     request: OrderRequest
@@ -93,7 +91,7 @@ class Task:
         return self.created_at + self.plan.latency
 
     def status(self, now: float) -> str:
-        """Return the status at a moment: queued for a quarter of the latency, then processing, then the end."""
+        """The status at ``now``: queued for a quarter of the latency, then processing, then the end."""
         if now <= self.created_at:
             return "queued"
         if now >= self.finish_at:
@@ -101,6 +99,5 @@ class Task:
         return "queued" if now < self.created_at + self.plan.latency / 4 else "processing"
 
     def changed_at(self, now: float) -> float:
-        """Return when the status last changed."""
         starts = {"queued": self.created_at, "processing": self.created_at + self.plan.latency / 4}
         return starts.get(self.status(now), self.finish_at)

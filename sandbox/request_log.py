@@ -1,4 +1,4 @@
-"""The request log: each request, how far it got, and its answer. Tests read it and wait on it."""
+"""The request log: each request, its stage and response. Tests read it and wait on it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ STAGES = ("arrived", "received", "worked", "answered")
 
 @dataclass
 class Exchange:
-    """One request, without its key and without the query of its URL.
+    """One request, without its key and its URL's query.
 
     Attributes:
-        time: when it arrived, in seconds since the epoch.
-        stage: arrived (headers read), received (body read), worked (the service did what was asked), or answered (the
-            last byte was handed to the system).
-        fault: the action of the fault that hit it.
+        time: of arrival, in seconds since the epoch.
+        stage: arrived (headers read), received (body read), worked (the work is done), or answered (the last byte was
+            handed to the system).
+        fault: action of the fault that hit it.
     """
 
     number: int
@@ -39,13 +39,12 @@ class Exchange:
     seconds: float | None = None
 
     def reached(self, stage: str) -> bool:
-        """Whether the request has reached a stage."""
         return STAGES.index(self.stage) >= STAGES.index(stage)
 
 
 @dataclass
 class RequestLog:
-    """All requests to the service's endpoints in order of arrival, and what a client must never send."""
+    """All requests to the service's endpoints in order of arrival, and clients' violations."""
 
     exchanges: list[Exchange] = field(default_factory=list)
     violations: list[dict[str, Any]] = field(default_factory=list)
@@ -53,7 +52,6 @@ class RequestLog:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def add(self, **fields: Any) -> Exchange:
-        """Log a request that has arrived."""
         with self.changed:
             exchange = Exchange(number=len(self.exchanges) + 1, time=time.time(), **fields)
             self.exchanges.append(exchange)
@@ -61,7 +59,6 @@ class RequestLog:
             return exchange
 
     def advance(self, exchange: Exchange, stage: str, **fields: Any) -> None:
-        """Log that a request has reached a stage."""
         with self.changed:
             exchange.stage = stage
             for name, value in fields.items():
@@ -76,7 +73,7 @@ class RequestLog:
             self.violations.append({"time": time.time(), "request": exchange.number, "text": text})
 
     def wait(self, endpoint: str, stage: str, count: int, timeout: float, fault: str | None) -> bool:
-        """Wait for requests as `sandbox.control.Control.wait` says; False after ``timeout`` seconds."""
+        """Wait for requests, see `sandbox.control.Control.wait`; False after ``timeout`` seconds."""
 
         def wanted(exchange: Exchange) -> bool:
             return (
@@ -87,6 +84,5 @@ class RequestLog:
             return self.changed.wait_for(lambda: sum(map(wanted, self.exchanges)) >= count, timeout)
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Return the requests as plain JSON values."""
         with self.changed:
             return [asdict(exchange) for exchange in self.exchanges]

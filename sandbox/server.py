@@ -19,7 +19,7 @@ from .settings import Settings
 
 
 class Sandbox(uvicorn.Server):
-    """Both origins in one server. It listens when made, so that its addresses are known before it runs."""
+    """Both origins in one server. Its sockets listen from construction: the addresses are known before it runs."""
 
     def __init__(self, settings: Settings) -> None:
         self.ready = threading.Event()
@@ -46,13 +46,12 @@ class Sandbox(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to accept; sets ``ready``."""
         self.listeners.loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End at once, without waiting for stalled or slow answers."""
+        """End at once, without waiting for stalled or slow responses."""
         for connection in list(self.server_state.connections):
             connection.transport.abort()
         for task in list(self.server_state.tasks):

@@ -23,13 +23,12 @@ from .settings import Settings
 
 
 def timestamp(moment: float) -> str:
-    """Format a time as the service does: ISO 8601 in UTC with milliseconds."""
+    """A time as the service formats it: ISO 8601 in UTC with milliseconds."""
     text = datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
 
 def shaping(faults: Mapping[str, Fault]) -> dict[str, Any]:
-    """Return the parts of an accepted task's plan that faults set."""
     plan: dict[str, Any] = {}
     if "fail_task" in faults:
         fault = faults["fail_task"]
@@ -45,7 +44,7 @@ def shaping(faults: Mapping[str, Fault]) -> dict[str, Any]:
 
 @dataclass
 class Service:
-    """The state behind both origins; ``settings`` holds the ports in use."""
+    """The state behind both origins; ``settings`` holds the actual ports."""
 
     settings: Settings
     listeners: Listeners
@@ -60,22 +59,20 @@ class Service:
 
     @property
     def url(self) -> str:
-        """The API origin."""
         return f"http://127.0.0.1:{self.settings.port}"
 
     @property
     def results_url(self) -> str:
-        """The second origin, with uploads and results, as clients are told it."""
+        """The second origin as clients see it."""
         return self.advertised or f"http://127.0.0.1:{self.settings.results_port}"
 
     def reset(self) -> None:
-        """Return to the opening accounts, no tasks, no uploads and an empty log."""
         self.accounts = Accounts(self.settings)
         self.log = RequestLog()
         self.advertised = None
 
     def generation(self, task: Task, now: float) -> dict[str, Any]:
-        """Return a task as both generation endpoints show it at a moment: nine keys."""
+        """A task at ``now`` as both generation endpoints show it: nine keys."""
         status = task.status(now)
         result, error = None, None
         if status == "succeeded":
@@ -96,7 +93,6 @@ class Service:
         }
 
     def file(self, upload: Upload) -> dict[str, Any]:
-        """Return an upload as both file endpoints show it."""
         shown = {
             "id": upload.id,
             "object": "file",
@@ -115,7 +111,6 @@ class Service:
         return shown
 
     def result_urls(self, task: Task) -> list[str]:
-        """Return the current signed URLs of a finished task's pictures."""
         return [self._result_url(task, index) for index in range(task.plan.results)]
 
     def _result_url(self, task: Task, index: int) -> str:
@@ -130,7 +125,7 @@ class Service:
         return hmac.new(self._secret, text, sha256).hexdigest()
 
     def result_task(self, task_id: str, index: int, query: dict[str, str]) -> Task:
-        """Return the task of a result URL; `Refusal` if the URL is wrong or expired, or the picture gone."""
+        """The task of a result URL; `Refusal` if the URL is wrong or expired, or the picture gone."""
         task = self.accounts.tasks.get(task_id)
         try:
             generation, expires = int(query["generation"]), int(query["expires"])
@@ -146,7 +141,7 @@ class Service:
         return task
 
     def picture(self, task: Task, index: int) -> Future[bytes]:
-        """Return the bytes of one result, drawn in a thread at the first call."""
+        """The bytes of one result, drawn in a thread at the first call."""
         return self.gallery.picture(
             PictureOrder(
                 model=task.request.model,

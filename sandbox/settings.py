@@ -1,4 +1,4 @@
-"""The options of one sandbox."""
+"""The options of a sandbox."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ ORIGINS = ("api", "results")
 
 @dataclass(frozen=True)
 class Settings:
-    """How one sandbox behaves.
+    """How a sandbox behaves.
 
     Attributes:
-        port: port of the API origin on 127.0.0.1; 0 takes a free one.
-        results_port: port of the second origin, with uploads and results; 0 takes a free one.
+        port: of the API origin on 127.0.0.1; 0 takes a free one.
+        results_port: of the second origin, with uploads and results; 0 takes a free one.
         key: API key of the account "main".
-        credits: opening credits of the account "main".
-        accounts: accounts in place of "main": ``{name: {"keys": [...], "credits": n}}``.
-        latency: seconds from acceptance to the end of an order (the mean, with ``latency_sd``).
+        credits: opening credits of an account, unless ``accounts`` says otherwise.
+        accounts: instead of "main": ``{name: {"keys": [...], "credits": n}}``.
+        latency: seconds from acceptance to an order's end (the mean, with ``latency_sd``).
         latency_sd: standard deviation of a normal draw per order, in seconds, with ``seed``.
         latencies: seconds of each order in turn, repeated; instead of ``latency``.
-        seed: for the drawn latencies.
+        seed: for drawn latencies.
         reject_repeats: answer every repeat of an idempotency key with 409 instead of replaying it.
-        max_open: orders that may be open at once in one account; more get 429. None: no limit.
+        max_open: orders that an account may have open at once; more get 429. None: no limit.
         megapixels: size of the pictures; 0.004 suits runs with hundreds of orders.
-        drift: seed of a drift as image models have it, see `drift`; None: edits are exact in their place.
+        drift: seed of a drift, see `drift`; None: edits are exactly in place.
         upload_lifetime: seconds until an upload expires; None: never.
-        result_lifetime: seconds that a result URL works, from the first answer that has it.
+        result_lifetime: seconds that a result URL works, from the first response with it.
         expired_status: status of an expired result URL: 403, 404 or 410.
     """
 
@@ -55,7 +55,7 @@ class Settings:
 
 
 def latencies(settings: Settings) -> Iterator[float]:
-    """Yield the seconds of one order after the other, never negative; the same for the same settings."""
+    """Yield the seconds of each order, never negative; equal for equal settings."""
     if settings.latencies:
         yield from itertools.cycle(settings.latencies)
     random = Random(settings.seed)

@@ -38,6 +38,10 @@ ROOT = Path(__file__).resolve().parent.parent
 _SHARED = {"comfyui": "comfy", "browser": "browser"}
 
 
+_ONLY_WITH = {"slow": ["--slow", "--full"], "long": ["--full"], "by_hand": ["--by-hand"]}
+"""Markers of tests that are left out, with the options that run them."""
+
+
 class _RootIsNoPackage:
     """Keeps pytest from importing the project's own ``__init__.py``, which only ComfyUI can import."""
 
@@ -47,7 +51,8 @@ class _RootIsNoPackage:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="run the slow tests too")
+    parser.addoption("--slow", action="store_true", help="run the slow tests too")
+    parser.addoption("--full", action="store_true", help="run the slow and the long tests too")
     parser.addoption("--by-hand", action="store_true", help="with --full: also what takes tens of minutes")
 
 
@@ -64,9 +69,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(getattr(pytest.mark, marker))
         if shared and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(shared[-1]))
-        for marker, option in (("slow", "--full"), ("by_hand", "--by-hand")):
-            if item.get_closest_marker(marker) and not config.getoption(option):
-                item.add_marker(pytest.mark.skip(reason=f"{marker}: runs with {option}"))
+        for marker, options in _ONLY_WITH.items():
+            if item.get_closest_marker(marker) and not any(map(config.getoption, options)):
+                item.add_marker(pytest.mark.skip(reason=f"{marker}: runs with {' or '.join(options)}"))
 
 
 def _fixtures(item: pytest.Item) -> set[str]:

@@ -1,6 +1,7 @@
-"""Any number of pictures: rows come in, outcomes go out as they end, and a bounded number is in memory.
+"""Any number of rows: outcomes are yielded as orders end, with a bounded number in memory.
 
-Entry: `job.BulkJob`."""
+Entry: `job.BulkJob`.
+"""
 
 from __future__ import annotations
 

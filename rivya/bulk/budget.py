@@ -1,4 +1,4 @@
-"""How many credits a bulk job may still spend. Lives in the engine's loop."""
+"""The credits that a bulk job may still spend. Used in the engine's loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ..orders.order import Order
 
 
 class Budget:
-    """Counts what is about to be bought, each order once.
+    """Counts each new order once.
 
     Args:
         most: credits that may be spent; None: any number.
@@ -19,10 +19,10 @@ class Budget:
         self._prices: dict[str, int] = {}
 
     def reserve(self, order: Order) -> None:
-        """Count an order that will be bought now.
+        """Count an order that is about to be bought.
 
         Raises:
-            ConfigurationError: it would spend more than is allowed; nothing of it was sent.
+            ConfigurationError: it would exceed the limit; it was not sent.
         """
         price = order.identity.params.credits
         if self.most is None or order.fingerprint in self._prices:
@@ -38,6 +38,6 @@ class Budget:
         self.spent += price
 
     def give_back(self, fingerprint: str, error: RivyaError) -> None:
-        """Take an order off again if it is certain that it cost nothing."""
+        """Take an order off the count if its error proves that it cost nothing."""
         if error.charged is Charged.NO and fingerprint in self._prices:
             self.spent -= self._prices.pop(fingerprint)

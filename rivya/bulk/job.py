@@ -1,7 +1,6 @@
 """A bulk job from rows to finished pictures: stream, full size, delivery.
 
-A picture counts as delivered once the caller has saved it or has come back for the next one. What is not delivered
-stays collectable.
+A picture counts as delivered once the caller has saved it or asks for the next one. Until then it stays collectable.
 """
 
 from __future__ import annotations
@@ -30,19 +29,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NOTED_AT_ONCE = 32
-"""Delivered pictures that are noted in the ledger together."""
+"""Delivered pictures per note in the ledger."""
 
 
 @dataclass(frozen=True)
 class BulkJob:
-    """What is to be done with rows.
+    """What to do with rows.
 
     Attributes:
-        default: what a row asks for where it says nothing itself.
-        timeout_s: how long to wait for each picture once the service has accepted it, in seconds.
-        encoding: how pictures are packed for the upload; see `images.encode.encode`.
+        default: values for what a row leaves out.
+        timeout_s: seconds to wait for each picture after the service has accepted its order.
+        encoding: of uploads; see `images.encode.encode`.
         max_credits: most that this job may spend; None: any number.
-        full_size: gives the photos back at their own size: from the picture of a row to the photo; None: as they come.
+        full_size: from a row's picture to its photo, so that the edit is put back at full size; None: results stay as
+            they are.
+        read: from a row and ``default`` to what it asks for.
     """
 
     config: Config
@@ -56,10 +57,10 @@ class BulkJob:
     @classmethod
     @costs_nothing()
     def checked(cls, config: Config, default: Wanted, **options: Any) -> BulkJob:
-        """A job whose default can be ordered. Its prompt may be blank, since each row may have one of its own.
+        """A job whose default can be ordered. Its prompt may be blank, since rows may have their own.
 
         Raises:
-            ValidationError: a value that cannot be ordered, by name.
+            ValidationError: names the value that cannot be ordered.
             ConfigurationError: there is no key.
         """
         config.require_key()
@@ -69,21 +70,21 @@ class BulkJob:
     def run(
         self, rows: Iterable[Any], save: Callable[[Row, Edited], object] | None = None
     ) -> Iterator[tuple[Row, Edited | RivyaError]]:
-        """Order the rows, and give row and picture, or error, as they end.
+        """Order the rows; yield each row with its picture or error, as orders end.
 
         Args:
-            save: called with each picture before it counts as delivered. A `RivyaError` that it raises is the outcome.
+            save: called with each picture before it counts as delivered. Its `RivyaError` becomes the outcome.
         """
         return self._delivered(self._stream(rows, RowRun), save)
 
     def collect(
         self, fingerprints: Iterable[str], save: Callable[[Row, Edited], object] | None = None
     ) -> Iterator[tuple[Row, Edited | RivyaError]]:
-        """The same for orders that the ledger knows. Never spends."""
+        """As `run`, for orders that the ledger knows, by fingerprint. Never spends."""
         return self._delivered(self._stream(fingerprints, RowCollect), save)
 
     def prices(self, rows: Iterable[Any]) -> Iterator[tuple[Row, Priced | RivyaError]]:
-        """What each order of the rows would cost now. Nothing that could cost is sent."""
+        """What each order of the rows would cost now. Sends nothing that costs."""
         return self._stream(rows, RowCount)
 
     def _stream(
@@ -93,7 +94,6 @@ class BulkJob:
         return iter(Stream(work.engine, rows, partial(task, work), self.config.max_concurrency))
 
     def work(self) -> Work:
-        """What all rows of one pass share."""
         return Work(
             engine.shared(),
             self.config,
@@ -109,7 +109,6 @@ class BulkJob:
         outcomes: Generator[tuple[Row, Finished | RivyaError], None, None],
         save: Callable[[Row, Edited], object] | None,
     ) -> Iterator[tuple[Row, Edited | RivyaError]]:
-        """Read each picture and give it, and note that it was delivered."""
         delivered = _Delivered()
         try:
             for row, outcome in outcomes:
@@ -137,7 +136,7 @@ class BulkJob:
         return loaded(image if self.full_size is None else self.full_size(image).sent(0))
 
     def finished(self, given: Any, outcome: Finished) -> Edited:
-        """The picture of an order of this row. Blocks.
+        """The picture of an order. Blocks.
 
         Raises:
             RivyaError: it cannot be read.
@@ -150,7 +149,6 @@ class BulkJob:
 
 
 def _at_full_size(photo: FullSize, picture: Edited) -> Edited:
-    """The photo with the picture in it."""
     data, extension, report = photo.finished(0, picture.data)
     more = tuple(photo.finished(0, each)[0] for each in picture.more)
     about = {**picture.about, "stitch": report}
@@ -158,9 +156,9 @@ def _at_full_size(photo: FullSize, picture: Edited) -> Edited:
 
 
 class _Delivered:
-    """Notes in the ledger which pictures have reached the user, several at a time.
+    """Notes delivered pictures in the ledger, several at a time.
 
-    One that is wanted at several places and is missing at one of them stays collectable.
+    A picture that several rows want stays collectable if one of them failed to get it.
     """
 
     def __init__(self) -> None:
@@ -183,7 +181,7 @@ class _Delivered:
 
 
 def loaded(image: Any) -> Picture:
-    """The picture of a path, of the bytes of a file, or of an array, as it is uploaded: uint8.
+    """The picture of a path, file bytes or an array, as uint8 for the upload.
 
     Raises:
         ImageError: no picture, or a damaged one.

@@ -1,4 +1,4 @@
-"""One row of a bulk job in the engine's loop: decode, look for what was bought before, pack, upload, order, wait."""
+"""One row of a bulk job in the engine's loop: decode, look up earlier orders, pack, upload, order, wait."""
 
 from __future__ import annotations
 
@@ -22,24 +22,23 @@ from .budget import Budget
 T = TypeVar("T")
 
 PACKED_BYTES = 48 * 1024**2
-"""Bytes of packed pictures above which no further one is packed before the service has accepted some."""
+"""With more bytes of packed pictures in memory, packing waits until the service has accepted some."""
 
 
 class _Room:
-    """The bytes of packed pictures in memory. Lives in the engine's loop."""
+    """Counts the bytes of packed pictures in memory. Used in the engine's loop."""
 
     def __init__(self) -> None:
         self._held = 0
         self._freed = asyncio.Event()
 
     async def wait(self) -> None:
-        """Wait until there is room for one more picture."""
         while self._held > PACKED_BYTES:
             self._freed.clear()
             await self._freed.wait()
 
     def change(self, by: int) -> None:
-        """Count bytes that are held from now on, or (below zero) no more."""
+        """Add bytes, or free them (below zero)."""
         self._held += by
         self._freed.set()
 
@@ -49,11 +48,11 @@ class Work:
     """What all rows of a job share.
 
     Attributes:
-        read: gives what a row asks for; raises `RivyaError` for a row that cannot be ordered.
-        load: gives a picture, or its pixels alone: uint8 (height, width, 1, 3 or 4). Called in a codec thread.
-        encoding: how pictures are packed; see `images.encode.encode`.
-        timeout_s: how long an accepted order is waited for, in seconds.
-        budget: what may be spent.
+        read: returns what a row asks for; raises `RivyaError` if it cannot be ordered.
+        load: returns a picture, or its pixels alone: uint8 (height, width, 1, 3 or 4). Called in a codec thread.
+        encoding: of uploads; see `images.encode.encode`.
+        timeout_s: seconds to wait for an accepted order.
+        budget: limits what is spent.
     """
 
     engine: Engine
@@ -67,7 +66,7 @@ class Work:
     packing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CODECS))
 
     async def would_cost(self, account: Account, order: Order) -> bool:
-        """Whether an order would cost credits now; a ledger that cannot be read does not know it."""
+        """Whether an order would cost credits now; True if the ledger cannot be read."""
         try:
             scope = await account.store_scope()
             return await account.storage(account.would_cost, scope, order.fingerprint)
@@ -84,7 +83,7 @@ class Priced:
 
 
 class _RowTask(Generic[T]):
-    """What the tasks of rows have in common.
+    """Base of the row tasks.
 
     Args:
         tell: called with each variation and its outcome, as it ends.
@@ -100,10 +99,9 @@ class _RowTask(Generic[T]):
 
 
 class RowCount(_RowTask[Priced]):
-    """Prices the orders of a row. Nothing that could cost is sent."""
+    """Prices the orders of a row. Sends nothing that costs."""
 
     async def run(self, given: Any, accepted: Callable[[], object]) -> None:
-        """Price the row."""
         try:
             await self._price(given)
         finally:
@@ -128,10 +126,9 @@ class RowCount(_RowTask[Priced]):
 
 
 class RowCollect(_RowTask[Finished]):
-    """Collects an order that the ledger knows; its row is the fingerprint. Never spends."""
+    """Collects one order of the ledger; the row is its fingerprint. Never spends."""
 
     async def run(self, given: Any, accepted: Callable[[], object]) -> None:
-        """Collect the order."""
         ticket = self._work.engine.collect(self._work.config, given)
         try:
             try:
@@ -144,7 +141,7 @@ class RowCollect(_RowTask[Finished]):
 
 
 class RowRun(_RowTask[Finished]):
-    """From what a row asks for to the outcome of each of its orders."""
+    """Orders what a row asks for, and tells the outcome of each variation."""
 
     def __init__(self, work: Work, tell: Callable[[int, Finished | RivyaError], None]) -> None:
         super().__init__(work, tell)
@@ -152,12 +149,11 @@ class RowRun(_RowTask[Finished]):
         self._tickets: dict[int, Ticket] = {}
 
     async def run(self, given: Any, accepted: Callable[[], object]) -> None:
-        """Run the row. ``accepted`` is called when its picture is at the service, or is not needed there."""
         try:
             try:
                 await self._hand_over(given)
             except RivyaError as error:
-                # What was bought before is waited for all the same.
+                # Earlier orders are still waited for.
                 for variation in sorted(self.untold - set(self._tickets)):
                     self._tell(variation, error.about())
             finally:
@@ -169,8 +165,8 @@ class RowRun(_RowTask[Finished]):
                 ticket.leave()
 
     async def _hand_over(self, given: Any) -> None:
-        """Hand the orders of the row to the engine, and wait until the service has accepted them."""
-        with costs_nothing():  # no order has been sent yet, and an upload is free
+        """Hand the row's orders to the engine and wait until the service has accepted them."""
+        with costs_nothing():  # nothing is ordered yet, and uploads are free
             wanted = self._work.read(given)
             self.untold = set(range(wanted.variations))
             account = await self._work.engine.account(self._work.config)
@@ -182,7 +178,7 @@ class RowRun(_RowTask[Finished]):
         await asyncio.gather(*(asyncio.wrap_future(ticket.accepted) for ticket in self._tickets.values()))
 
     async def _reference(self, account: Account, wanted: Wanted) -> Reference | None:
-        """The uploaded picture, for those orders that were not bought before; None if all were."""
+        """The uploaded picture; None if every variation was bought before."""
         codec = account.threads.codec
         async with self._work.packing:
             await self._work.room.wait()
@@ -200,14 +196,13 @@ class RowRun(_RowTask[Finished]):
         return reference
 
     async def _take_what_is_bought(self, account: Account, wanted: Wanted, plain: Reference) -> None:
-        """Collect what was bought before: for that the picture need not be packed."""
+        """Collect earlier orders; that needs no packed picture."""
         for variation in range(wanted.variations):
             order = wanted.order(variation, plain)
             if not await self._work.would_cost(account, order):
                 self._tickets[variation] = self._work.engine.collect(self._work.config, order.fingerprint)
 
     async def _order(self, account: Account, variation: int, order: Order) -> None:
-        """Order one picture, unless the budget forbids it."""
         try:
             if self._work.budget.most is not None and await self._work.would_cost(account, order):
                 self._work.budget.reserve(order)
@@ -217,7 +212,6 @@ class RowRun(_RowTask[Finished]):
         (self._tickets[variation],) = self._work.engine.order(self._work.config, [order])
 
     async def _wait(self, variation: int) -> None:
-        """Wait for one order and tell its outcome; one out of time goes on at the service."""
         ticket = self._tickets[variation]
         outcome = await _ended(ticket, self._work.timeout_s)
         if isinstance(outcome, RivyaError):
@@ -226,9 +220,9 @@ class RowRun(_RowTask[Finished]):
 
 
 async def _ended(ticket: Ticket, timeout_s: float) -> Finished | RivyaError:
-    """The end of an accepted order; one out of time goes on at the service."""
+    """The outcome of an accepted order; after a timeout it goes on at the service."""
     done = asyncio.wrap_future(ticket.done)
-    # Its error is looked at also if this row is stopped before.
+    # Retrieve its error even if this row is stopped first.
     done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     await asyncio.wait({done}, timeout=timeout_s)
     return plan.outcome(ticket) if done.done() else plan.out_of_time(ticket, timeout_s)

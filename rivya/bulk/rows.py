@@ -1,4 +1,4 @@
-"""What one row of a bulk job asks for: a picture, a prompt, a seed, variations, and the parameters of the model."""
+"""What a row of a bulk job asks for: picture, prompt, seed, variations, model parameters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..plan import Wanted
 
 PARAMETERS = tuple(each.name for each in fields(KontextParams))
 COLUMNS = ("image", "prompt", "seed", "variations", *PARAMETERS)
-"""What a row may name."""
+"""Names that a row may have."""
 
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -23,18 +23,17 @@ def read(given: Any, default: Wanted) -> Wanted:
     """What a row asks for.
 
     Args:
-        given: a path, the bytes of a file, an array, None for text to image, or a mapping of some of `COLUMNS`. What
-            it leaves out, or has as None, as an empty text or as NaN, is taken from ``default``.
+        given: a path, file bytes, an array, None for text to image, or a mapping with keys of `COLUMNS`. ``default``
+            supplies keys that are missing or hold None, blank text or NaN.
 
     Raises:
-        ValidationError: a value that cannot be ordered, by name; or a mapping without a picture.
+        ValidationError: names the value that cannot be ordered; or the mapping's picture is blank.
     """
     wanted = _from_mapping(given, default) if isinstance(given, Mapping) else replace(default, image=given)
     return wanted.checked()
 
 
 def picture_alone(image: Any, default: Wanted) -> Wanted:
-    """A row that is a picture and says nothing else."""
     return replace(default, image=image)
 
 
@@ -61,14 +60,14 @@ def _from_mapping(given: Mapping[str, Any], default: Wanted) -> Wanted:
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether a cell says nothing: tables have no other way to leave one out."""
+    """Whether a cell is empty; tables cannot leave a cell out."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return True
     return isinstance(value, (str, bytes)) and not value.strip()
 
 
 def _parameter(name: str, value: Any) -> Any:
-    """A value as tables have it: everything may be text there."""
+    """The typed value of a cell, which may be text for any type."""
     if not isinstance(value, str):
         return value
     if name in ("seed", "variations", "safety_tolerance"):

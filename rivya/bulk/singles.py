@@ -1,4 +1,4 @@
-"""Rows of a bulk job that another program hands over one at a time, from an event loop of its own."""
+"""Rows of a bulk job that another program submits one at a time, from its own event loop."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .stream import as_outcome
 
 
 class Singles:
-    """The rows of one job, under one budget. Its methods may be called from any event loop but the engine's.
+    """The rows of one job, under one budget. Callable from any event loop but the engine's.
 
-    How many rows are under way at once is the caller's to bound.
+    The caller limits how many rows run at once.
     """
 
     def __init__(self, job: BulkJob) -> None:
         self._job, self._work = job, job.work()
 
     async def outcomes(self, given: Any) -> list[Finished | RivyaError]:
-        """Order what a row asks for and wait; one outcome for each variation, failures as values."""
+        """Order a row and wait; one outcome per variation, failures as values. Cancelling it cancels the row's job."""
         job = self._work.engine.start(lambda: self._run(given))
         try:
             return await asyncio.wrap_future(job.done)
@@ -32,7 +32,6 @@ class Singles:
             raise
 
     async def _run(self, given: Any) -> list[Finished | RivyaError]:
-        """One row in the engine's loop. A fault of the program ends this row alone."""
         told: dict[int, Finished | RivyaError] = {}
         task = RowRun(self._work, told.__setitem__)
         try:
@@ -42,12 +41,11 @@ class Singles:
         return [told[variation] for variation in sorted(told)]
 
     async def picture(self, given: Any, finished: Finished) -> Edited | RivyaError:
-        """The picture of an order of this row."""
         try:
             return await asyncio.to_thread(self._job.finished, given, finished)
         except Exception as error:
             return as_outcome(error)
 
     def delivered(self, finished: Finished) -> None:
-        """Note soon that a picture has reached the user."""
+        """Note, without waiting, that a picture has reached the user."""
         self._work.engine.delivered([finished])

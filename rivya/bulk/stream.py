@@ -1,8 +1,8 @@
-"""Runs the rows of any iterable, a window of them at once, and gives their outcomes as they end.
+"""Runs the rows of an iterable, a window of them at once, and yields outcomes as they end.
 
-A thread of its own reads the rows, so that a slow iterable holds up no outcome. Each row is a task in the engine's
-loop, see `row_run`. Three bounds keep the memory flat, however many rows there are: rows under way or not taken yet
-(the window), rows on their way to the service (ahead), and bytes of packed pictures.
+A thread reads the rows, so that a slow iterable delays no outcome. Each row is a task in the engine's loop, see
+`row_run`. Three bounds keep memory flat for any number of rows: rows not yet consumed (the window), rows not yet
+accepted by the service (ahead), and bytes of packed pictures.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ log = logging.getLogger("rivya")
 T = TypeVar("T")
 
 _LOOK_S = 0.5
-"""How long an outcome is waited for at a time: a wait without end takes no Ctrl-C on Windows."""
+"""Timeout of each wait for an outcome: a wait without one ignores Ctrl-C on Windows."""
 
 
 class RowTask(Protocol):
-    """The work on one row in the engine's loop; it tells the outcome of each variation, or raises for all the others.
+    """The work on one row in the engine's loop. It tells the outcome of each variation, or raises for all untold ones.
 
     Attributes:
-        untold: variations whose outcome has not been told; 0 alone until the row has been read.
+        untold: variations without an outcome yet; {0} until the row has been read.
     """
 
     untold: set[int]
 
     async def run(self, given: Any, accepted: Callable[[], object]) -> None:
-        """Run the row. ``accepted`` is called when its picture is at the service, or is not needed there."""
+        """Run the row. ``accepted`` is called once its picture is at the service or not needed there."""
         ...
 
 
@@ -47,19 +47,19 @@ class _RowEnded:
 
 
 class _AllRead:
-    """The rows have ended, after ``rows`` of them, perhaps by an error of the iterable."""
+    """The iterable has ended after ``rows`` rows, perhaps by ``error``."""
 
     def __init__(self, rows: int, error: BaseException | None) -> None:
         self.rows, self.error = rows, error
 
 
 class Stream(Generic[T]):
-    """One pass over the rows. It is iterated once; closing the iterator stops the buying.
+    """One pass over the rows. Closing its iterator stops ordering.
 
     Args:
-        rows: any iterable, also an endless one. It is read in a thread of the stream's own.
-        begin: makes the task of a row. Its argument is called with a variation and its outcome, as each ends.
-        at_once: orders that the account may have under way.
+        rows: any iterable, also an endless one; read in a thread.
+        begin: makes a row's task from the function that takes a variation and its outcome.
+        at_once: orders that the account may have running.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Stream(Generic[T]):
         self._stopped = False
 
     def __iter__(self) -> Generator[tuple[Row, T | RivyaError], None, None]:
-        """Row and outcome of each order as it ends. An error of the iterable itself is raised after all of them."""
+        """Row and outcome of each order as it ends. An error of the iterable is raised after them."""
         context = contextvars.Context()
         threading.Thread(target=context.run, args=(self._read_rows,), name="rivya-rows", daemon=True).start()
         ended, all_read = 0, None
@@ -105,18 +105,17 @@ class Stream(Generic[T]):
                 continue
 
     def _stop(self) -> None:
-        """Order nothing more. What was accepted goes on in the background and is stored."""
+        """Order nothing more. Accepted orders go on in the background and are stored."""
         with self._lock:
             self._stopped = True
             jobs = list(self._jobs.values())
         for job in jobs:
             job.cancel()
-        # The thread that reads the rows may be waiting for its turn; it then sees that it is over.
+        # Wakes the reader thread, which then sees `_stopped`.
         self._window.release()
         self._ahead.release()
 
     def _read_rows(self) -> None:
-        """Begin each row as soon as the bounds allow it. In a thread of its own."""
         number, failure = 0, None
         try:
             for given in self._rows:
@@ -135,7 +134,7 @@ class Stream(Generic[T]):
         return partial(self._run, number, given)
 
     async def _run(self, number: int, given: Any) -> None:
-        """One row in the engine's loop. A fault of the program ends this row alone."""
+        """One row in the engine's loop. A program fault ends this row alone."""
         tell = partial(self._tell, number, given)
         task = self._begin(tell)
         try:
@@ -153,7 +152,7 @@ class Stream(Generic[T]):
 
 
 def as_outcome(error: Exception) -> RivyaError:
-    """What a row that ended by an error is to its orders."""
+    """The outcome for the error that ended a row."""
     if isinstance(error, RivyaError):
         return error.about()
     log.error("a row of a bulk job", exc_info=error)

@@ -1,4 +1,4 @@
-"""Tables of what to edit: CSV, JSON lines and Parquet, read a few rows at a time."""
+"""Tables of rows: CSV, JSON lines and Parquet, read a few rows at a time."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ SUFFIXES = {
 }
 _DELIMITERS = ",;\t|"
 _PARQUET_ROWS = 16
-"""Rows of a Parquet file in memory at once: a row may hold the bytes of a photo."""
+"""Rows of a Parquet file in memory at once: a row may hold a photo."""
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be read. It fails by itself; the others go on."""
+    """A row that cannot be read; it fails alone."""
 
     error: ValidationError = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that has been looked into: its columns are known and suffice.
+    """A table whose columns are known and suffice.
 
     Attributes:
         path: the file.
-        columns: what is read of it: its column for each of `rows.COLUMNS`.
-        unused: columns that say nothing to us.
+        columns: the table's column for each name of `rows.COLUMNS` that is read.
+        unused: its other columns.
         base: what relative paths in it are relative to.
     """
 
@@ -52,7 +52,7 @@ class Table:
     base: Path | BucketUrl
 
     def rows(self) -> Iterator[Mapping[str, Any] | BadRow]:
-        """What each row asks for, by the names of `rows.COLUMNS`; cells that say nothing are None."""
+        """The rows, with keys of `rows.COLUMNS`; empty cells may be None, blank or NaN."""
         for row in _read(self.path, list(self.columns.values())):
             if isinstance(row, BadRow):
                 yield row
@@ -70,7 +70,7 @@ class Table:
         return wanted
 
     def __len__(self) -> int:
-        """The number of rows. Reads the table through, but for Parquet."""
+        """The number of rows. Reads the whole table, except Parquet."""
         if SUFFIXES[self.path.suffix.lower()] == "parquet":
             with _parquet(self.path) as file:
                 return int(file.metadata.num_rows)
@@ -78,7 +78,6 @@ class Table:
 
 
 def is_table(path: PurePath) -> bool:
-    """Whether a file's name says that it is a table that can be read."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -90,16 +89,16 @@ def look_into(
     text: bool = False,
     base: BucketUrl | None = None,
 ) -> Table:
-    """A table whose columns suffice.
+    """Open a table and check its columns.
 
     Args:
-        image_column, prompt_column: their names, where they are not ``image`` and ``prompt``.
+        image_column, prompt_column: names other than ``image`` and ``prompt``.
         text: the rows have no picture.
-        base: what relative paths in it are relative to, where that is not the folder of the file.
+        base: what relative paths are relative to, if not the file's folder.
 
     Raises:
         ValidationError: it cannot be read, or a column is missing or misspelt.
-        ConfigurationError: a Parquet file, and pyarrow is not installed.
+        ConfigurationError: Parquet without pyarrow.
     """
     found = _columns(path)
     columns = {name: name for name in COLUMNS if name in found}
@@ -115,13 +114,13 @@ def look_into(
     unused = tuple(each for each in found if each not in columns.values())
     _check_spelling(path, unused, columns)
     if SUFFIXES[path.suffix.lower()] == "jsonl":
-        # Each row names its own; the first one told what the named columns are.
+        # Each row has its own keys; the first row only decides the named columns.
         columns = {name: name for name in COLUMNS if name != "image" or not text} | columns
     return Table(path, columns, unused, base or path.parent)
 
 
 def _check_spelling(path: Path, unused: Iterable[str], columns: Mapping[str, str]) -> None:
-    """Refuse a column whose name is nearly that of one which the table does not have."""
+    """Refuse a column whose name nearly matches one that the table lacks."""
     for each in unused:
         near = difflib.get_close_matches(_plain(each), COLUMNS, 1, 0.8)
         if near and near[0] not in columns:
@@ -148,7 +147,7 @@ def _plain(name: str) -> str:
 
 
 def _image(value: Any, base: Path | BucketUrl) -> Any:
-    """The picture of a cell: a path, the URL of an object, or bytes. Data sets of pictures have both in one cell."""
+    """The picture of a cell: a path, an object URL, or bytes. Data sets may have bytes and path in one cell."""
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -164,7 +163,7 @@ def _image(value: Any, base: Path | BucketUrl) -> Any:
 
 
 def _columns(path: Path) -> list[str]:
-    """The names of its columns; of JSON lines, those of the first row."""
+    """The column names; for JSON lines, those of the first row."""
     kind = SUFFIXES[path.suffix.lower()]
     try:
         if kind == "parquet":
@@ -189,7 +188,7 @@ def _not_utf_8(path: Path) -> ValidationError:
 
 
 def _delimiter(lines: Any) -> str:
-    """What stands between the columns, by the first line: spreadsheets of some countries write semicolons."""
+    """By the first line: some locales' spreadsheets write semicolons."""
     first = lines.readline()
     lines.seek(0)
     return max(_DELIMITERS, key=first.count) if any(map(first.count, _DELIMITERS)) else ","

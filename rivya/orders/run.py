@@ -101,15 +101,14 @@ class OrderRun:
         return Finished(self._account.state, scope, self._context.fingerprint, row_id, result, "stored")
 
     async def _note_as_stored(self, scope: str) -> int | None:
-        """After a crash between file and ledger the row is a step behind; the file proves the step."""
+        """After a crash between file and ledger the row is a step behind; the file proves the step.
+
+        Its holder may count as alive for a while longer, but has nothing left to do.
+        """
         ledger = self._account.ledger
         try:
             row = await self._account.disk(ledger.newest, scope, self._context.fingerprint)
-            if (
-                row is not None
-                and row.state is OrderState.SUCCEEDED
-                and await self._account.disk(ledger.take, row.id)
-            ):
+            if row is not None and row.state is OrderState.SUCCEEDED:
                 await self._account.disk(ledger.stored, row.id)
         except RivyaError as error:
             log.warning("the ledger cannot be used: %s", error.message)

@@ -28,12 +28,13 @@ class RayJob:
     """`bulk.job.BulkJob.run` on a Ray cluster, for the command line.
 
     Args:
-        address: of the cluster: ``auto``, ``local`` (one that ends with this process), ``ray://HOST:PORT``.
+        address: ``auto``, ``local`` (a cluster that ends with this process) or ``ray://HOST:PORT``.
         options: of `client.bulk_job`.
-        files: whether pictures lie in files of this machine.
+        files: whether pictures are files of this machine.
 
     Raises:
-        ConfigurationError: there is no cluster, or it cannot be used; nothing was sent.
+        ConfigurationError: the cluster cannot be used; nothing was sent.
+        ValidationError: ``files`` with a ``ray://`` address.
     """
 
     @costs_nothing()
@@ -66,7 +67,6 @@ class RayJob:
     def run(
         self, pieces: Iterable[Piece], save: Callable[[Row, Edited], object]
     ) -> Iterator[tuple[Row, Edited | RivyaError]]:
-        """As `bulk.job.BulkJob.run`."""
         given = {piece.number: piece for piece in pieces}
         if not given:
             return
@@ -110,7 +110,7 @@ def _absolute(piece: Piece) -> Piece:
 
 
 def _with_bytes(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with its picture, for other nodes. What cannot be read here will be said there."""
+    """The row with its picture's bytes, for other nodes. If reading fails here, it fails there with an error."""
     piece: Piece = row["piece"]
     try:
         if piece.path is None or not isinstance(piece.values, Mapping):

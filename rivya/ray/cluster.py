@@ -1,4 +1,4 @@
-"""A Ray cluster: joining it, and asking its nodes how they are set up."""
+"""Joins a Ray cluster and inspects its nodes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ..saving import places
 _KNOCK_S = 5.0
 
 _LOOK_S = 120.0
-"""How long a node may take to say how it is set up; a worker process may have to start there first."""
+"""Timeout of a node's answer; a worker process may have to start there first."""
 
 
 @costs_nothing()
 def join(address: str) -> None:
-    """Join the cluster, unless this process has done so.
+    """Join the cluster, once per process.
 
     Raises:
         ConfigurationError: it cannot be reached.
@@ -43,7 +43,7 @@ def join(address: str) -> None:
 
 
 def _knock(address: str) -> None:
-    """Make sure that something listens at a HOST:PORT: where nothing does, Ray ends the whole process."""
+    """Check that a HOST:PORT accepts connections: otherwise Ray ends the process."""
     host, separator, port = address.removeprefix("ray://").rpartition(":")
     if not separator or not port.isdecimal():
         return
@@ -63,10 +63,10 @@ def _unusable(address: str, why: str) -> ConfigurationError:
 
 @costs_nothing()
 def look_at_nodes() -> tuple[list[Machine], str]:
-    """How each node of the cluster is set up, and the salt of the comparison.
+    """The setup of each node, and the salt for comparing them.
 
     Raises:
-        ConfigurationError: a node does not answer, or the library is not installed there.
+        ConfigurationError: a node does not answer, or lacks the library.
     """
     if not ray.is_initialized():
         ray.init()

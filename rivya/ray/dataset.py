@@ -1,4 +1,4 @@
-"""Editing the pictures of a dataset."""
+"""Edits a dataset's pictures."""
 
 from __future__ import annotations
 
@@ -37,33 +37,31 @@ def edit_dataset(
     workers: tuple[int, int] = (1, 8),
     **params: Any,
 ) -> Any:
-    """Edit the picture of each row of a dataset; one row for each picture, failures among them.
+    """Edit the picture of each row of a dataset; returns one row per picture or failure.
 
-    The columns of the row stay. Added are ``rivya_image`` (the service's bytes), or ``rivya_path`` (its URL) where
-    ``RIVYA_RESULTS`` is a bucket; ``rivya_extension`` (jpg, png, webp), ``rivya_task_id``, ``rivya_credits`` (what this
-    row has cost now), ``rivya_source`` (new, resumed, stored), ``rivya_error`` (a text; empty: the picture is there),
-    and ``rivya_name``, a file name without its ending that no other picture has.
+    The row's columns stay. Added are ``rivya_image`` (the service's bytes), or ``rivya_path`` (its URL) if
+    ``RIVYA_RESULTS`` is a bucket and photos do not keep their size; ``rivya_extension`` (jpg, png, webp),
+    ``rivya_task_id``, ``rivya_credits`` (what this row has cost now), ``rivya_source`` (new, resumed, stored),
+    ``rivya_error`` (empty: the picture is there), and ``rivya_name``, a unique file name without ending.
 
-    A picture counts as delivered when its row is given to Ray. The same job again costs nothing for what was bought.
+    A picture counts as delivered when Ray gets its row. Running the same job again costs nothing for earlier orders.
 
     Args:
         ds: a ``ray.data.Dataset``.
-        prompt: for rows that have none.
-        prompt_column: where rows have a prompt of their own.
-        image_column: bytes of a file, a path or URL, or an array (height, width, 1, 3 or 4) of uint8; None: text to
-            image.
-        id_column: what a row is called, as a path or another text; ``rivya_name`` begins with its last part.
+        prompt: for rows without one.
+        prompt_column: if rows have their own.
+        image_column: file bytes, a path or URL, or a uint8 array (height, width, 1, 3 or 4); None: text to image.
+        id_column: a path or text whose last part begins ``rivya_name``.
         seed: names the pictures, 0 to 2^64-1.
-        variations: pictures for each row, 1 to 16.
-        max_credits: most that the job may spend, over all its nodes.
-        run: names the budget, and the job for `report`; ``RIVYA_RUN`` if empty, else a new name for each call.
+        variations: pictures per row, 1 to 16.
+        max_credits: limit for the whole job, required.
+        run: names the budget, and the job for `report`; ``RIVYA_RUN`` if empty, else a new name per call.
         workers: least and most actors.
         params: as for `client.edit_each`.
 
     Raises:
         ValidationError: an option cannot be ordered, or ``max_credits`` is missing.
-        ConfigurationError: a node cannot order anything, nodes are not set up alike, or there are several and no ledger
-            that they share. Nothing was sent.
+        ConfigurationError: a node cannot order, nodes differ in setup, or several share no ledger. Nothing was sent.
     """
     least, most = _workers(workers)
     if max_credits is None:
@@ -96,7 +94,7 @@ def edit_dataset(
 
 @costs_nothing()
 def report(run: str = "", config: Config | None = None) -> RunReport:
-    """What a run has come to, from the ledger: credits, and how many orders are in each state.
+    """A run's credits, and its orders by state, from the ledger.
 
     Args:
         run: its name; ``RIVYA_RUN`` if empty.
@@ -119,7 +117,7 @@ def _warn_of_folders(nodes: list[Machine]) -> None:
 
 @costs_nothing()
 def _check(default: str, prompt: str, max_credits: int, options: Mapping[str, Any]) -> None:
-    """Raise `ValidationError` for what cannot be ordered. This machine needs no key for that."""
+    """Raise `ValidationError` for options that cannot be ordered. Needs no key on this machine."""
     if wrong := sorted({"mask", "photos", "read"} & set(options)):
         raise ValidationError(f"edit_dataset has no parameter {wrong[0]}.", hint="")
     bare = Config(Path(), key=Secret("-"))

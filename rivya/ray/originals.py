@@ -1,4 +1,4 @@
-"""Writing the pictures of a dataset as the service made them."""
+"""Writes the pictures of a dataset as the service made them."""
 
 from __future__ import annotations
 
@@ -19,29 +19,27 @@ from ..images.formats import OWN
 
 
 def write_originals(ds: Any, target: str | os.PathLike[str]) -> None:
-    """Write the pictures of `edit_dataset` as the service made them, each under its ``rivya_name``.
+    """Write the pictures of `edit_dataset`, each under its ``rivya_name``.
 
-    Rows that failed are left out; the same names again are replaced.
+    Failed rows are skipped; existing files of the same name are replaced.
 
     Args:
-        ds: what `edit_dataset` gave, also filtered or with further columns.
-        target: a folder that all nodes reach, or a URL that pyarrow knows, such as ``s3://bucket/folder``.
+        ds: from `edit_dataset`; may be filtered or have more columns.
+        target: a folder that all nodes reach, or a URL for pyarrow, such as ``s3://bucket/folder``.
     """
     ds.write_datasink(_Originals(os.fspath(target)))
 
 
 class _Originals(RowBasedFileDatasink):
-    """Writes the bytes of each row into a file of its name."""
-
     def write_block(self, block: Any, block_index: int, ctx: Any) -> None:
-        """Ray's own names would change from run to run, so that the pictures would be there twice."""
+        """Ray's own names change from run to run, which would duplicate the pictures."""
         for row in block.iter_rows(public_row_format=False):
             if not row["rivya_error"]:
                 self._write(f"{row['rivya_name']}.{row['rivya_extension']}", _bytes_of(row))
 
     def _write(self, name: str, data: bytes) -> None:
         path = posixpath.join(self.path, name)
-        # A file of a folder is there whole or not at all; an object of a bucket is so by itself.
+        # Makes files appear whole; objects of a bucket do anyway.
         in_folder = urlsplit(self.unresolved_path).scheme in ("", "file", "local")
         written = f"{path}.{token_hex(4)}.part" if in_folder else path
         with self.open_output_stream(written) as file:

@@ -1,4 +1,4 @@
-"""What runs on the nodes: actors with an engine each, which take one row of a dataset at a time."""
+"""The actors that run on the nodes, each with its own engine."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from ..saving import places
 from . import cluster
 
 _CALLS_AN_ACTOR = 4
-"""Ray counts what one actor does at once inside one block; with several blocks at a time its orders do not run dry."""
+"""Blocks that an actor processes at once, so that its orders do not run dry; Ray limits concurrency per block."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What every actor is told. It passes through Ray, which keeps it: no key, no URL of a ledger.
+    """The settings of every actor. Ray stores them, so they hold no key and no ledger URL.
 
     Attributes:
         options: of `client.bulk_job`.
         run, max_credits: the budget, which the ledger keeps over all actors; empty and None: none.
-        agreed: how the nodes were set up when the job began; compared under ``salt``.
-        image_column, prompt_column, id_column: names of columns; None: there is none.
-        as_paths: give where pictures are kept, not their bytes.
+        agreed: setup of the nodes when the job began; compared under ``salt``.
+        image_column, prompt_column, id_column: column names; None: no such column.
+        as_paths: return locations of pictures, not bytes.
     """
 
     prompt: str
@@ -56,11 +56,10 @@ class Spec:
 
 
 def mapped(ds: Any, worker: type[Worker], spec: Spec, least: int, most: int) -> Any:
-    """The dataset, each row run by actors of this class."""
     return ds.flat_map(
         worker,
         fn_constructor_args=(spec,),
-        # An actor waits more than it works; with a share of a CPU a cluster that has lost a node may come to a halt.
+        # Actors mostly wait; reserving CPUs could halt a cluster that has lost a node.
         num_cpus=0,
         compute=ray.data.ActorPoolStrategy(
             min_size=least,
@@ -72,7 +71,7 @@ def mapped(ds: Any, worker: type[Worker], spec: Spec, least: int, most: int) -> 
 
 
 class Worker:
-    """An actor: one job on the engine of its process. What keeps it from ordering is the outcome of all its rows."""
+    """An actor: one job on its process's engine. If it cannot order, that error is the outcome of all its rows."""
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
@@ -92,10 +91,7 @@ class Worker:
 
 
 class EditRows(Worker):
-    """Edits the rows of a dataset."""
-
     async def __call__(self, row: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """A row for each picture."""
         try:
             given = self._given(row)
         except RivyaError as error:
@@ -107,7 +103,7 @@ class EditRows(Worker):
 
     @costs_nothing()
     def _given(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """What the row asks for. One whose picture is missing must not become text to image."""
+        """What the row asks for. A row without its picture must not become text to image."""
         spec, given = self._spec, dict[str, Any]()
         if spec.image_column is not None:
             image = _value(row, spec.image_column)
@@ -157,7 +153,7 @@ class EditRows(Worker):
         }
 
     def _columns(self, picture: bytes | str, name: str) -> dict[str, Any]:
-        """All columns, of the same type in each row: blocks of one dataset must not differ."""
+        """All columns, of the same type in each row: Ray's blocks must not differ."""
         shown = "rivya_path" if self._spec.as_paths else "rivya_image"
         empty = {"extension": "", "task_id": "", "credits": 0, "source": "", "error": "", "name": name}
         return {shown: picture, **{f"rivya_{each}": value for each, value in empty.items()}}
@@ -170,11 +166,11 @@ class EditRows(Worker):
 
 @dataclass(frozen=True)
 class Told:
-    """What a piece of a batch has come to.
+    """The outcome of one variation of a piece.
 
     Attributes:
         number: of the piece.
-        order: scope, fingerprint and row in the ledger, to note that it was delivered; None: there is no picture.
+        order: scope, fingerprint and row in the ledger, to note the delivery; None: no picture.
     """
 
     number: int
@@ -184,10 +180,12 @@ class Told:
 
 
 class BatchRows(Worker):
-    """Runs the pieces of ``edit --batch``. They count as delivered once the command line has saved them."""
+    """Runs the pieces of ``edit --batch``; yields `Told`.
+
+    Pictures count as delivered once the command line has saved them.
+    """
 
     async def __call__(self, row: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """A row for each picture: `Told`."""
         piece: Piece = row["piece"]
         for variation, outcome in enumerate(await self._outcomes(piece)):
             told: Edited | RivyaError
@@ -208,12 +206,10 @@ def _value(row: Mapping[str, Any], column: str) -> Any:
 
 
 def _config(spec: Spec) -> Config:
-    """This node's settings, with the budget of the job."""
     config = configuration.load()
     limits = [each for each in (spec.max_credits, config.max_credits_per_run) if each is not None]
     return replace(config, run=spec.run or config.run, max_credits_per_run=min(limits, default=None))
 
 
 def new_name() -> str:
-    """A name for a run that was given none."""
     return f"ray-{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(3)}"

@@ -1,1 +1,1 @@
-"""Saving pictures where a user wants them; see `places`, `settle`, `write`."""
+"""Saving pictures where the user wants them; see `places`, `settle`, `write`."""

@@ -1,7 +1,7 @@
-"""What was saved, and what it was made from: so that a folder can be edited again without editing its results.
+"""Which saved files are edits, and of which picture: so that a folder can be edited again without its edits.
 
-Files are known by their size and a digest of samples of their bytes, never by their names: they may be renamed and
-moved. The list lies in the state folder. Losing it loses no picture and no credits.
+Files are identified by size and a digest of samples of their bytes, since they may be renamed and moved. The list is
+in the state folder; losing it loses no picture and no credits.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ _BUSY_S = 5.0
 _ENDS, _SAMPLES, _SAMPLE = 1 << 14, 6, 1 << 13
 
 Digest = tuple[int, bytes]
-"""Size of a file, and a hash of samples of its bytes."""
+"""A file's size, and a hash of samples of its bytes."""
 
 _UNKNOWN: Digest = (0, b"")
 
 
 class Origins:
-    """The list of one state folder. Each call opens it anew, so that threads and processes may share it.
+    """The list of one state folder. Each call opens it, so that threads and processes may share it.
 
-    What the disk refuses is logged: a picture is saved all the same.
+    Disk errors are only logged: pictures are saved anyway.
     """
 
     def __init__(self, home: Path) -> None:
         self._path = home / _FILE
 
     def note(self, saved: Iterable[bytes], source: Path | None) -> None:
-        """Note edits before they appear on the disk.
+        """Note edits, before they appear on disk.
 
         Args:
             saved: the bytes of their files.
-            source: the picture that they were made from; None where that is not known.
+            source: the picture that they were made from; None if unknown.
         """
         origin = (digest_of(source) if source else None) or _UNKNOWN
         made = [_digest(len(data), _reader(data)) for data in saved]
@@ -60,10 +60,10 @@ class Origins:
             logger.warning("Rivya: it cannot be noted that this picture is an edit: %s", error)
 
     def results_among(self, paths: Collection[Path]) -> dict[Path, Path | None]:
-        """The edits among these files, each with the file of them that it was made from.
+        """The edits among these files, each with its source among them.
 
-        An edit whose picture is not among them is none here; one of an unknown picture is, with None, where other
-        pictures than edits lie beside it.
+        An edit whose known source is not among them is left out. One of unknown source has None, and is left out if
+        all files are edits.
         """
         if not self._path.exists():
             return {}
@@ -92,14 +92,13 @@ class Origins:
     def _open(self) -> Connection:
         os.close(open_private(self._path, os.O_CREAT | os.O_RDWR))
         connection = connect(self._path, timeout=_BUSY_S)
-        # A list that a power cut shortens costs nothing; waiting for the disk with each picture would.
+        # Entries lost in a power cut cost nothing; a sync per picture would cost time.
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute(_TABLE)
         return connection
 
 
 def _origins(connection: Connection, sizes: Iterable[int]) -> dict[Digest, list[Digest]]:
-    """What the edits of these sizes were made from."""
     found: dict[Digest, list[Digest]] = {}
     for size in sizes:
         for digest, *origin in connection.execute(
@@ -110,7 +109,7 @@ def _origins(connection: Connection, sizes: Iterable[int]) -> dict[Digest, list[
 
 
 def _first_of(origins: Iterable[Digest], by_size: Mapping[int, Sequence[Path]]) -> Path | None:
-    """The first file that is one of these."""
+    """The first file with one of these digests."""
     for origin in origins:
         for path in by_size.get(origin[0], ()):
             if digest_of(path) == origin:
@@ -119,7 +118,6 @@ def _first_of(origins: Iterable[Digest], by_size: Mapping[int, Sequence[Path]]) 
 
 
 def _by_size(paths: Iterable[Path], sizes: Collection[int]) -> dict[int, list[Path]]:
-    """The files of these sizes."""
     found: dict[int, list[Path]] = {}
     for path in paths if sizes else ():
         size = _size(path)
@@ -136,7 +134,7 @@ def _size(path: Path) -> int:
 
 
 def digest_of(path: Path) -> Digest | None:
-    """What a file is known by; None where it cannot be read."""
+    """None if it cannot be read."""
     try:
         found = path.stat()
         return _digest_of(path, found.st_size, found.st_mtime_ns)

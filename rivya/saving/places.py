@@ -1,4 +1,4 @@
-"""Where one picture goes: a folder, and a name whose ending says what the file holds."""
+"""Target folder and name of a saved picture. The ending matches the content."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from ..errors import SavingError
 
 ENDINGS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".jpe": "jpg", ".jfif": "jpg", ".webp": "webp"}
-"""Endings of names, and the extension of what they stand for."""
+"""File endings, and the extension of their format."""
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WebP"}
-"""Extensions, and what people call them."""
+"""Extensions, and names of formats."""
 
 _FOREIGN = re.compile(
     r"\.(apng|avif|bmp|dng|eps|exr|gif|hdr|hei[cf]|ico|jp2|jxl|mp4|pdf|psd|svg|tga|tiff?)", re.IGNORECASE
@@ -22,21 +22,21 @@ _FOREIGN = re.compile(
 RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 _NAME_BYTES = 255
 _SHORT = 80
-"""Bytes of a stem that every file system takes, whatever is added to it."""
+"""Bytes of a stem that every file system takes, with anything added to it."""
 _WINDOWS_PATH = 259
 _TAIL = 48
-"""Most that is added to a stem when it is saved: seed, variation, numbers of further pictures, an ending."""
+"""Most bytes added to a stem: seed, variation, picture number, ending."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one picture goes.
+    """Target of one picture.
 
     Attributes:
-        folder: made when the picture is written, if it is not there.
+        folder: created on writing if missing.
         stem: the name without an ending.
-        ending: the ending that the user gave, with its dot; empty: that of the picture.
-        chosen: the user named this file, so that one of the same name is replaced.
+        ending: the user's ending, with its dot; empty: the picture's own.
+        chosen: the user named this file, so that an existing one is replaced.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class Place:
 
 
 def named(path: str | Path) -> Place:
-    """The place of a file that the user names; an ending that stands for no picture is part of the name."""
+    """The place of a file that the user names; an ending of no picture format is part of the stem."""
     target = Path(path)
     if target.name in ("", ".."):
         raise refused(f"{shown(target)} is a folder.")
@@ -61,12 +61,11 @@ def named(path: str | Path) -> Place:
 
 
 def derived(folder: Path, stem: str, tail: str = "") -> Place:
-    """A place in a folder under a name made from that of another file.
+    """A place in a folder, named after another file.
 
     Args:
-        stem: of the other file; cut where the file system takes no name of its length, and kept clear of the names
-            that Windows keeps for devices.
-        tail: stands behind it, whole; what a stem becomes does not depend on it.
+        stem: of the other file; shortened to the file system's limit, and kept apart from Windows device names.
+        tail: added whole; has no influence on the stem.
     """
     if RESERVED.match(stem):
         stem = f"_{stem}"
@@ -79,7 +78,7 @@ def derived(folder: Path, stem: str, tail: str = "") -> Place:
 
 
 def _cut(text: str, size: int) -> str:
-    """The first characters, in at most ``size`` bytes of a file name."""
+    """The first characters that fit into ``size`` bytes of a file name."""
     kept = ""
     for character in text:
         if len(os.fsencode(kept + character)) > size:
@@ -89,7 +88,7 @@ def _cut(text: str, size: int) -> str:
 
 
 def _name_room(folder: Path) -> int:
-    """Bytes that a name in this folder may have."""
+    """Most bytes of a name here."""
     if os.name == "nt":
         return min(_NAME_BYTES, max(_TAIL * 2, _WINDOWS_PATH - len(os.path.abspath(folder)) - 1))
     try:
@@ -99,32 +98,31 @@ def _name_room(folder: Path) -> int:
 
 
 def extension_asked(path: str | Path) -> str:
-    """What the ending of a name asks for: ``png``, ``jpg`` or ``webp``; empty where it says nothing."""
+    """``png``, ``jpg`` or ``webp`` by a name's ending; else empty."""
     return ENDINGS.get(Path(path).suffix.lower(), "")
 
 
 def refused(message: str, hint: str = "Name another place with -o.") -> SavingError:
-    """The error of a place that was refused before anything was sent."""
+    """The error for a place that was refused before anything was sent."""
     return SavingError(message, hint=hint, code="cannot_save")
 
 
 def reason(error: Exception) -> str:
-    """What the system says, without the path."""
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 def shown(path: Path | str) -> str:
-    """A path in characters that can be printed; the others by their codes."""
+    """A path in printable characters; others are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 
 
 def shown_lines(text: object) -> str:
-    """The same for a text of several lines, such as an error: names of files in it hold what they like."""
+    """As `shown`, for a text of several lines, such as an error with file names in it."""
     return "\n".join(map(shown, str(text).splitlines()))
 
 
 def corrected(place: Place, saved: Path) -> str:
-    """A sentence, if the ending that the user gave was not that of the picture; else empty."""
+    """A sentence if the picture's ending differs from the user's; else empty."""
     if not place.ending or saved.suffix == place.ending:
         return ""
     kind = FORMATS.get(ENDINGS.get(saved.suffix, ""), "of another format")

@@ -1,4 +1,4 @@
-"""Where to save is settled before anything is sent: folders are made, and what cannot be written is refused."""
+"""Settles where to save before anything is sent: makes folders, and refuses places that cannot be written."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _PROBE_BYTES = 4096
 _ROOM = {"jpg": 250_000}
 _MOST_ROOM = 1_000_000
 _LARGER = 4
-"""How many times larger than its photo a picture of the same size may be, about: saved with less loss, or none."""
+"""How much larger than its photo's file an edit of the same size may be, about: it is saved with less loss, or none."""
 
 
 @dataclass
 class Settled:
-    """What was made and tried before anything is sent."""
+    """The folders made before anything is sent."""
 
     made: list[Path] = field(default_factory=list)
 
     @costs_nothing()
     def folder(self, folder: Path, room: int) -> Path:
-        """Make a folder and try whether files can be written there.
+        """Make a folder and test that files can be written there.
 
         Args:
             room: bytes that will be needed.
@@ -60,12 +60,12 @@ class Settled:
         """Settle a file that the user names.
 
         Args:
-            extensions: what may be in it, as far as that is known; empty: anything.
+            extensions: possible formats of the picture; empty: any.
             sources: files that must not be replaced.
             room: bytes that will be needed.
 
         Raises:
-            SavingError: its ending names another format, it is one of the sources, or it cannot be written.
+            SavingError: its ending names another format, it is a source, or it cannot be written.
         """
         place, allowed = named(path), tuple(extensions)
         _check_ending(place, allowed)
@@ -81,7 +81,7 @@ class Settled:
         return place
 
     def undo(self) -> None:
-        """Remove the folders that were made, as far as they are empty: nothing was saved in them."""
+        """Remove the folders that were made and are still empty."""
         for folder in reversed(self.made):
             with suppress(OSError):
                 folder.rmdir()
@@ -93,11 +93,11 @@ class Settled:
 
 
 def room(extensions: tuple[str, ...], photos: Iterable[Path] = ()) -> int:
-    """Bytes that one picture will need, about.
+    """About how many bytes one picture will need.
 
     Args:
-        extensions: what it may be.
-        photos: the photo that it goes back into, if it does.
+        extensions: possible formats.
+        photos: the photo that the edit is put back into, if any.
     """
     sizes = [_LARGER * found.st_size for each in photos if (found := _found(each)) is not None]
     return max([_ROOM.get(each, _MOST_ROOM) for each in extensions or ("",)] + sizes)
@@ -123,7 +123,7 @@ def _check_ending(place: Place, allowed: tuple[str, ...]) -> None:
 
 
 def _check_replacing(target: Path, sources: Iterable[Path]) -> None:
-    """Refuse to replace what is no ordinary file, what is to be edited, and what cannot be written."""
+    """Refuse to replace a special file, a source, or a file that cannot be written."""
     if any(_is_same(target, source) for source in sources):
         raise refused(
             f"{shown(target)} is what is to be edited; it would be replaced by its edit.",
@@ -132,7 +132,7 @@ def _check_replacing(target: Path, sources: Iterable[Path]) -> None:
     try:
         found = target.stat()
     except FileNotFoundError:
-        return  # a link that leads to no file yet
+        return  # a dangling link
     except OSError as error:
         raise refused(f"{shown(target)} cannot be written: {reason(error)}.") from None
     if not stat.S_ISREG(found.st_mode):
@@ -145,7 +145,7 @@ def _check_replacing(target: Path, sources: Iterable[Path]) -> None:
 
 
 def _try_writing(folder: Path) -> None:
-    """Write a small file and remove it: rights, quotas and read-only disks show themselves in no other way."""
+    """Write a small file and remove it: nothing else shows rights, quotas and read-only disks."""
     probe = folder / TEMPORARY.format(token_hex(6))
     descriptor = create(probe)
     try:
@@ -157,7 +157,7 @@ def _try_writing(folder: Path) -> None:
 
 
 def _try_name(target: Path) -> None:
-    """Make an empty file of this name and remove it: some names are too long or odd for their disk."""
+    """Create an empty file and remove it: a disk may refuse long or odd names."""
     try:
         os.close(create(target))
         target.unlink()
@@ -175,7 +175,6 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _free(folder: Path) -> int | None:
-    """Bytes left on the disk; None where it does not tell."""
     try:
         usage = disk_usage(folder)
     except OSError:

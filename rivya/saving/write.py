@@ -1,4 +1,4 @@
-"""Writing a picture: whole or not at all, and never in the place of a file that the user did not name."""
+"""Writes a picture whole or not at all, and replaces only a file that the user named."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def write(
     *,
     otherwise: str = "jpg",
 ) -> Path:
-    """Write a picture whole, and synchronise it; the path that it has.
+    """Write a picture whole and sync it; returns its path.
 
-    Nothing is written where a file of this name holds the same bytes already. A name that its disk does not take is
-    replaced by a plain one, unless it is the very name that the user chose.
+    A file of this name with the same bytes is kept. A name that the disk refuses is replaced by a plain one, unless
+    the user chose that very name.
 
     Args:
-        number: 1, or which further picture of the same task it is.
-        otherwise: the extension of what is no picture.
+        number: of the picture in its task, from 1.
+        otherwise: extension for bytes that are no picture.
 
     Raises:
         OSError: it cannot be written; nothing of it is left.
     """
-    # The command line saves nothing before it has said that Pillow is missing.
+    # Imported late: the command line first reports a missing Pillow.
     from ..images.formats import extension_of
 
     extension = extension_of(data) or otherwise
@@ -83,7 +83,7 @@ def _replace(target: Path, data: bytes) -> None:
 
 
 def _add(folder: Path, stem: str, ending: str, data: bytes) -> Path:
-    """Under the first of its names that is free, or that holds the same already."""
+    """Write under the first name that is free or already holds these bytes."""
     written: _Written | None = None
     try:
         for name in names(stem, ending):
@@ -98,7 +98,7 @@ def _add(folder: Path, stem: str, ending: str, data: bytes) -> Path:
     finally:
         if written is not None:
             written.close()
-    raise AssertionError  # there is no end of names
+    raise AssertionError  # names never end
 
 
 def names(stem: str, ending: str) -> Iterator[str]:
@@ -110,7 +110,7 @@ def names(stem: str, ending: str) -> Iterator[str]:
 
 
 def _put(temporary: Path, target: Path) -> bool:
-    """Give the file its name; False if that was taken meanwhile."""
+    """Name the file; False if the name was taken meanwhile."""
     try:
         os.link(temporary, target)
         return True
@@ -119,7 +119,7 @@ def _put(temporary: Path, target: Path) -> bool:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-    # A file system without hard links: between look and rename a file of that name may appear, and is lost.
+    # Without hard links, a file that appears between check and rename is lost.
     if os.path.lexists(target):
         return False
     os.rename(temporary, target)
@@ -127,7 +127,6 @@ def _put(temporary: Path, target: Path) -> bool:
 
 
 def _holds(path: Path, data: bytes) -> bool:
-    """Whether this file has exactly these bytes."""
     try:
         return path.stat().st_size == len(data) and path.is_file() and path.read_bytes() == data
     except OSError:
@@ -135,7 +134,7 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 class _Written:
-    """A file under a temporary name, complete and synchronised; removed at the end, if it still has that name."""
+    """A synced temporary file; `close` removes it, unless it was renamed."""
 
     def __init__(self, folder: Path, data: bytes) -> None:
         self.path = folder / TEMPORARY.format(token_hex(6))
@@ -152,12 +151,12 @@ class _Written:
 
     def close(self) -> None:
         self.path.unlink(missing_ok=True)
-        with suppress(OSError):  # some file systems synchronise no folders
+        with suppress(OSError):  # some file systems cannot sync folders
             sync_folder(self._folder)
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that a killed program left here a day ago or earlier."""
+    """Remove temporary files of killed programs, older than a day."""
     for entry in os.scandir(folder):
         if _TEMPORARY.fullmatch(entry.name):
             with suppress(OSError):
@@ -166,7 +165,7 @@ def sweep(folder: Path) -> None:
 
 
 def create(path: Path) -> int:
-    """A new file with the rights that a user's files have here."""
+    """Create a file with a user's usual permissions; returns its descriptor."""
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     return os.open(path, flags, 0o666)
 

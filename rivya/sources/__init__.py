@@ -1,1 +1,1 @@
-"""The pictures to edit: which files of a folder they are; see `find`."""
+"""Finds the pictures to edit in a folder or bucket; see `find`, `bucket`."""

@@ -1,4 +1,4 @@
-"""The pictures of a bucket, by their names: listed anew each time, a thousand of them in memory."""
+"""The pictures of a bucket, by their names. Every pass lists them again, with a thousand in memory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class BucketSource:
 
     Attributes:
         url: of the object.
-        folder: its own, relative to the prefix that was searched.
-        stem: what the names of its edits begin with, unlike that of every other picture of its folder.
-        state: changes with its bytes; empty where the service does not tell.
+        folder: its own, relative to the searched prefix.
+        stem: beginning of its edits' names, unique in its folder.
+        state: changes with its bytes; empty if the service does not tell.
     """
 
     url: str
@@ -33,16 +33,16 @@ class BucketSource:
 
 
 class BucketPictures:
-    """The pictures under a URL, as `find.find` finds those of a folder; but what an object holds, its name decides.
+    """The pictures under a URL, as `find.find`, except that names alone decide what an object holds.
 
     Args:
-        target: where edits go; it is not searched, unless it is the URL itself.
+        target: where edits go; not searched, unless it is the URL itself.
     """
 
     def __init__(
         self, url: BucketUrl, setting: str, *, recursive: bool, target: BucketUrl | None, edits_too: bool
     ) -> None:
-        """Look through it once.
+        """List it once.
 
         Raises:
             ValidationError: it cannot be listed, or holds no picture.
@@ -84,11 +84,11 @@ class BucketPictures:
             )
 
     def __len__(self) -> int:
-        """How many there were when it was looked through."""
+        """The number of pictures at the first listing."""
         return self._count
 
     def __iter__(self) -> Iterator[BucketSource]:
-        """All of them. Raises `ValidationError` where the bucket cannot be listed any more."""
+        """All pictures. Raises `ValidationError` if listing fails."""
         stems = _Stems()
         for path, listed in self._pictures():
             if not self._is_edit(path):
@@ -96,7 +96,6 @@ class BucketPictures:
                 yield BucketSource(self._bucket.url.of(listed.name), path.parent, stems.of(path), state)
 
     def told(self) -> list[str]:
-        """Lines that say what was left out, as those of `find.Found.told`."""
         counts = ", ".join(f"{count} x {why}" for why, count in self._left_out.most_common(12) if count)
         return [*self._named, *([f"Left out: {counts}."] if counts else [])]
 
@@ -139,7 +138,7 @@ class BucketPictures:
 
 
 def _inside(url: BucketUrl, target: BucketUrl | None) -> tuple[str, ...]:
-    """The folders that lead from one URL to another one in it; none where it does not lie in it."""
+    """The folders from one URL down to another; empty if it is not below."""
     if target is None or not _is_same_bucket(url, target):
         return ()
     outer, inner = (tuple(filter(None, each.prefix.split("/"))) for each in (url, target))
@@ -151,10 +150,10 @@ def _is_same_bucket(url: BucketUrl, target: BucketUrl | None) -> bool:
 
 
 class _Stems:
-    """Names for the edits of pictures: without the ending, else with it, else with a number.
+    """Stems for edits: without the ending, else with it, else with a number.
 
-    A bucket lists names in their order. So those that could be taken for each other come in one run: they have all
-    characters before their first dot in common. Only such runs are remembered, one for each folder that is open.
+    Buckets list names in order, so that names which could collide are consecutive: they agree up to the first dot.
+    Only such runs are remembered, one for each open folder.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The pictures of a folder: by content, without sidecars, thumbnails and the edits of pictures that lie there too."""
+"""The pictures of a folder, by content, without sidecars, thumbnails and edits of its pictures."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ ASIDE = frozenset(
         *("__macosx", "thumbnails", "thumbs"),
     )
 )
-"""Folders in which systems and programs keep what is no photo of its own, in lower case."""
+"""Folders of systems and programs without photos of their own, in lower case."""
 
 EDIT = re.compile(r"(.+)-(?:0|[1-9][0-9]{0,19})-(?:[0-9]|1[0-5])(?:-[2-9])?(?:_[0-9]+)?")
-"""Names that edits get when they are saved in a folder: that of the picture, seed, variation."""
+"""Names of saved edits: picture, seed, variation."""
 
 NAMED_AT_MOST = 20
 _REASONS_AT_MOST = 12
@@ -33,7 +33,7 @@ OPTION = "--edits-too edits it as well"
 
 
 class File(NamedTuple):
-    """A file by its folder and name. Ten thousand of them take a tenth of the memory of their paths."""
+    """A file by folder and name: a tenth of the memory of a path."""
 
     parent: Path
     name: str
@@ -44,8 +44,6 @@ class File(NamedTuple):
 
 
 class _Paths(Collection[Path]):
-    """The paths of files, each made when it is asked for."""
-
     def __init__(self, files: Sequence[File]) -> None:
         self._files = files
 
@@ -63,8 +61,8 @@ class Source(NamedTuple):
     """A picture to edit.
 
     Attributes:
-        folder: its own, relative to the folder that was searched.
-        stem: what the names of its edits begin with, unlike that of every other picture of its folder.
+        folder: its own, relative to the searched folder.
+        stem: beginning of its edits' names, unique in its folder.
     """
 
     file: File
@@ -78,13 +76,13 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """The pictures of a folder, in the order of their names, and what was left out."""
+    """The pictures of a folder in name order, and what was left out."""
 
     sources: tuple[Source, ...]
     left_out: tuple[LeftOut, ...]
 
     def told(self) -> list[str]:
-        """Lines that say what was left out: each file that somebody may have meant, the others by their number."""
+        """Lines about what was left out: files that the user may have meant by name, the others by count."""
         named = [each for each in self.left_out if each.meant]
         lines = [f"{shown(each.path)}: {each.reason}" for each in named[:NAMED_AT_MOST]]
         rest = Counter(each.reason for each in self.left_out if not each.meant)
@@ -104,13 +102,13 @@ def find(
     """The pictures of a folder.
 
     Args:
-        recursive: those of the folders in it, too. Links to folders are not followed.
-        target: where edits go; it is not searched, unless it is ``folder`` itself.
-        origins: knows edits that have other names than they were given.
-        edits_too: also the edits of pictures that lie there.
+        recursive: also search its folders. Links to folders are not followed.
+        target: where edits go; not searched, unless it is ``folder`` itself.
+        origins: knows edits that were renamed.
+        edits_too: include edits of pictures there.
 
     Raises:
-        ValidationError: it is no folder, cannot be read, or holds no picture.
+        ValidationError: no folder, unreadable, or without pictures.
     """
     search = _Search(folder, recursive, target)
     files = list(search.pictures())
@@ -130,15 +128,12 @@ def find(
 
 
 class _Search:
-    """One walk through a folder."""
-
     def __init__(self, root: Path, recursive: bool, target: Path | None) -> None:
         self._root, self._recursive = root, recursive
         self._target = os.path.realpath(target) if target is not None else ""
         self.left_out: list[LeftOut] = []
 
     def pictures(self) -> Iterator[File]:
-        """The pictures, a folder after the other."""
         try:
             yield from self._of(self._root)
         except (OSError, ValueError) as error:
@@ -186,7 +181,7 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _edits(files: Sequence[File], origins: Origins | None) -> list[LeftOut]:
-    """Those that are edits of others of them: as the list of edits knows, or by their names alone."""
+    """The files that are edits of others of them, by ``origins`` or by name."""
     known = origins.results_among(_Paths(files)) if origins is not None else {}
     edits = [LeftOut(path, f"an edit of a picture there ({OPTION})") for path in known]
     like_edits = [(file, named) for file in files if (named := EDIT.fullmatch(PurePath(file.name).stem))]
@@ -200,7 +195,7 @@ def _edits(files: Sequence[File], origins: Origins | None) -> list[LeftOut]:
 
 
 def _named(files: Sequence[File], wanted: Collection[tuple[Path, str]]) -> dict[tuple[Path, str], str]:
-    """The names of the pictures whose edits, by their names, would begin with what is wanted in a folder."""
+    """The names of pictures whose edits would begin with a wanted stem, by folder and stem."""
     pictures: dict[tuple[Path, str], str] = {}
     for parent, name in files if wanted else ():
         for stem in (name, PurePath(name).stem):
@@ -211,7 +206,7 @@ def _named(files: Sequence[File], wanted: Collection[tuple[Path, str]]) -> dict[
 
 
 def _sources(files: Sequence[File], root: Path) -> Iterator[Source]:
-    """The pictures; those of a folder follow each other."""
+    """The pictures with their stems; those of a folder must be consecutive."""
     for parent, group in groupby(files, key=lambda file: file.parent):
         folder, taken = parent.relative_to(root), set[str]()
         for file in group:
@@ -221,7 +216,7 @@ def _sources(files: Sequence[File], root: Path) -> Iterator[Source]:
 
 
 def stems(path: PurePath) -> Iterator[str]:
-    """Names for the edits of a picture: without its ending, else with it."""
+    """Possible stems for a picture's edits: without its ending, with it, with a number."""
     yield path.stem
     yield path.name
     number = 2

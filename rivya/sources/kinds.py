@@ -1,4 +1,4 @@
-"""What a file is, by its content: a picture to edit, one that cannot be read here, or something else."""
+"""Whether a file is a picture to edit, by its content."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..images import foreign, formats
 _PICTURE = re.compile(
     r"\.(a?png|jpe?g|jpe|jfif|jif|pjpe?g|pjp|webp|hei[cf]|hif|avif|tiff?|bmp|dib|gif)", re.IGNORECASE
 )
-"""Endings of pictures: a file of such a name that is none is taken all the same and fails by itself; it was meant."""
+"""Endings of pictures. A file with one was meant: if it is no picture, it is taken and fails alone."""
 
 _RAW = re.compile(
     r"\.(3fr|ari|arw|cr[23w]|dcr|dng|erf|fff|gpr|iiq|k25|kdc|mef|mos|mrw|nef|nrw|orf|pef|raf|raw|rw[2l]|sr[2fw]|x3f)",
     re.IGNORECASE,
 )
 _BESIDE = re.compile(r"\.(thm|ithmb|tnl)", re.IGNORECASE)
-"""Small pictures that cameras and telephones keep beside the real ones."""
+"""Thumbnails that cameras and phones keep beside photos."""
 
 _APPLE_DOUBLE = (b"\x00\x05\x16\x07", b"\x00\x05\x16\x00")
 _HEAD_BYTES = 4096
@@ -28,11 +28,11 @@ _HEAD_BYTES = 4096
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file or folder that is not edited, and why.
+    """A file or folder that is not edited.
 
     Attributes:
-        reason: a phrase that may stand behind its name.
-        meant: somebody may have meant it to be edited, so that it is named.
+        reason: a phrase to follow its name.
+        meant: the user may have meant it, so that it is named.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class LeftOut:
 
 
 def look_at(path: Path) -> LeftOut | None:
-    """Why a file is no picture to edit; None if it is one, or if it fails by itself once it is read."""
+    """Why a file is no picture to edit; None if it is one, or will fail when read."""
     named = _PICTURE.fullmatch(path.suffix) is not None
     if _BESIDE.fullmatch(path.suffix):
         return LeftOut(path, "a thumbnail")
@@ -66,7 +66,7 @@ def look_at(path: Path) -> LeftOut | None:
 
 
 def by_name(name: str) -> tuple[str, bool] | None:
-    """Why an object is no picture to edit by its name alone, and whether it may have been meant; None if it is one."""
+    """Why an object is no picture by its name, and whether the user may have meant it; None if it is one."""
     suffix = os.path.splitext(name)[1]
     if name.startswith("."):
         return "hidden", False
@@ -80,7 +80,7 @@ def by_name(name: str) -> tuple[str, bool] | None:
 
 
 def is_hidden(entry: os.DirEntry[str]) -> bool:
-    """Whether a file manager hides it: by a dot, or by a mark of its file system."""
+    """Whether a file manager hides it: by a leading dot or a file attribute."""
     if entry.name.startswith("."):
         return True
     try:

@@ -1,10 +1,10 @@
-"""The edit goes back into the photo: pixels in, pixels and a report out. Numpy and Pillow alone; no network.
+"""Puts an edit back into its photo: pixels in, pixels and report out. Only numpy and Pillow; no network.
 
-- ``placement``: which part of a picture to send, at the sizes that the service really gives
-- ``stitch``: one edit back into its original, by way of
-- ``register`` (where it lies), ``colour`` and ``change`` (what it changed), ``masks`` (what shows), ``compose``
-- ``boxes``, ``raster``, ``blobs``: rectangles, resampling, connected parts
-- ``thresholds``: every number that decides something
+- ``placement``: the part of a picture to send, at the service's real sizes
+- ``stitch``: one edit back into its original, using
+- ``register`` (position), ``colour`` and ``change``, ``masks`` (what shows), ``compose``
+- ``boxes``, ``raster``, ``blobs``: rectangles, resampling, components
+- ``thresholds``
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Connected parts of a boolean picture, holes, distances: numpy alone."""
+"""Connected components, holes and distances of boolean arrays, in numpy alone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _BAND_ROWS = 32
 
 
 def labels(mask: Array) -> tuple[Array, int]:
-    """Number the connected parts (corners count) of a boolean (height, width).
+    """Label the 8-connected components of a boolean (height, width).
 
     Returns:
-        int32 (height, width), 0 where the mask is not, else 1 to the count; and the count.
+        int32 (height, width), 0 outside the mask, else 1 to the count; and the count.
     """
     height, width = mask.shape
     edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
@@ -24,7 +24,7 @@ def labels(mask: Array) -> tuple[Array, int]:
     out = np.zeros((height, width), np.int32)
     if not len(rows):
         return out, 0
-    # Runs of the next row that touch this one, by their place in one long line of all rows.
+    # Runs of the next row that touch this one, by position in one line of all rows.
     line = width + 4
     first = np.searchsorted(rows * line + ends, (rows + 1) * line + starts, "left")
     last = np.searchsorted(rows * line + starts, (rows + 1) * line + ends, "right")
@@ -38,7 +38,7 @@ def labels(mask: Array) -> tuple[Array, int]:
 
 
 def _joined(count: int, one: Array, other: Array) -> Array:
-    """The smallest member of each group, where ``one`` and ``other`` name pairs that belong together."""
+    """The smallest member of each group of linked pairs ``one`` and ``other``."""
     parent = np.arange(count)
     while True:
         low = np.minimum(parent[one], parent[other])
@@ -52,12 +52,12 @@ def _joined(count: int, one: Array, other: Array) -> Array:
 
 
 def sizes(numbered: Array, count: int) -> Array:
-    """Pixels of each part; index 0 is what belongs to none."""
+    """Pixels per component; index 0: none."""
     return np.bincount(numbered.ravel(), minlength=count + 1)
 
 
 def holding(mask: Array, seeds: Array) -> Array:
-    """The connected parts of ``mask`` in which there is at least one seed."""
+    """The components of ``mask`` that contain a seed."""
     numbered, count = labels(mask)
     kept = np.zeros(count + 1, bool)
     kept[numbered[seeds & mask]] = True
@@ -66,7 +66,7 @@ def holding(mask: Array, seeds: Array) -> Array:
 
 
 def filled(mask: Array, largest: int) -> Array:
-    """The mask with those holes closed that have at most ``largest`` pixels and do not touch the border."""
+    """Close holes of at most ``largest`` pixels that touch no border."""
     numbered, count = labels(~mask)
     small = sizes(numbered, count) <= largest
     for edge in (numbered[0], numbered[-1], numbered[:, 0], numbered[:, -1]):
@@ -76,26 +76,26 @@ def filled(mask: Array, largest: int) -> Array:
 
 
 def grown(mask: Array, radius: int) -> Array:
-    """The mask with everything within ``radius`` pixels (a disc)."""
+    """Dilate by a disc of ``radius`` pixels."""
     return distance(~mask, radius + 1) <= radius if radius > 0 else mask
 
 
 def shrunk(mask: Array, radius: int) -> Array:
-    """The mask without everything within ``radius`` pixels of its outside; the border of the picture is no outside."""
+    """Erode by a disc of ``radius`` pixels; beyond the picture is not outside."""
     return ~grown(~mask, radius)
 
 
 def distance(mask: Array, most: int) -> Array:
-    """Euclidean distance in pixels from each pixel to the nearest one outside the mask, at most ``most``.
+    """Euclidean distance in pixels to the nearest pixel outside the mask, at most ``most``; 0 outside.
 
-    0 outside the mask. What lies beyond the picture does not count as outside.
+    Beyond the picture does not count as outside.
     """
     steps = np.where(mask, np.float32(most), np.float32(0))
     lines = list(steps)
     for line, before in [*pairwise(lines), *pairwise(lines[::-1])]:
         np.minimum(before, line + 1, out=before)
     steps *= steps
-    # Bands of rows that fit the processor's cache.
+    # Bands of rows fit the CPU cache.
     for top in range(0, len(steps), _BAND_ROWS):
         _spread(steps[top : top + _BAND_ROWS], most)
     distances: Array = np.minimum(np.sqrt(steps), np.float32(most))
@@ -103,7 +103,7 @@ def distance(mask: Array, most: int) -> Array:
 
 
 def _spread(squares: Array, most: int) -> None:
-    """Squared distances along columns become those in any direction, in place."""
+    """Turn squared distances along columns into Euclidean ones, in place."""
     upright, moved = squares.copy(), np.empty_like(squares)
     furthest, width = squares.max(initial=0), squares.shape[1]
     for step in range(1, min(most, width)):

@@ -1,4 +1,4 @@
-"""Rectangles with sub-pixel edges, in the pixel coordinates of one picture."""
+"""Rectangles with sub-pixel edges, in pixel coordinates."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle; (0, 0) is the upper left corner of the upper left pixel. It may reach beyond the picture.
-
-    Attributes:
-        left, top, right, bottom: in pixels.
-    """
+    """A rectangle in pixels; (0, 0) is the upper left corner of the upper left pixel. May exceed the picture."""
 
     left: float
     top: float
@@ -20,12 +16,11 @@ class Box:
 
     @classmethod
     def of_size(cls, width: float, height: float) -> Box:
-        """The whole of a picture."""
         return cls(0.0, 0.0, float(width), float(height))
 
     @classmethod
     def around(cls, x: float, y: float, width: float, height: float) -> Box:
-        """A box of this size with its centre at (x, y)."""
+        """A box of this size centred at (x, y)."""
         return cls(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
     @property
@@ -45,13 +40,13 @@ class Box:
         return (self.left + self.right) / 2, (self.top + self.bottom) / 2
 
     def cut(self, other: Box) -> Box | None:
-        """What lies in both; None where that is nothing."""
+        """The intersection; None if empty."""
         left, top = max(self.left, other.left), max(self.top, other.top)
         right, bottom = min(self.right, other.right), min(self.bottom, other.bottom)
         return Box(left, top, right, bottom) if left < right and top < bottom else None
 
     def seen_from(self, frame: Box, width: float, height: float) -> Box:
-        """This box in the pixels of a picture of ``width`` x ``height`` that is laid over ``frame``."""
+        """This box in the pixels of a ``width`` x ``height`` picture laid over ``frame``."""
         across, down = width / frame.width, height / frame.height
         return Box(
             (self.left - frame.left) * across,
@@ -64,5 +59,4 @@ class Box:
         return Box(self.left + x, self.top + y, self.right + x, self.bottom + y)
 
     def edges(self) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom)."""
         return self.left, self.top, self.right, self.bottom

@@ -1,4 +1,4 @@
-"""What an edit changed, once it lies where it belongs and has the colours of the original."""
+"""Finds what an aligned edit changed, and its colour correction."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _WINDOW = 8
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found by comparing an edit with its original on one grid.
+    """The comparison of an edit with its original on one grid.
 
     Attributes:
-        colours: how the edit's colours become the original's.
-        changed: boolean (height, width), what the edit changed.
-        share: of the compared pixels that are changed, 0 to 1.
+        colours: correction of the edit's colours.
+        changed: boolean (height, width).
+        share: of the compared pixels that changed, 0 to 1.
     """
 
     colours: Colours
@@ -39,14 +39,14 @@ def compare(
     excluded: Array | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Comparison:
-    """Colours and changes in turn: each needs the other.
+    """Estimate colours and changes alternately: each needs the other.
 
     Args:
-        original, edited: float32 (height, width, 3) on one grid; 1024 pixels a side are plenty.
+        original, edited: float32 (height, width, 3) on one grid; 1024 pixels a side suffice.
         has: boolean (height, width), where the edit has pixels.
-        match_color: whether colours are matched; else changes are what they are.
-        excluded: boolean, what is known to be edited and says nothing about the colours.
-        check: called between rounds; what it raises ends the work.
+        match_color: match colours before finding changes.
+        excluded: boolean, known edits, ignored for colours.
+        check: called between rounds; an exception ends the work.
     """
     usable = has if excluded is None else has & ~excluded
     weight = (usable & alike(original, edited)).astype(np.float32)
@@ -64,7 +64,7 @@ def compare(
 
 
 def alike(original: Array, edited: Array) -> Array:
-    """Where both show the same shapes, whatever their tone: boolean (height, width)."""
+    """Where both show the same shapes in any tone: boolean (height, width)."""
     one, other = (_shapes(luma(pixels)) for pixels in (original, edited))
     rough: Array = blurred(np.abs(one - other), _WINDOW) < thresholds.ALIKE
     return rough
@@ -78,10 +78,10 @@ def _shapes(brightness: Array) -> Array:
 
 
 def found(original: Array, edited: Array, has: Array, slack: Array) -> Array:
-    """The changed pixels: parts over a threshold that holds for this picture, with something clear in them.
+    """The changed pixels: components above this picture's threshold that contain a clear change.
 
     Args:
-        slack: what each pixel may differ without being changed.
+        slack: allowed difference per pixel.
     """
     rest = blurred(original - edited, 1)
     difference = largest(np.abs(rest))
@@ -106,7 +106,7 @@ def found(original: Array, edited: Array, has: Array, slack: Array) -> Array:
 
 
 def _slack(original: Array) -> Array:
-    """What an edge may differ because the edit is a little softer and a fraction of a pixel off."""
+    """The difference that slight blur and sub-pixel shift cause at edges."""
     bright = luma(original)
     down, across = np.gradient(bright)
     steep = np.hypot(down, across)

@@ -1,7 +1,7 @@
-"""Giving the edit the colours of the original, from the pixels that both have and that were left alone.
+"""Matches the edit's colours to the original, from unedited pixels.
 
-Per channel a gain and an offset, then what is left over at low frequencies: it is measured where nothing was edited and
-carried into the edited part.
+Per channel a gain and an offset, then a low-frequency residual, measured on unedited pixels and extrapolated into
+the edited part.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from .boxes import Box
 from .raster import TRIANGLE, Array, blurred, enlarged, largest, resampled
 
 _GRID = 96
-"""Longer side of the local field, in cells."""
+"""Longer side of the residual field, in cells."""
 _RADII = (32, 16, 8, 4, 2, 1)
 
 
 @dataclass(frozen=True)
 class Colours:
-    """How the colours of an edit become those of the original.
+    """Colour correction of an edit.
 
     Attributes:
-        gain, offset: three each: value * gain + offset, in units of 0 to 1.
-        field: float32 (rows, columns, 3), added to that; it covers the region that was compared. None: nothing.
-        note: a sentence, where colours were left alone.
+        gain, offset: per channel: value * gain + offset, in units of 0 to 1.
+        field: float32 (rows, columns, 3), added to that, over the compared region; None: nothing.
+        note: why colours were left alone, one sentence.
     """
 
     gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -36,7 +36,7 @@ class Colours:
     note: str = ""
 
     def applied(self, pixels: Array) -> Array:
-        """The colours of float32 (height, width, 3) corrected; the pixels cover the compared region."""
+        """Correct float32 (height, width, 3) pixels of the compared region."""
         out = np.empty(pixels.shape, np.float32)
         size = pixels.shape[1], pixels.shape[0]
         corrected = self.corrected((pixels[..., each].copy() for each in range(3)), Box.of_size(1, 1), size)
@@ -45,10 +45,10 @@ class Colours:
         return out
 
     def corrected(self, planes: Iterable[Array], part: Box, size: tuple[int, int]) -> Iterator[Array]:
-        """Red, green and blue planes of ``size``, corrected in place.
+        """Correct red, green and blue planes of ``size`` in place.
 
         Args:
-            part: which part of the compared region they cover, in shares (0 to 1) of it; the edge goes on beyond it.
+            part: their part of the compared region, in shares (0 to 1); beyond it the edge repeats.
         """
         added: Iterable[Array | np.float32] = np.asarray(self.offset, np.float32)
         if self.field is not None:
@@ -62,21 +62,20 @@ class Colours:
 
 
 def halved(pixels: Array) -> Array:
-    """Pixels of half the width and height: float32 (height, width, channels)."""
+    """Pixels at half width and height: float32 (height, width, channels)."""
     height, width = pixels.shape[:2]
     return resampled(pixels, Box.of_size(width, height), (max(1, width // 2), max(1, height // 2)), TRIANGLE)
 
 
 def fitted(original: Array, edited: Array, weight: Array) -> Colours:
-    """Gain and offset from paired pixels.
+    """Fit gain and offset to paired pixels.
 
     Args:
         original, edited: float32 (height, width, 3) on one grid, `halved`.
-        weight: float32 (height, width) in full, 1 where nothing was edited.
+        weight: float32 (height, width) in full size, 1 where unedited.
 
     Returns:
-        Colours without a field; as they are, with a note, where too little is unchanged or the correction would be
-        larger than a drift.
+        Colours without a field; identity with a note if too little is unchanged or the correction exceeds a drift.
     """
     if float(weight.mean()) < thresholds.LEAST_UNCHANGED:
         return Colours(note="Colours were left alone: too little of the picture is unchanged.")
@@ -101,20 +100,14 @@ def fitted(original: Array, edited: Array, weight: Array) -> Colours:
 
 
 def _detail(pixels: Array, trust: Array) -> Array:
-    """What differs from the surroundings, of the trusted pixels alone.
-
-    A drift that changes slowly over the picture is gone from it, and so cannot be taken for a gain.
-    """
+    """High-frequency part of the trusted pixels; without it a slow drift would count as gain."""
     radius = max(2, max(trust.shape) // 20)
     around: Array = pixels - blurred(pixels * trust, radius) / (blurred(trust, radius) + np.float32(1e-6))
     return around
 
 
 def _slope(theirs: Array, ours: Array) -> float:
-    """The gain by least squares whose outliers lose their weight; it is drawn to 1.
-
-    Without the pull a plain wall, whose values hardly vary, would give any gain.
-    """
+    """The gain by robust least squares, regularised to 1: flat content would otherwise give any gain."""
     gain, trust = 1.0, np.ones_like(theirs)
     for _ in range(4):
         total = float(trust.sum()) + 1e-6
@@ -128,7 +121,7 @@ def _slope(theirs: Array, ours: Array) -> float:
 
 
 def with_field(colours: Colours, original: Array, edited: Array, weight: Array) -> Colours:
-    """The same colours, with what they leave over at low frequencies, held to the size of a drift."""
+    """Add the low-frequency residual, clipped to the size of a drift."""
     if colours.note:
         return colours
     rest = original - colours.applied(edited)
@@ -156,10 +149,10 @@ def with_field(colours: Colours, original: Array, edited: Array, weight: Array) 
 
 
 def _plane(cells: Array) -> Array:
-    """The plane through what is left over, so that a drift from side to side goes on under the edited part.
+    """The residual's plane, so that a drift across the picture continues under the edited part.
 
     Args:
-        cells: float32 (rows, columns, 4): what is left over times the share of trusted pixels, and that share.
+        cells: float32 (rows, columns, 4): residual times share of trusted pixels, and that share.
     """
     rows, columns = cells.shape[:2]
     longer = max(rows, columns)

@@ -1,4 +1,4 @@
-"""The last step: the edit into the original, in bands of rows, so that little more than the result is in memory."""
+"""The last step: blends the edit into the original in bands of rows, with little extra memory."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .colour import Colours
 from .raster import CUBIC, LANCZOS, Array, full, planes, stored
 
 _BAND_PIXELS = 1 << 17
-"""Of one plane: half a megabyte, so that the planes of a band stay in the processor's cache."""
+"""Pixels of one plane (half a megabyte), so that a band's planes fit the CPU cache."""
 _AVERAGED_FROM = 1.7
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """Where the result of one picture is written.
+    """Output arrays of one picture.
 
     Attributes:
-        image: (height, width, 3 or 4) in the type of the original.
-        mask: float32 (height, width): how much of the edit is in each pixel.
-        layer: (height, width, 3) in the type of the original: the whole edit laid over it; None: not wanted.
+        image: (height, width, 3 or 4) in the original's type.
+        mask: float32 (height, width): the edit's share of each pixel.
+        layer: (height, width, 3) in the original's type: the whole edit over it; None: not wanted.
     """
 
     image: Array
@@ -33,7 +33,7 @@ class Canvas:
 
 
 def covered(frame: Box, width: int, height: int) -> tuple[slice, slice]:
-    """Rows and columns of the pixels that lie wholly under the edit. A hair is allowed for rounding."""
+    """Rows and columns of pixels wholly under the edit, with tolerance for rounding."""
     hair = 1e-3
     rows = slice(max(0, math.ceil(frame.top - hair)), max(0, min(height, math.floor(frame.bottom + hair))))
     columns = slice(max(0, math.ceil(frame.left - hair)), max(0, min(width, math.floor(frame.right + hair))))
@@ -49,20 +49,19 @@ def compose(
     canvas: Canvas,
     check: Callable[[], None],
 ) -> None:
-    """Write image and layer; the mask is given.
+    """Write image and layer; the mask is input.
 
-    Where the mask is 0 every value is the original's, untouched. Alpha is the original's everywhere.
+    Where the mask is 0, values stay exactly the original's. Alpha is always the original's.
 
     Args:
-        original: (height, width, 1, 3 or 4), uint8, uint16 or float32.
-        edited: (height, width, 1, 3 or 4), uint8, uint16 or float32.
-        frame: where the edit lies, in pixels of the original.
-        colours, region: the correction of the edit's colours, and the region of the original that it covers.
-        canvas: what is filled in; its mask already holds how much of the edit shows.
-        check: called between bands; what it raises ends the work.
+        original, edited: (height, width, 1, 3 or 4), uint8, uint16 or float32.
+        frame: of the edit, in pixels of the original.
+        colours, region: colour correction, and the region of the original that it covers.
+        canvas: output; its mask is filled in.
+        check: called between bands; an exception ends the work.
     """
     height, width = original.shape[:2]
-    canvas.image[...] = original  # a grey one three times
+    canvas.image[...] = original  # grey broadcasts to three channels
     colour = edited[..., :3] if edited.shape[2] >= 3 else np.broadcast_to(edited, (*edited.shape[:2], 3))
     rows, columns = covered(frame, width, height)
     if canvas.layer is not None:
@@ -79,7 +78,7 @@ def compose(
 
 
 def _copied_around(layer: Array, original: Array, rows: slice, columns: slice) -> None:
-    """The original in what the edit does not cover."""
+    """Copy the original to where the edit does not reach."""
     for part in (
         (slice(0, rows.start), slice(None)),
         (slice(rows.stop, None), slice(None)),
@@ -90,7 +89,7 @@ def _copied_around(layer: Array, original: Array, rows: slice, columns: slice) -
 
 
 def _shown(shown: Array, rows: slice, columns: slice) -> tuple[slice, slice]:
-    """The part of the rows and columns in which anything shows; ``shown`` is of these alone."""
+    """The bounding rows and columns of ``shown``, a mask of the given ones."""
     down, across = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
     if not len(down):
         return slice(0, 0), slice(0, 0)
@@ -101,10 +100,10 @@ def _shown(shown: Array, rows: slice, columns: slice) -> tuple[slice, slice]:
 
 
 def _laid(colour: Array, window: Box, size: tuple[int, int]) -> Iterator[Array]:
-    """The edit under ``window`` in the pixels of the original, a channel at a time.
+    """The edit under ``window`` in pixels of the original, channel by channel.
 
-    An edit that is a little finer than the original is read at the centres of the original's pixels: every third of
-    three times as many. Averaging, as shrinking does, would take detail that the original has.
+    A slightly finer edit is sampled at the original's pixel centres (every third of a triple-size resampling):
+    averaging would lose detail.
     """
     finer = max(window.width / size[0], window.height / size[1])
     if finer < 1:

@@ -1,4 +1,4 @@
-"""From what may show of an edit to how much of it shows in each pixel."""
+"""Turns the area where an edit may show into its share of each pixel."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from .boxes import Box
 from .raster import BAND_ROWS, TRIANGLE, Array, enlarged, resampled
 
 _CELLS = 1536
-"""Longer side of the grid on which distances are measured."""
+"""Longer side of the distance grid."""
 _CELLS_A_FEATHER = 12
 
 
 def fitting(mask: Array, width: int, height: int) -> Array:
-    """A mask in the size of the picture.
+    """Return a mask at the picture's size.
 
     Args:
-        mask: float32 (height, width) of 0 to 1; of another size it is resized, if the shape is that of the picture.
+        mask: float32 (height, width) of 0 to 1.
 
     Raises:
-        ValidationError: another shape than the picture's.
+        ValidationError: its shape differs from the picture's.
     """
     if mask.shape == (height, width):
         return mask
@@ -38,13 +38,13 @@ def fitting(mask: Array, width: int, height: int) -> Array:
 
 
 def feathered(support: Array, feather: float) -> Array:
-    """How much of the edit shows, with a soft edge inside the support.
+    """Return the edit's share of each pixel, with a soft edge inside the support.
 
-    The edge of each connected part is ``feather`` percent of the part's shorter side wide, and never more than half of
-    how deep the part is, so that a thin line does not vanish. The border of the picture is no edge.
+    A component's edge is ``feather`` percent of its shorter side wide, at most half its depth: thin lines must not
+    vanish. The picture's border is no edge.
 
     Args:
-        support: boolean (height, width); nothing is shown outside.
+        support: boolean (height, width).
         feather: in percent, 0 to 10.
 
     Returns:
@@ -75,8 +75,8 @@ def _bounds(support: Array) -> tuple[int, int, int, int] | None:
 
 
 def _cells(part: Array, cell: int) -> Array:
-    """Cells of ``cell`` squared pixels, true where any of their pixels is: a thin line must not vanish."""
-    # Slices take a tenth of the time of NumPy's reduceat.
+    """Pool ``cell`` x ``cell`` pixels by "any": thin lines must not vanish."""
+    # Slices take a tenth of reduceat's time.
     for _ in range(2):
         cells = part[::cell].copy()
         for offset in range(1, cell):
@@ -87,7 +87,7 @@ def _cells(part: Array, cell: int) -> Array:
 
 
 def _soft_cells(cells: Array, borders: tuple[bool, bool, bool, bool], feather: float) -> Array:
-    """The soft edge of each part, 0 to 1; ``borders``: above, below, left, right there is more picture."""
+    """The soft edge of each component, 0 to 1; ``borders``: more picture above, below, left, right."""
     above, below, left, right = borders
     margins = (int(above), int(below)), (int(left), int(right))
     padded = np.pad(cells, margins)
@@ -108,7 +108,7 @@ def _soft_cells(cells: Array, borders: tuple[bool, bool, bool, bool], feather: f
 
 
 def _extents(numbered: Array, count: int) -> list[tuple[int, int]]:
-    """Rows and columns that each part spans."""
+    """Rows and columns that each component spans."""
     rows, columns = np.nonzero(numbered)
     names = numbered[rows, columns]
     spans = []

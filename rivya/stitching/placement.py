@@ -1,7 +1,7 @@
-"""Which part of a picture to send: box and shape at the sizes that the service really gives.
+"""Chooses which part of a picture to send: box and shape, at the service's real sizes.
 
-Source of the sizes: Runware's model page of FLUX.1 Kontext and results of users on two other hosts (2026); 16:9 is
-1392x752, which is 4 % wider than 16:9.
+Source of the sizes: Runware's model page of FLUX.1 Kontext and users' results on two other hosts (2026). 16:9 is
+1392x752, 4 % wider than named.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIZES = {
     "3:4": (880, 1184),
     "9:16": (752, 1392),
 }
-"""Width and height in pixels of an answer, by the ratio that is asked for."""
+"""Width and height in pixels of an answer, by requested ratio."""
 
 AUTO = "auto"
 FITS = ("pad", "crop")
@@ -36,14 +36,14 @@ _MARGIN_PX = 4
 
 @dataclass(frozen=True)
 class Placement:
-    """Where what was sent lies in one picture.
+    """Where the sent picture lies in its original.
 
     Attributes:
-        width, height: of the picture, in pixels.
-        box: what was sent, in pixels of the picture; it may reach beyond it.
-        shape: the ratio, a key of `SIZES`.
-        sent: (width, height) of what was sent.
-        mask: float32 (height, width) of the picture, 1 where the edit may show; None without a mask.
+        width, height: of the original, in pixels.
+        box: the sent part, in its pixels; may exceed it.
+        shape: a key of `SIZES`.
+        sent: (width, height) sent.
+        mask: float32 (height, width), 1 where the edit may show; or None.
     """
 
     width: int
@@ -55,12 +55,12 @@ class Placement:
 
     @property
     def coarser(self) -> float:
-        """How many pixels of the picture one pixel of the answer covers, along a side."""
+        """Pixels of the original per pixel of the answer, along a side."""
         return self.box.width / self.sent[0]
 
     @property
     def padding(self) -> float:
-        """Share (0 to 1) of what is sent that lies beyond the picture."""
+        """Share (0 to 1) of the sent picture beyond the original."""
         inside = self.box.cut(Box.of_size(self.width, self.height))
         return 1 - (inside.area if inside else 0) / self.box.area
 
@@ -72,20 +72,19 @@ def choose(
     shape: str = AUTO,
     fit: str = "pad",
 ) -> tuple[str, list[Box]]:
-    """One shape for all pictures of a size, and a box in each.
+    """Choose one shape for all pictures of a size, and a box in each.
 
-    Of the shapes in which nothing has to be padded and all of the context fits, the one with the most pixels of the
-    answer for each pixel of the picture; else the one that pads least, then the one that cuts least context.
+    Least padding first, then least context cut off, then most answer pixels per picture pixel.
 
     Args:
-        size: (width, height) of the pictures.
-        regions: what is to be edited in each; None: all of it.
-        context: how much the model sees, in widths and heights of the region, 1 to 8.
+        size: (width, height).
+        regions: part to edit in each; None: all.
+        context: what the model sees, in widths and heights of the region, 1 to 8.
         shape: ``auto`` or a key of `SIZES`.
-        fit: ``pad`` (the box may reach beyond the picture) or ``crop`` (it may not).
+        fit: ``pad`` (the box may exceed the picture) or ``crop``.
 
     Raises:
-        ValidationError: a value outside its range.
+        ValidationError: a value out of range.
     """
     context = scalars.number("context", context, 1, 8)
     scalars.choice("shape", shape, (AUTO, *SIZES))
@@ -99,7 +98,7 @@ def choose(
 
 
 def box_of(size: tuple[int, int], region: Box | None, context: float, shape: str, fit: str) -> Box:
-    """The box of one shape: exactly of its ratio, around the region, inside the picture where it can be."""
+    """The box of one shape: its exact ratio, around the region, inside the picture if possible."""
     whole = Box.of_size(*size)
     ratio = SIZES[shape][0] / SIZES[shape][1]
     wanted = _wanted(whole, region, context)
@@ -114,7 +113,7 @@ def box_of(size: tuple[int, int], region: Box | None, context: float, shape: str
 
 
 def _wanted(whole: Box, region: Box | None, context: float) -> Box:
-    """The region and what is around it, no larger than the picture."""
+    """The region with its context, within the picture's size."""
     if region is None:
         return whole
     width, height = min(region.width * context, whole.width), min(region.height * context, whole.height)
@@ -128,7 +127,7 @@ def _grown(box: Box, ratio: float) -> Box:
 
 
 def _inside(box: Box, whole: Box) -> Box:
-    """The box moved into the picture; along a side where it is longer than the picture it is centred."""
+    """Move the box into the picture; centre it along a longer side."""
 
     def shift(low: float, high: float, length: float) -> float:
         if high - low >= length:
@@ -145,7 +144,7 @@ def _cost(
     context: float,
     sent: tuple[int, int],
 ) -> tuple[float, float, float]:
-    """Padding, context that is cut off, and pixels of the picture for each of the answer; less is better."""
+    """Padding, context cut off, picture pixels per answer pixel."""
     whole = Box.of_size(*size)
     padding = cut = coarse = 0.0
     for region, box in zip(regions, boxes, strict=True):
@@ -162,7 +161,7 @@ def _area(one: Box, other: Box) -> float:
 
 
 def bounds(mask: Array) -> Box | None:
-    """The smallest box around what a mask (height, width) marks; None where it marks nothing."""
+    """The bounding box of a mask (height, width); None if it is empty."""
     rows, columns = np.flatnonzero((mask > 0).any(1)), np.flatnonzero((mask > 0).any(0))
     if not len(rows):
         return None
@@ -170,15 +169,9 @@ def bounds(mask: Array) -> Box | None:
 
 
 def cropped(pixels: Array, box: Box, size: tuple[int, int]) -> Array:
-    """What is sent: the picture under ``box`` in ``size``, in one resampling.
+    """Resample the picture under ``box`` to ``size``, as sent: float32 (height, width, channels) of 0 to 1.
 
-    Beyond the picture its edge pixels are repeated, more and more softly with the distance.
-
-    Args:
-        pixels: (height, width, channels), see `raster`.
-
-    Returns:
-        float32 (height, width, channels) of 0 to 1.
+    Beyond the picture its edge pixels repeat, increasingly blurred.
     """
     out = resampled(pixels, box, size, LANCZOS)
     np.clip(out, 0, 1, out=out)
@@ -189,7 +182,7 @@ def cropped(pixels: Array, box: Box, size: tuple[int, int]) -> Array:
 
 
 def _soften(rows: Array, first: int, last: int) -> None:
-    """Blur the repeated rows before ``first`` and from ``last`` on along themselves, from none to a wide blur."""
+    """Blur the repeated rows before ``first`` and from ``last``, increasing with distance."""
     length, count = rows.shape[1], len(rows)
     reach = min(_SOFT_PX, (length - 1) // 2)
     if reach < 1:
@@ -210,9 +203,9 @@ def _soften(rows: Array, first: int, last: int) -> None:
 
 
 def refuse_erased(pixels: Array, mask: Array) -> None:
-    """Refuse a picture that is exactly black under the mask and not beside it.
+    """Refuse a picture that is black exactly under the mask.
 
-    Some versions of ComfyUI's mask editor save the painted pixels as black; an edit of that hole would be paid for.
+    Some versions of ComfyUI's mask editor save painted pixels as black; an edit of that hole would be paid for.
 
     Args:
         pixels: (height, width, channels).
@@ -246,7 +239,7 @@ def refuse_erased(pixels: Array, mask: Array) -> None:
 
 
 def _near(marked: Array) -> Array:
-    """What is within a few pixels of the marked ones, along rows and columns."""
+    """Pixels within `_MARGIN_PX` of marked ones, along rows and columns."""
     near: Array = marked.copy()
     for distance in range(1, _MARGIN_PX):
         near[distance:] |= marked[:-distance]

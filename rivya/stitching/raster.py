@@ -1,4 +1,4 @@
-"""Pixels in every form that the caller may have them, read as planes of float32, and resampled by Pillow."""
+"""Pixels of any type as float32 planes, resampled by Pillow."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ Array = np.ndarray[Any, Any]
 
 LANCZOS = Image.Resampling.LANCZOS
 CUBIC = Image.Resampling.BICUBIC
-"""For enlarging: in half the time of Lanczos, and without its ringing at the blocks of a JPEG."""
+"""For enlarging: half the time of Lanczos, without its ringing at JPEG blocks."""
 TRIANGLE = Image.Resampling.BILINEAR
-"""For shrinking before measuring: antialiased, and without the bias that a plain mean of whole pixels has."""
+"""For shrinking before measurements: antialiased, without the bias of a mean over whole pixels."""
 
 BAND_ROWS = 64
-"""Rows of a large picture that are worked on at once, so that they stay in the processor's cache."""
+"""Rows of a large picture processed at once, to fit the CPU cache."""
 
 _SUPPORT = {LANCZOS: 3.0, CUBIC: 2.0, TRIANGLE: 1.0}
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def full(pixels: Array) -> float:
-    """The value that means 1: of integers their largest, of floats 1."""
+    """The value that means 1: an integer type's maximum, or 1."""
     return float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == "u" else 1.0
 
 
 def resampled(pixels: Array, box: Box, size: tuple[int, int], kernel: Image.Resampling) -> Array:
-    """The part of a picture under ``box`` in a new size.
+    """Resample the part of a picture under ``box``.
 
     Args:
         pixels: (height, width, channels), uint8, uint16 or float32.
-        box: in pixels of ``pixels``; beyond the picture its edge pixels are repeated.
+        box: in pixels; beyond the picture its edge repeats.
         size: (width, height) of the result.
         kernel: `LANCZOS`, `CUBIC` or `TRIANGLE`.
 
@@ -52,7 +52,7 @@ def resampled(pixels: Array, box: Box, size: tuple[int, int], kernel: Image.Resa
 
 
 def planes(pixels: Array, box: Box, size: tuple[int, int], kernel: Image.Resampling) -> Iterator[Array]:
-    """As `resampled`, one channel after the other: float32 (height, width), each the caller's to change."""
+    """As `resampled`, channel by channel: float32 (height, width), owned by the caller."""
     height, width, channels = pixels.shape
     columns, left = _needed(box.left, box.right, width, size[0], kernel)
     rows, top = _needed(box.top, box.bottom, height, size[1], kernel)
@@ -70,7 +70,7 @@ def planes(pixels: Array, box: Box, size: tuple[int, int], kernel: Image.Resampl
         plane = np.ascontiguousarray(part[..., channel], np.float32)
         if any(beyond[0]) or any(beyond[1]):
             plane = np.pad(plane, beyond, "edge")
-        # Rounding may put an edge a hair outside, which Pillow refuses.
+        # Rounding may move an edge slightly outside, which Pillow refuses.
         edges = (
             max(0.0, local.left),
             max(0.0, local.top),
@@ -85,7 +85,7 @@ def planes(pixels: Array, box: Box, size: tuple[int, int], kernel: Image.Resampl
 
 
 def _needed(first: float, last: float, length: int, out: int, kernel: Image.Resampling) -> tuple[slice, int]:
-    """The pixels of one axis that the kernel reads, and where they begin."""
+    """The slice of one axis that the kernel reads, and its start."""
     reach = math.ceil(_SUPPORT[kernel] * max(1.0, (last - first) / out)) + 1
     low = min(max(0, math.floor(first) - reach), length - 1)
     high = max(min(length, math.ceil(last) + reach), low + 1)
@@ -93,13 +93,11 @@ def _needed(first: float, last: float, length: int, out: int, kernel: Image.Resa
 
 
 def enlarged(cells: Array, box: Box, size: tuple[int, int]) -> Iterator[Array]:
-    """As `planes` with `TRIANGLE`, for enlarging: the values between the centres of coarse cells.
-
-    It takes a third of the time of Pillow's resizing, which weighs each pixel anew.
+    """As `planes` with `TRIANGLE`, for enlarging coarse cells, in a third of Pillow's time.
 
     Args:
         cells: float32 (rows, columns, channels).
-        box: in cells; beyond the cells the outermost go on.
+        box: in cells; beyond them the outermost repeat.
         size: (width, height) of each plane.
     """
     left, right, beside = _between(box.left, box.right, cells.shape[1], size[0])
@@ -120,19 +118,19 @@ def enlarged(cells: Array, box: Box, size: tuple[int, int]) -> Iterator[Array]:
 
 
 def _between(first: float, last: float, cells: int, count: int) -> tuple[Array, Array, Array]:
-    """The two cells that each of ``count`` pixels lies between, and how far it is on the way to the second."""
+    """The two cells around each pixel, and the fraction towards the second."""
     at = np.clip(first + (np.arange(count) + 0.5) * ((last - first) / count) - 0.5, 0, cells - 1)
     low = at.astype(np.intp)
     return low, np.minimum(low + 1, cells - 1), (at - low).astype(np.float32)
 
 
 def largest(pixels: Array) -> Array:
-    """The largest channel of each pixel: (height, width). NumPy's ``max`` takes ten times as long over so few."""
+    """The largest channel of each pixel: (height, width), ten times as fast as NumPy's ``max``."""
     return np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
 
 
 def stored(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Values of 0 to 1 as they are stored in ``dtype``: integers are rounded and clipped, floats taken as they are."""
+    """Convert values of 0 to 1 to ``dtype``: integers rounded and clipped, floats unchanged."""
     if dtype == np.uint8:
         return eight_bits(values)
     if dtype.kind != "u":
@@ -145,7 +143,7 @@ def stored(values: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def luma(pixels: Array) -> Array:
-    """Brightness of float32 (height, width, 1, 3 or 4), as float32 (height, width)."""
+    """Brightness of float32 (height, width, 1, 3 or 4): float32 (height, width)."""
     if pixels.shape[2] < 3:
         return np.ascontiguousarray(pixels[..., 0])
     weighted: Array = pixels[..., :3] @ _LUMA
@@ -153,7 +151,7 @@ def luma(pixels: Array) -> Array:
 
 
 def blurred(plane: Array, radius: int, passes: int = 1) -> Array:
-    """Means over (2 radius + 1) squared pixels; edge pixels are repeated. Shape (height, width, ...)."""
+    """Box blur over (2 radius + 1) squared pixels; edge pixels repeat. Shape (height, width, ...)."""
     mean = _mean_of_three if radius == 1 else _running_mean
     for _ in range(passes):
         for axis in (0, 1):
@@ -162,7 +160,7 @@ def blurred(plane: Array, radius: int, passes: int = 1) -> Array:
 
 
 def _mean_of_three(plane: Array, radius: int, axis: int) -> Array:
-    """As `_running_mean` for radius 1, in half the time."""
+    """`_running_mean` for radius 1, in half the time."""
     out: Array = plane * np.float32(1 / 3)
     sums, thirds = out.swapaxes(0, axis), out.copy().swapaxes(0, axis)
     sums[1:] += thirds[:-1]

@@ -1,8 +1,8 @@
-"""Where an edit lies in the picture it was made from: two scales and two shifts, found from what was left alone.
+"""Aligns an edit with its original: two scales and two shifts, from unedited content.
 
-An image model gives its answer a little larger, smaller or shifted, in x and y apart. Only brightness is compared,
-after its local mean and contrast were taken out, so that another tone (night, sepia) does not matter. What was edited
-differs from the original: pixels that differ, and surroundings that do not correlate, lose their weight in the fit.
+An image model returns its answer slightly scaled or shifted, separately in x and y. Only brightness is compared,
+normalised by local mean and contrast: tone (night, sepia) does not matter. Edited pixels lose weight: those that
+differ, and those whose surroundings do not correlate.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .boxes import Box
 from .raster import TRIANGLE, Array, blurred, luma, resampled
 
 COARSE, MIDDLE, FINE = 128, 256, 512
-"""Longer side of the place, in pixels, in the copies that are compared."""
+"""Longer side of the edit's place in the compared copies, in pixels."""
 
 _WINDOW = {COARSE: 5, MIDDLE: 7, FINE: 10}
 _ALIKE_WINDOW = 15
 _BLOCK = {COARSE: 8, MIDDLE: 16, FINE: 32}
 _ROUNDS = ((3, 3), (8, 1))
-"""So many iterations for each start, so many of which are taken on."""
+"""(iterations per start, number of starts kept)"""
 _LAST_ITERATIONS = 14
 _SCALES = [float(each) for each in np.exp(np.linspace(-math.log(1.25), math.log(1.25), 9))]
 _PEAKS, _BEST = 30, 6
-"""So many of the highest peaks are laid over the original, so many of the likest are taken on."""
+"""Highest peaks tried on the original, and most similar ones kept."""
 _COARSE_ITERATIONS = 6
 _BEYOND = 0.45
 _FLAT = 0.02
@@ -43,10 +43,10 @@ class Registration:
 
     Attributes:
         frame: the whole edit, in pixels of the original.
-        aligned: whether ``frame`` was found from the pixels; else it is the plain placement.
-        agreement: share (0 to 1) of the blocks with detail in which edit and original agree at ``frame``.
+        aligned: whether ``frame`` was found from pixels; else it is the plain placement.
+        agreement: share (0 to 1) of detailed blocks that agree at ``frame``.
         plain: the same at the plain placement.
-        detail: share of the blocks that have detail to compare.
+        detail: share of blocks with detail.
     """
 
     frame: Box
@@ -63,10 +63,10 @@ def register(
 
     Args:
         view: float32 (height, width, channels), the original under ``region``, in any size.
-        region: the part of ``place`` that lies inside the original, in pixels of the original.
+        region: the part of ``place`` inside the original, in its pixels.
         edited: float32 (height, width, channels).
-        place: where the edit lies if the model moved nothing, in pixels of the original.
-        check: called between steps; what it raises ends the search.
+        place: frame of an unmoved edit, in pixels of the original.
+        check: called between steps; an exception ends the search.
     """
     brightness = luma(edited)
     coarse, middle, fine = (
@@ -92,7 +92,7 @@ def register(
 
 
 class _Moving:
-    """The brightness of the edit, with a margin of repeated edges so that any frame can be cut from it."""
+    """The edit's brightness, padded so that any frame can be cut out."""
 
     def __init__(self, brightness: Array) -> None:
         self.height, self.width = brightness.shape
@@ -101,7 +101,6 @@ class _Moving:
         self._padded = np.pad(brightness, margins, "edge")[..., None]
 
     def whole(self) -> Array:
-        """The brightness without its margin."""
         return self._padded[
             self._down : self._down + self.height, self._across : self._across + self.width, 0
         ]
@@ -112,7 +111,7 @@ class _Moving:
 
 
 class _Level:
-    """Original and edit at one resolution, on the grid of the original's region."""
+    """Original and edit at one resolution, on the grid of the region."""
 
     def __init__(self, longer: int, view: Array, region: Box, brightness: Array, place: Box) -> None:
         scale = longer / max(place.width, place.height)
@@ -125,14 +124,14 @@ class _Level:
         self._y = (np.arange(self.size[1], dtype=np.float32) + 0.5) / self.size[1]
 
     def normalised(self, brightness: Array) -> tuple[Array, Array]:
-        """Brightness without its local mean, in units of its local contrast; and that contrast."""
+        """Brightness minus local mean, divided by local contrast; and that contrast."""
         window = _WINDOW[self._level]
         around = brightness - blurred(brightness, window)
         contrast = np.sqrt(blurred(around * around, window))
         return around / (contrast + np.float32(_FLAT)), contrast
 
     def window(self, frame: Box) -> Box:
-        """The region in pixels of the edit, if the edit lies at ``frame``."""
+        """The region in pixels of an edit at ``frame``."""
         return self.region.seen_from(frame, self.moving.width, self.moving.height)
 
     def frame(self, window: Box) -> Box:
@@ -144,13 +143,13 @@ class _Level:
         )
 
     def laid(self, frame: Box) -> tuple[Array, Array]:
-        """The normalised edit on the grid, and where it has pixels there."""
+        """The normalised edit on the grid, and where it has pixels."""
         window = self.window(frame)
         moved, _ = self.normalised(self.moving.under(window, self.size))
         return moved, self.has(window)
 
     def has(self, window: Box) -> Array:
-        """Where on the grid the edit has pixels, if ``window`` of it is laid there."""
+        """Where the grid has pixels of ``window``."""
         across = window.left + self._x * window.width
         down = window.top + self._y * window.height
         has_x = (across > 0) & (across < self.moving.width)
@@ -159,7 +158,7 @@ class _Level:
         return grid
 
     def fitted(self, start: Box, iterations: int) -> Box:
-        """The frame that robust least squares reach from ``start``; ``start`` where they lead out of bounds."""
+        """The frame that robust least squares find from ``start``; ``start`` if they fail or leave the bounds."""
         frame, spread = start, math.inf
         for _ in range(iterations):
             moved, has = self.laid(frame)
@@ -182,17 +181,16 @@ class _Level:
         return frame
 
     def likeness(self, frame: Box) -> float:
-        """Correlation of original and edit over all that both have, -1 to 1."""
+        """Correlation of original and edit over their common pixels, -1 to 1."""
         moved, has = self.laid(frame)
         ours, theirs = self.template[has], moved[has]
         energy = math.sqrt(float(ours @ ours) * float(theirs @ theirs))
         return float(ours @ theirs) / energy if energy else 0.0
 
     def _alike(self, moved: Array) -> Array:
-        """How far the surroundings of each pixel show the same, 0 to 1.
+        """Similarity of each pixel's surroundings, 0 to 1.
 
-        In replaced content some pixels are close to the original's by chance. Together they pull the frame by up to
-        1.4 px of 1024, where 40 % is replaced.
+        Chance matches in replaced content would pull the frame by up to 1.4 px of 1024 (40 % replaced).
         """
         ours, theirs = (blurred(plane * plane, _ALIKE_WINDOW) for plane in (self.template, moved))
         both = blurred(self.template * moved, _ALIKE_WINDOW)
@@ -202,7 +200,7 @@ class _Level:
         return share
 
     def _step(self, moved: Array, error: Array, weight: Array) -> Array | None:
-        """Scale and shift in x, then in y, in units of the region, that reduce the weighted error."""
+        """Scale and shift in x, then y, in units of the region, that reduce the weighted error."""
         both = (moved + self.template) / 2
         down, across = np.gradient(both)
         across *= self.size[0]
@@ -220,7 +218,7 @@ class _Level:
         return solved if np.isfinite(solved).all() else None
 
     def _moved(self, frame: Box, step: Array) -> Box:
-        """The frame after each grid point's source was scaled and shifted by ``step``."""
+        """The frame with each grid point's source scaled and shifted by ``step``."""
         window = self.window(frame)
         scale_x, shift_x, scale_y, shift_y = (float(each) for each in step)
         x, y = window.centre
@@ -233,7 +231,7 @@ class _Level:
         return self.frame(changed)
 
     def agreement(self, frame: Box) -> tuple[float, float]:
-        """Share of the blocks with detail that agree, and share of blocks with detail."""
+        """Share of detailed blocks that agree, and share of blocks with detail."""
         moved, has = self.laid(frame)
         side = _BLOCK[self._level]
         rows, columns = self.size[1] // side, self.size[0] // side
@@ -257,7 +255,7 @@ class _Level:
 
 
 def is_near(frame: Box, place: Box) -> bool:
-    """Whether a model could have moved its answer so far."""
+    """Whether a model may have moved its answer so far."""
     (x, y), (at_x, at_y) = frame.centre, place.centre
     scales = frame.width / place.width, frame.height / place.height
     return (
@@ -268,7 +266,7 @@ def is_near(frame: Box, place: Box) -> bool:
 
 
 def _at_most(brightness: Array, longer: int) -> Array:
-    """The brightness with its longer side shrunk to ``longer`` pixels, if it has more."""
+    """Shrink the longer side to at most ``longer`` pixels."""
     height, width = brightness.shape
     scale = min(1.0, longer / max(width, height))
     size = max(8, round(width * scale)), max(8, round(height * scale))
@@ -276,10 +274,9 @@ def _at_most(brightness: Array, longer: int) -> Array:
 
 
 def _starts(level: _Level, check: Callable[[], None]) -> Iterator[Box]:
-    """The likeliest frames: by phase correlation over a grid of scales, then by what lies on what there.
+    """The best frames by phase correlation over a grid of scales, then by `_Level.likeness`.
 
-    A peak is high where one strong edge meets its like, as in a wide picture with a horizon; alone it would decide
-    for a wrong scale.
+    One strong edge, such as a horizon, makes a high peak and alone would select a wrong scale.
     """
     width, height = level.size
     place, edit, whole = level.place, level.moving, level.moving.whole()

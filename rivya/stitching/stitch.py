@@ -1,4 +1,4 @@
-"""One edit back into its original: where it lies, its colours, what of it shows, and the result at full size."""
+"""One edit back into its original: alignment, colours, mask and the result at full size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .register import Registration, register
 KEEPS = ("auto", "mask", "changed", "mask and changed", "all")
 MOST_PIXELS = 400_000_000
 _WORK = 640
-"""Longer side of the copies on which colours and changes are found, in pixels."""
+"""Longer side of the copies for colours and changes, in pixels."""
 
 
 def _nothing() -> None:
@@ -32,13 +32,13 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Options:
-    """How an edit is put back.
+    """How to put an edit back.
 
     Attributes:
-        keep: what of the edit shows, one of `KEEPS`.
-        align: find where the edit lies; else it is laid over its place as it is.
-        match_color: give the edit the colours of the original.
-        feather: width of the soft edge inside what shows, in percent of the shorter side of the edited part, 0 to 10.
+        keep: what part of the edit shows, one of `KEEPS`.
+        align: align the edit; else it stays at its place.
+        match_color: match the original's colours.
+        feather: width of the soft edge inside the shown part, in percent of the edited part's shorter side, 0 to 10.
     """
 
     keep: str = "auto"
@@ -47,7 +47,7 @@ class Options:
     feather: float = 1.0
 
     def validate(self) -> Options:
-        """The same in Python's own types; raises `ValidationError` that names the first value out of range."""
+        """Return Python's own types; raises `ValidationError` that names the first value out of range."""
         return Options(
             keep=scalars.choice("keep", self.keep, KEEPS),
             align=scalars.truth("align", self.align),
@@ -61,11 +61,10 @@ class Stitched:
     """An original with an edit in it.
 
     Attributes:
-        image: (height, width, 3 or 4) in the type of the original: the original, with the edit where ``mask`` is
-            above 0.
-        mask: float32 (height, width): how much of the edit is in each pixel.
-        layer: (height, width, 3): the whole edit laid over the original, not blended; None where not wanted.
-        report: what was done, as plain JSON values; see `describe`.
+        image: (height, width, 3 or 4) in the original's type; edited where ``mask`` is above 0.
+        mask: float32 (height, width): the edit's share of each pixel.
+        layer: (height, width, 3): the whole edit over the original, unblended; None if not wanted.
+        report: JSON values; see `describe`.
     """
 
     image: Array = field(repr=False)
@@ -84,19 +83,19 @@ def stitch(
     layer: bool = True,
     check: Callable[[], None] = _nothing,
 ) -> Stitched:
-    """Put an edit back into its original, at the size of the original.
+    """Put an edit back into its original, at the original's size.
 
     Args:
-        original: (height, width, 1, 3 or 4) uint8, uint16 or float32 of 0 to 1. A grey one becomes RGB.
-        edited: the answer of the model, of any size.
-        placement: of Crop for Edit; without it the edit is of the whole picture.
-        mask: float32 (height, width), 1 where the edit may show; wins over the one in ``placement``.
+        original: (height, width, 1, 3 or 4) uint8, uint16 or float32 of 0 to 1. Grey becomes RGB.
+        edited: the model's answer, of any size.
+        placement: of Crop for Edit; None: the whole picture.
+        mask: float32 (height, width), 1 where the edit may show; overrides that of ``placement``.
         options: see `Options`.
-        layer: whether the layer is made.
-        check: called many times a second; what it raises ends the work.
+        layer: whether to make the layer.
+        check: called many times a second; an exception ends the work.
 
     Raises:
-        ValidationError: pixels or mask of a form that does not fit, or a shape that is far from the original's.
+        ValidationError: unsuitable pixels or mask, or a shape far from the original's.
     """
     check_pixels("original", original)
     height, width, channels = original.shape
@@ -121,7 +120,7 @@ def stitch_into(
     options: Options | None = None,
     check: Callable[[], None] = _nothing,
 ) -> dict[str, Any]:
-    """As `stitch`, into arrays of the caller's; returns the report."""
+    """As `stitch`, into the caller's arrays; returns the report."""
     options = (options or Options()).validate()
     check_pixels("original", original)
     check_pixels("edited", edited)
@@ -152,11 +151,10 @@ def describe(
 ) -> dict[str, Any]:
     """The report of one picture.
 
-    ``scale_x``, ``scale_y``: size of the edit against its place. ``x``, ``y``: how far its centre was moved, in pixels
-    of the original; ``center_x``, ``center_y``: where that centre is, in shares of the original. ``box``: left, top,
-    right, bottom of the edit in pixels of the original. ``share``: of the original's pixels that are replaced.
-    ``gain``, ``offset``: of red, green and blue. ``coarser``: how many pixels of the original one of the edit covers,
-    along a side.
+    ``scale_x``, ``scale_y``: size of the edit relative to its place. ``x``, ``y``: shift of its centre in pixels of
+    the original; ``center_x``, ``center_y``: that centre in shares of the original. ``box``: left, top, right,
+    bottom of the edit in pixels of the original. ``share``: replaced part of the original. ``gain``, ``offset``: of
+    red, green and blue. ``coarser``: original pixels per edit pixel, along a side.
     """
     frame, (height, width) = found.frame, shown.shape
     x, y = frame.centre
@@ -183,7 +181,7 @@ def describe(
 
 
 def check_pixels(name: str, pixels: object) -> None:
-    """Refuse what is no picture; the message names which."""
+    """Raise `ValidationError` unless ``pixels`` are a picture."""
     if not isinstance(pixels, np.ndarray) or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
         shape = getattr(pixels, "shape", None)
         what = f"of shape {shape}" if shape is not None else f"a {type(pixels).__name__}"
@@ -205,7 +203,7 @@ def check_pixels(name: str, pixels: object) -> None:
 def _allowed(
     mask: Array | None, placement: Placement | None, width: int, height: int, notes: list[str]
 ) -> Array | None:
-    """The mask in the size of the picture, or None where there is none that marks anything."""
+    """The mask at the picture's size; None if missing or empty."""
     if mask is None:
         mask = placement.mask if placement is not None else None
     if mask is None:
@@ -222,7 +220,7 @@ def _allowed(
 
 
 def _resolved(keep: str, allowed: Array | None, notes: list[str]) -> str:
-    """``auto`` as what it means here; a mask that is not there is said and not missed."""
+    """Resolve ``auto`` and a missing mask."""
     if keep == "auto":
         return "changed" if allowed is None else "mask"
     if allowed is None and "mask" in keep:
@@ -232,10 +230,10 @@ def _resolved(keep: str, allowed: Array | None, notes: list[str]) -> str:
 
 
 def places(placement: Placement | None, size: tuple[int, int], sent: tuple[int, int]) -> list[Box]:
-    """Where the edit lies if nothing was moved, the likeliest first.
+    """The possible places of an unmoved edit, likeliest first.
 
     Raises:
-        ValidationError: its shape is too far from that of its place.
+        ValidationError: its shape is too far from its place's.
     """
     whole = Box.of_size(*size)
     if placement is not None:
@@ -253,16 +251,15 @@ def places(placement: Placement | None, size: tuple[int, int], sent: tuple[int, 
     ratio, (x, y) = sent[0] / sent[1], whole.centre
     if not any(_apart(ratio, each) <= thresholds.SERVICE_SHAPE for each in _answered(size[0] / size[1])):
         raise _other_shape(sent, f"original is {size[0]}x{size[1]}")
-    # The picture lies between two shapes of the service, or is longer than any: the answer is a cut of its middle, or
-    # padded, or squeezed.
+    # The ratio is between two shapes of the service or beyond all: the answer is the middle part, padded or squeezed.
     inner, outer = min(whole.width, whole.height * ratio), max(whole.width, whole.height * ratio)
     return [Box.around(x, y, inner, inner / ratio), Box.around(x, y, outer, outer / ratio), whole]
 
 
 def _answered(ratio: float) -> list[float]:
-    """In which ratios the service may answer a picture: that of the nearest size, or of the nearest name.
+    """The ratios in which the service may answer a picture: of the nearest size, or of the nearest name.
 
-    16:9 is really 1.851. A picture of 1.56 is nearest to 4:3 in pixels and to 16:9 by name.
+    16:9 is really 1.851: a ratio of 1.56 is nearest to 4:3 in pixels and to 16:9 by name.
     """
 
     def by_name(shape: str) -> float:
@@ -297,7 +294,7 @@ def _registered(
     notes: list[str],
     check: Callable[[], None],
 ) -> tuple[Box, Array, Registration]:
-    """The part of the original that is compared, its pixels in a working size, and where the edit lies."""
+    """The compared part of the original, its pixels in a working size, and the edit's position."""
     whole = Box.of_size(original.shape[1], original.shape[0])
     tried: list[tuple[Box, Array, Registration]] = []
     theirs = _view(edited, None)
@@ -336,7 +333,6 @@ def _compared(
     options: Options,
     check: Callable[[], None],
 ) -> Comparison:
-    """Colours and changes, on a grid over the region."""
     scale = min(1.0, _WORK / max(region.width, region.height))
     size = max(1, round(region.width * scale)), max(1, round(region.height * scale))
     window = region.seen_from(frame, edited.shape[1], edited.shape[0])
@@ -360,7 +356,6 @@ def _compared(
 
 
 def _rgb(pixels: Array) -> Array:
-    """A view of the three colours; of a grey picture three times the same."""
     return pixels[..., :3] if pixels.shape[2] >= 3 else np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 
@@ -374,7 +369,6 @@ def _shares(
     size: tuple[int, int],
     notes: list[str],
 ) -> Array:
-    """How much of the edit shows in each pixel of the original."""
     width, height = size
     rows, columns = covered(found.frame, width, height)
     support = np.zeros((height, width), bool)
@@ -396,7 +390,7 @@ def _shares(
 
 
 def _with_margin(changed: Array, feather: float) -> Array:
-    """The changed pixels with room around them, so that the soft edge does not eat into them."""
+    """Add a margin for the soft edge."""
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
     if not len(rows):
         return changed
@@ -405,7 +399,7 @@ def _with_margin(changed: Array, feather: float) -> Array:
 
 
 def _enlarged(changed: Array, region: Box, size: tuple[int, int]) -> Array:
-    """The changed pixels in the size of the original; nothing outside the region."""
+    """The changed pixels at the original's size; none outside the region."""
     width, height = size
     out = np.zeros((height, width), bool)
     rows, columns = covered(region, width, height)

@@ -1,3 +1,4 @@
-"""The result store: the original bytes of every picture that was paid for, on disk.
+"""The result store: the original bytes of every paid picture.
 
-Entry: `results.ResultStore`; `opening.open_store` chooses one."""
+Entry: `results.ResultStore`; `opening.open_store` chooses one.
+"""

@@ -1,8 +1,8 @@
-"""The result store of a bucket: the same names as in a folder, and the same order, pictures first, manifest last.
+"""The result store of a bucket: names and order of writing as in a folder, pictures first, manifest last.
 
-An object appears whole or not at all, so that nothing is left to clean up but pictures without a manifest, which the
-next try overwrites. Which results were delivered, and when, the ledger knows. There is no cap: the rules of the bucket
-may remove what is old, and a picture that is wanted again is then fetched by its task id.
+An object appears whole or not at all, so that a crash leaves only pictures without a manifest, which the next try
+overwrites. There is no cap: a lifecycle rule of the bucket may remove old objects; a picture that is wanted again is
+then fetched by its task ID. The ledger knows which results were delivered, and when.
 """
 
 from __future__ import annotations
@@ -34,25 +34,22 @@ from .results import (
 )
 
 _PUT_FOR_S, _LOOK_FOR_S = 30.0, 5.0
-"""How long a request is tried again: what was paid for waits longer than what can be looked for again."""
+"""Seconds of retries: longer for writing a paid picture than for a lookup, which can be repeated."""
 _PROBE = "rivya-probe"
 _CHECKED_FOR_S = 60.0
-"""How long a bucket that could be written counts as one that can."""
+"""How long a bucket counts as writable after a write."""
 
 
 @dataclass(frozen=True)
 class BucketResult(StoredResult):
-    """One order's pictures in a bucket."""
-
     bucket: Bucket = field(repr=False, compare=False)
 
     @property
     def locations(self) -> tuple[str, ...]:
-        """The URLs of the objects, in the service's order."""
         return tuple(self.bucket.url.of(each.name) for each in self.pictures)
 
     def check(self) -> None:
-        """Nothing: `BucketStore.get` has asked for the sizes, and the service of a bucket keeps bytes as they are."""
+        """Does nothing: `BucketStore.get` has compared sizes, and the bucket service preserves bytes."""
 
     def _fetch(self, number: int, picture: StoredPicture) -> bytes | None:
         with _explaining():
@@ -65,7 +62,7 @@ class BucketStore:
     remote = True
 
     def __init__(self, url: BucketUrl) -> None:
-        """Nothing is sent yet. Raises `ConfigurationError` where obstore is not installed."""
+        """Sends nothing. Raises `ConfigurationError` if obstore is not installed."""
         self.place = str(url)
         self._bucket = Bucket(url, ENV_RESULTS, tried_for_s=_PUT_FOR_S)
         self._quick = Bucket(url, ENV_RESULTS, tried_for_s=_LOOK_FOR_S)
@@ -75,7 +72,6 @@ class BucketStore:
     def put(
         self, scope: str, fingerprint: str, pictures: Sequence[tuple[bytes, str]], about: Mapping[str, Any]
     ) -> BucketResult:
-        """See `ResultStore.put`."""
         name = name_of(scope, fingerprint)
         described_pictures = described(name, pictures)
         manifest = encoded(described_pictures, about)
@@ -86,18 +82,17 @@ class BucketStore:
                 if not self._bucket.put(f"{name}{MANIFEST}", manifest, create=True):
                     self._replace(f"{name}{MANIFEST}", described_pictures, manifest)
         except LedgerError:
-            self._checked_at = float("-inf")  # nothing more is bought before the bucket has been looked at
+            self._checked_at = float("-inf")  # check the bucket before the next purchase
             raise
         return BucketResult(described_pictures, dict(about), self._bucket)
 
     def _replace(self, name: str, pictures: tuple[StoredPicture, ...], manifest: bytes) -> None:
-        """Leave the manifest that is there if it says the same of the pictures: another host was first."""
+        """Replace a manifest, unless it lists the same pictures: another host was first."""
         there = decoded(self._bucket.get(name, MAX_MANIFEST))
         if there is None or there[0] != pictures:
             self._bucket.put(name, manifest)
 
     def get(self, scope: str, fingerprint: str) -> BucketResult | None:
-        """See `ResultStore.get`."""
         name = name_of(scope, fingerprint)
         with _explaining():
             found = decoded(self._quick.get(f"{name}{MANIFEST}", MAX_MANIFEST))
@@ -110,12 +105,13 @@ class BucketStore:
         return BucketResult(*found, self._bucket)
 
     def mark_delivered(self, scope: str, fingerprint: str) -> None:
-        """Nothing: the ledger notes it, and nothing here asks for it."""
+        """Does nothing: the ledger notes it."""
 
     def check_writable(self) -> None:
-        """See `ResultStore.check_writable`: by writing a small object, at most once a minute.
+        """See `ResultStore.check_writable`: writes a small object, at most once a minute.
 
-        That is the identity, as it stands, which so grows no older than the pictures.
+        That is the identity, rewritten unchanged, so that a lifecycle rule does not remove it before the pictures;
+        without one, a probe.
         """
         with self._checking:
             if time.monotonic() - self._checked_at < _CHECKED_FOR_S:
@@ -131,7 +127,6 @@ class BucketStore:
             self._checked_at = time.monotonic()
 
     def identity(self, known: str = "") -> str | None:
-        """See `ResultStore.identity`."""
         self.check_writable()
         with _explaining(before=True):
             data = self._quick.get(IDENTITY, MAX_IDENTITY)
@@ -143,10 +138,10 @@ class BucketStore:
 
 @contextmanager
 def _explaining(*, before: bool = False) -> Iterator[None]:
-    """Raise what the bucket refuses as the error of a result store.
+    """Turn a `BucketError` into the `LedgerError` of a result store.
 
     Args:
-        before: nothing was bought yet; else the picture can be had again.
+        before: nothing was bought yet; else the hint says that the picture can be fetched again.
     """
     try:
         yield

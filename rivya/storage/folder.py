@@ -1,7 +1,7 @@
-"""The result store of a folder, bounded in size.
+"""The result store of a folder, capped in size.
 
-Each picture is written under a temporary name, synchronised and renamed. Above the cap the least recently delivered
-results go first, and never one that was not delivered: a marker beside the manifest says which were.
+Each picture is written under a temporary name, synced and renamed. Above the cap, eviction removes the least recently
+delivered results, never an undelivered one. A marker file records the delivery.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ logger = logging.getLogger("rivya")
 
 DEFAULT_CAP_BYTES = 2 << 30
 NAME = "results"
-"""Of the folder in the state folder, where no other place is set."""
+"""The folder's name in the state folder, if no setting names another place."""
 
 _MARKER = ".delivered"
 _NEVER = float("inf")
@@ -67,7 +67,6 @@ class FolderResult(StoredResult):
 
     @property
     def locations(self) -> tuple[str, ...]:
-        """The files, in the service's order."""
         return tuple(map(str, self.paths))
 
     def check(self) -> None:
@@ -83,26 +82,26 @@ class FolderResult(StoredResult):
 
 
 class FolderStore:
-    """The results of one ledger in a folder: ``results`` in the state folder, or one that the settings name."""
+    """The results of one ledger in a folder; see `results.ResultStore`."""
 
     remote = False
 
     def __init__(
         self, home: Path | str, cap_bytes: int = DEFAULT_CAP_BYTES, *, chosen: Path | None = None
     ) -> None:
-        """Nothing on disk is touched yet.
+        """Touches no disk.
 
         Args:
             home: the state folder.
-            chosen: the folder that RIVYA_RESULTS names.
+            chosen: the folder that RIVYA_RESULTS names; None: ``results`` in the state folder.
         """
         self._home = Path(home)
         self._chosen = chosen is not None
-        # A person who names a link means the folder behind it.
+        # A named link means the folder behind it.
         self._folder = Path(os.path.realpath(chosen)) if chosen is not None else self._home / NAME
         self.place = str(self._folder)
         self._cap = cap_bytes
-        self._used: int | None = None  # as far as this process knows; `evict` counts anew
+        self._used: int | None = None  # this process's count; `evict` recounts
         self._counting = threading.Lock()
         self._is_ready = False
         self._locks = True
@@ -111,13 +110,12 @@ class FolderStore:
     def put(
         self, scope: str, fingerprint: str, pictures: Sequence[tuple[bytes, str]], about: Mapping[str, Any]
     ) -> FolderResult:
-        """See `ResultStore.put`. The disk may be full, too."""
         name = name_of(scope, fingerprint)
         described_pictures = described(name, pictures)
         manifest = encoded(described_pictures, about)
         with self._explaining():
             self._ready()
-            # Shared with other writers; eviction alone shuts everybody out while it looks for leftovers.
+            # Shared with other writers; only eviction takes the lock alone.
             with self._guard(shared=True):
                 for (data, _), picture in zip(pictures, described_pictures, strict=True):
                     write_atomic(self._folder / picture.name, data, sync_parent=False)
@@ -131,7 +129,6 @@ class FolderStore:
         return stored
 
     def get(self, scope: str, fingerprint: str) -> FolderResult | None:
-        """See `ResultStore.get`."""
         name = name_of(scope, fingerprint)
         try:
             found = decoded(read_private(self._folder / f"{name}{MANIFEST}", MAX_MANIFEST))
@@ -144,7 +141,7 @@ class FolderStore:
         return FolderResult(*found, self._folder, os.path.lexists(self._marker(name)))
 
     def mark_delivered(self, scope: str, fingerprint: str) -> None:
-        """The pictures have just reached the user: from now on they may be evicted, least recent first."""
+        """The pictures may be evicted from now on."""
         marker = self._marker(name_of(scope, fingerprint))
         with self._explaining():
             self._ready()
@@ -152,7 +149,7 @@ class FolderStore:
             os.utime(marker)
 
     def evict(self) -> int:
-        """Bring the store under its cap, and remove what crashed writers left; the number of results removed.
+        """Bring the store under its cap and remove leftovers of crashed writers; returns the number of results removed.
 
         Does nothing while others write: the next put over the cap tries again.
         """
@@ -175,7 +172,7 @@ class FolderStore:
         for result in sorted(kept, key=lambda result: result.delivered_at):
             if used <= self._cap or result.delivered_at == _NEVER:
                 break
-            # The manifest first: without it there is no result, whatever else is still there.
+            # The manifest first: without it there is no result.
             for path in sorted(result.files, key=lambda path: path.suffix != MANIFEST):
                 _let_go(path)
             used -= result.size
@@ -189,7 +186,7 @@ class FolderStore:
         return removed
 
     def _survey(self) -> tuple[list[_Held], list[Path]]:
-        """Every whole result with its size and time of delivery, and the files that belong to none."""
+        """Whole results, and files that belong to none."""
         by_name: dict[str, list[os.DirEntry[str]]] = {}
         for entry in os.scandir(self._folder):
             match = re.fullmatch(OURS, entry.name)
@@ -210,7 +207,7 @@ class FolderStore:
         return kept, leftovers
 
     def _grow(self, size: int) -> None:
-        """Count what was added; above the cap make room, which also corrects the count."""
+        """Add to the used bytes; above the cap evict."""
         with self._counting:
             if self._used is not None:
                 self._used += size
@@ -218,7 +215,6 @@ class FolderStore:
                 self.evict()
 
     def check_writable(self) -> None:
-        """See `ResultStore.check_writable`."""
         try:
             self._ready()
             if refuses(self._folder):
@@ -231,7 +227,7 @@ class FolderStore:
             ) from error
 
     def identity(self, known: str = "") -> str | None:
-        """See `ResultStore.identity`: what a file in the folder says, which is the same from every host."""
+        """See `ResultStore.identity`: kept in a file of the folder, the same for every host."""
         if not self._chosen:
             return None
         with self._explaining():
@@ -244,7 +240,7 @@ class FolderStore:
             return identity_in(read_private(path, MAX_IDENTITY))
 
     def _shown(self) -> str:
-        """The folder in a sentence: in full where a setting names it, else without the name of a home."""
+        """The folder for a message: in full if a setting names it, else without the user's home."""
         return f"{self._folder} (RIVYA_RESULTS)" if self._chosen else short(self._folder)
 
     def _advice(self, error: OSError) -> str:
@@ -271,7 +267,7 @@ class FolderStore:
         self._is_ready = True
 
     def _guard(self, *, shared: bool) -> AbstractContextManager[None]:
-        """Keep eviction away, or everybody. Where nothing can be locked nothing is evicted."""
+        """Lock out eviction (shared) or all others. Without locks nothing is evicted."""
         if not self._locks:
             return nullcontext()
         return guard(self._folder / ".lock", shared=shared, wait_s=_LOCK_WAIT_S)
@@ -301,7 +297,7 @@ class _Held:
 
 
 def _let_go(path: Path) -> None:
-    """Remove a file of the store; one that another program holds is left to a later eviction."""
+    """Remove a file; one that another program holds open is left to a later eviction."""
     try:
         path.unlink(missing_ok=True)
     except PermissionError as error:

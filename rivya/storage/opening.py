@@ -1,4 +1,4 @@
-"""Which result store a configuration names, and whether the ledger knows another one."""
+"""Chooses the configured result store, and compares it with the one that the ledger remembers."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _NOTE = "results"
 
 
 class Notes(Protocol):
-    """What a ledger remembers beside its orders; see `ledger.Ledger`."""
+    """The ledger's notes beside its orders; see `ledger.Ledger`."""
 
     def note(self, name: str) -> str | None:
-        """What was noted, if anything."""
+        """The note of this name, if any."""
         ...
 
     def note_once(self, name: str, text: str) -> str:
-        """Note something, unless there is a note of this name; what stands there now."""
+        """Note ``text``, unless there is a note of this name; returns the note that holds."""
         ...
 
 
 def open_store(config: Config) -> ResultStore:
-    """The store of this configuration; nothing on disk or in a bucket is touched yet.
+    """The configured store. Touches no disk or bucket.
 
     Raises:
         ConfigurationError: it is a bucket, and obstore is not installed.
@@ -58,7 +58,7 @@ def open_store(config: Config) -> ResultStore:
 
 
 class _WithEarlier:
-    """A store, and the folder that had its place before the setting was made: what lies there is still found."""
+    """A store, plus the state folder's store from before the setting, whose results are still found."""
 
     def __init__(self, store: ResultStore, earlier: FolderStore) -> None:
         self._store, self._earlier = store, earlier
@@ -85,10 +85,10 @@ class _WithEarlier:
 
 
 def agree_on_place(notes: Notes, store: ResultStore) -> None:
-    """Make sure that everybody on this ledger keeps pictures in the same place. The first one to ask decides it.
+    """Make sure that all processes on this ledger use the same store. The first process decides.
 
     Raises:
-        ConfigurationError: ``results_elsewhere``: the ledger remembers another place; nothing was sent.
+        ConfigurationError: ``results_elsewhere``: the ledger remembers another store; nothing was sent.
         LedgerError: the ledger or the store cannot be used.
     """
     kept = notes.note(_NOTE) or ""

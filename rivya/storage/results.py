@@ -1,11 +1,11 @@
-"""The pictures that were paid for: what a result store does, wherever it keeps them.
+"""What a result store does, in a folder or a bucket.
 
-A store keeps the service's original bytes by order, whole or not at all. Pictures are written first and the manifest
-last: it makes the result whole. A result is found by scope and fingerprint alone, so that it answers although the
-ledger was lost. Names and manifest are the same in a folder and in a bucket, so that a plain copy moves a store.
+A store keeps the service's original bytes by order, whole or not at all. Pictures are written first; the manifest,
+written last, completes the result. Scope and fingerprint alone find it, even if the ledger was lost. Folder and
+bucket use the same names and manifest, so that a plain copy moves a store.
 
-All methods block, may be called from any thread and by several processes at once. What the disk or the service of a
-bucket refuses is a `LedgerError` with `charged` None: the store does not know what its pictures cost.
+All methods block; any thread and several processes may call them. Errors of disk or bucket are raised as
+`LedgerError` with `charged` None: the store does not know what pictures cost.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from typing import Any, Protocol
 MANIFEST = ".json"
 MAX_MANIFEST = 1 << 20
 IDENTITY = "rivya-results"
-"""The file or object that tells one store from every other; only in places that a setting names."""
+"""The file or object with the store's identity; only in places that a setting names."""
 MAX_IDENTITY = 1 << 10
 OURS = r"([0-9a-f]{40})(\.[0-9]+\.[a-z0-9]{1,8}|\.json|\.delivered)"
-"""Names of this library's files in a result store."""
+"""File names of this library in a result store."""
 
 _EXTENSION = r"[a-z0-9]{1,8}"
 
 
 class ResultGone(Exception):
-    """A stored picture has vanished or changed since the result was found: fetch it again by its task id."""
+    """A picture vanished or changed after its result was found: fetch it again by its task ID."""
 
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """One picture, as the manifest describes it.
+    """One picture in the manifest.
 
     Attributes:
         name: in the store.
@@ -56,7 +56,7 @@ class StoredResult(ABC):
 
     Attributes:
         pictures: at least one.
-        about: what was put with them (task id, credits ...).
+        about: metadata from `put` (task ID, credits ...).
     """
 
     pictures: tuple[StoredPicture, ...]
@@ -65,7 +65,7 @@ class StoredResult(ABC):
     @property
     @abstractmethod
     def locations(self) -> tuple[str, ...]:
-        """Where each picture lies, as a program can open it: a path, or the URL of an object."""
+        """The path or object URL of each picture."""
 
     @property
     def extension(self) -> str:
@@ -74,14 +74,14 @@ class StoredResult(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Make sure that every picture is there whole, as well as this store can tell without sending it anywhere.
+        """Check that every picture is whole, as far as this store can without downloading it.
 
         Raises:
             ResultGone: a picture is missing or damaged.
         """
 
     def read(self) -> list[bytes]:
-        """The bytes of every picture, proved to be those that were stored.
+        """The bytes of every picture, verified by digest.
 
         Raises:
             ResultGone: a picture is missing or damaged.
@@ -97,14 +97,12 @@ class StoredResult(ABC):
 
     @abstractmethod
     def _fetch(self, number: int, picture: StoredPicture) -> bytes | None:
-        """The bytes under the name of a picture; None where there are none, or too many."""
+        """The stored bytes; None if missing or too long."""
 
 
 class ResultStore(Protocol):
-    """Where the results of one ledger are kept."""
-
     place: str
-    """What a person calls it: a folder, or the URL of a bucket. Without secrets."""
+    """The folder or bucket URL, for messages. Without secrets."""
 
     remote: bool
     """Whether its methods wait for a network: they then run in threads of their own."""
@@ -112,18 +110,19 @@ class ResultStore(Protocol):
     def put(
         self, scope: str, fingerprint: str, pictures: Sequence[tuple[bytes, str]], about: Mapping[str, Any]
     ) -> StoredResult:
-        """Store the pictures, each ``(bytes, extension without dot)``, in place of what was there.
+        """Store the pictures, each ``(bytes, extension without dot)``, replacing earlier ones.
 
         Raises:
-            LedgerError: the store refuses, or cannot be reached; what is there of it is no result.
+            LedgerError: the store refuses (disk full, for example) or cannot be reached; a partial write is no
+            result.
         """
         ...
 
     def get(self, scope: str, fingerprint: str) -> StoredResult | None:
-        """The result of this order, if it is there whole: by names and sizes. `StoredResult.read` looks at bytes.
+        """The result of this order, if names and sizes show it whole. `StoredResult.read` checks bytes.
 
         Raises:
-            LedgerError: the store cannot be reached, so that nobody knows.
+            LedgerError: the store cannot be reached.
         """
         ...
 
@@ -132,41 +131,39 @@ class ResultStore(Protocol):
         ...
 
     def check_writable(self) -> None:
-        """Make sure that pictures can be stored, before anything is bought.
+        """Check, before anything is bought, that pictures can be stored.
 
         Raises:
-            LedgerError: ``store_unusable``; the store refuses; nothing was charged.
+            LedgerError: ``store_unusable``; nothing was charged.
             ConfigurationError: a setting is wrong, or a package is missing.
         """
         ...
 
     def identity(self, known: str = "") -> str | None:
-        """What tells this store from every other, whatever path leads to it.
+        """An ID that the store keeps, the same by whatever path it is reached.
 
-        It is written there if it is missing: ``known``, if the ledger knows it (a rule of a bucket may remove what is
-        old), else a new one. None for the folder in the state folder, which needs no telling. Raises as
-        `check_writable`.
+        If it is missing it is written: ``known``, if the ledger knows it (a lifecycle rule may have removed it), else
+        a new one. None for the folder in the state folder. Raises as `check_writable`.
         """
         ...
 
 
 def identity_file(known: str = "") -> bytes:
-    """What an identity is written as: the one that is known, or a new one."""
+    """The content of the identity file: the known ID, or a new one."""
     return f"{known or token_hex(16)}\n".encode()
 
 
 def identity_in(data: bytes | None) -> str:
-    """The identity that was written; whatever stands there is one."""
     return (data or b"").decode("ascii", "replace").strip()
 
 
 def name_of(scope: str, fingerprint: str) -> str:
-    """The name of a result: safe whatever a fingerprint holds, different for every scope."""
+    """The name of a result: a hash, safe for any fingerprint, different for every scope."""
     return digest(f"{scope}\n{fingerprint}".encode())[:40]
 
 
 def described(name: str, pictures: Sequence[tuple[bytes, str]]) -> tuple[StoredPicture, ...]:
-    """What the manifest says of pictures, each ``(bytes, extension without dot)``."""
+    """The manifest's entries; pictures as for `ResultStore.put`."""
     return tuple(
         StoredPicture(f"{name}.{number}.{_extension(extension)}", len(data), digest(data))
         for number, (data, extension) in enumerate(pictures)
@@ -174,14 +171,13 @@ def described(name: str, pictures: Sequence[tuple[bytes, str]]) -> tuple[StoredP
 
 
 def encoded(pictures: Sequence[StoredPicture], about: Mapping[str, Any]) -> bytes:
-    """The manifest of a result."""
     entries = [{"name": each.name, "size": each.size, "sha256": each.sha256} for each in pictures]
     manifest = {"version": 1, "stored_at": time.time(), "pictures": entries, "about": dict(about)}
     return json.dumps(manifest, ensure_ascii=False).encode()
 
 
 def decoded(data: bytes | None) -> tuple[tuple[StoredPicture, ...], dict[str, Any]] | None:
-    """Pictures and ``about`` of a manifest; None for what is no manifest of this library."""
+    """Pictures and ``about`` of a manifest; None if it is none of this library's."""
     try:
         manifest = json.loads(data or b"")
         pictures = tuple(
@@ -202,7 +198,7 @@ def _extension(extension: str) -> str:
 
 
 def _plain(name: object) -> str:
-    """A picture's name out of a manifest; anything that could lead elsewhere is refused with ValueError."""
+    """A picture's name from a manifest. ValueError for any other name: it could lead out of the store."""
     if not isinstance(name, str) or not re.fullmatch(OURS, name):
         raise ValueError("not a name of this store")
     return name

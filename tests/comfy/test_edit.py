@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from devtools.comfyui import Finished
+from support.cases import long_but
 from support.comfy import Graph, Pixels, RivyaComfyUI, edit_graph, eventually, random_picture, show
 from support.service import Watched
 
@@ -36,7 +37,7 @@ def batch(graph: Graph, *names: str) -> Graph:
     return graph
 
 
-@pytest.mark.parametrize("output_format", ["png", "jpeg"])
+@pytest.mark.parametrize("output_format", long_but(["png", "jpeg"], "png"))
 def test_the_edited_picture_arrives_pixel_by_pixel(
     comfy: RivyaComfyUI, service: Watched, output_format: str
 ) -> None:
@@ -50,7 +51,7 @@ def test_the_edited_picture_arrives_pixel_by_pixel(
     assert np.array_equal(picture, sent)
 
 
-@pytest.mark.parametrize("encoding", ["auto", "png", "webp"])
+@pytest.mark.parametrize("encoding", long_but(["auto", "png", "webp"], "auto"))
 def test_the_reference_reaches_the_service_pixel_by_pixel(
     comfy: RivyaComfyUI, service: Watched, encoding: str
 ) -> None:
@@ -95,6 +96,7 @@ def test_the_wire_format_of_an_edit_is_exact(comfy: RivyaComfyUI, service: Watch
     assert order["content_type"] == "application/json"
 
 
+@pytest.mark.slow
 def test_a_watermark_is_sent_only_where_there_is_one(comfy: RivyaComfyUI, service: Watched) -> None:
     assert comfy.run(edit_graph(None, params={"watermark": "mine"})).succeeded
     assert comfy.run(edit_graph(None, params={"watermark": ""})).succeeded
@@ -103,7 +105,7 @@ def test_a_watermark_is_sent_only_where_there_is_one(comfy: RivyaComfyUI, servic
     assert "watermark" not in second
 
 
-@pytest.mark.parametrize("spelling", ["duration_token", "durationToken"])
+@pytest.mark.parametrize("spelling", long_but(["duration_token", "durationToken"], "duration_token"))
 def test_a_token_of_the_upload_comes_back_with_the_order(
     comfy: RivyaComfyUI, service: Watched, spelling: str
 ) -> None:
@@ -146,6 +148,7 @@ def test_an_order_is_charged_once_and_then_served_from_the_store(
     assert reused["orders"][0]["source"] == "stored"
 
 
+@pytest.mark.slow
 def test_another_seed_buys_another_picture_and_the_first_seed_brings_the_first_back(
     comfy: RivyaComfyUI, service: Watched
 ) -> None:
@@ -160,6 +163,7 @@ def test_another_seed_buys_another_picture_and_the_first_seed_brings_the_first_b
     assert np.array_equal(first, third)
 
 
+@pytest.mark.slow
 def test_more_variations_buy_only_what_is_new(comfy: RivyaComfyUI, service: Watched) -> None:
     graph = edit_graph(comfy.put_image(random_picture()), variations=2)
     first = comfy.pictures(comfy.run(graph))
@@ -209,6 +213,7 @@ def test_identical_references_share_one_order_and_are_delivered_at_each_place(
     assert len(service.uploads()) == 1
 
 
+@pytest.mark.slow
 def test_the_larger_model_is_ordered_and_charged_as_such(comfy: RivyaComfyUI, service: Watched) -> None:
     assert comfy.run(edit_graph(None, params={"model": "flux-kontext-max"})).succeeded
     assert service.tasks()[0]["model"] == "flux-kontext-max"
@@ -249,6 +254,7 @@ def test_the_node_says_what_it_is_at_and_what_it_cost(comfy: RivyaComfyUI, servi
     assert "4 credits" in texts[-1]
 
 
+@pytest.mark.slow
 def test_number_and_price_of_an_animation_are_said_before_its_first_order(
     comfy: RivyaComfyUI, service: Watched
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 import sandbox
 from support.comfy import Graph, RivyaComfyUI, edit_graph, new_seed
 
-pytestmark = [pytest.mark.comfy, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.comfy, pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def look_only(seed: int, number: int) -> Graph:

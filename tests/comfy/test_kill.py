@@ -38,7 +38,7 @@ MOMENTS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.comfy
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("rounds", [1, pytest.param(9, marks=pytest.mark.by_hand)])

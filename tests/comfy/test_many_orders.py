@@ -82,6 +82,7 @@ def test_variations_and_prompts_beyond_the_limit_are_refused_with_number_and_pri
     assert not service.requests("create")
 
 
+@pytest.mark.slow
 def test_the_owner_may_allow_more_than_64(comfy: RivyaComfyUI, service: Watched) -> None:
     graph = batch_of(comfy, 66, "many.webp")
     assert "66 pictures" in refusal(comfy.run(graph, 240))
@@ -105,6 +106,7 @@ def ids(service: Watched) -> list[str]:
     return [task["id"] for task in service.tasks()]
 
 
+@pytest.mark.slow
 def test_a_list_of_more_than_64_prompts_is_ordered_where_the_owner_allows_it(
     comfy: RivyaComfyUI, service: Watched
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from devtools.comfyui import Finished
+from support.cases import long_but
 from support.comfy import Graph, RivyaComfyUI, edit_graph, random_picture
 from support.service import Watched
 
@@ -47,16 +48,22 @@ def test_a_reference_that_is_switched_off_buys_nothing(
     assert not service.requests()
 
 
-@pytest.mark.parametrize(
-    "workflow", [None, {}, [], {"nodes": 5}, {"nodes": [{"id": 9}], "links": []}, {"nodes": [], "links": []}]
-)
-def test_what_was_never_connected_is_made_from_text(
-    comfy: RivyaComfyUI, service: Watched, workflow: object
-) -> None:
+WORKFLOWS: dict[str, object] = {
+    "none": None,
+    "empty": {},
+    "a list": [],
+    "nodes that are a number": {"nodes": 5},
+    "a node without inputs": {"nodes": [{"id": 9}], "links": []},
+    "no nodes": {"nodes": [], "links": []},
+}
+
+
+@pytest.mark.parametrize("name", long_but(WORKFLOWS, "none", "a node without inputs"))
+def test_what_was_never_connected_is_made_from_text(comfy: RivyaComfyUI, service: Watched, name: str) -> None:
     graph = edit_graph(None)
     graph["9"] = graph.pop("edit")
     graph["save"]["inputs"]["images"] = ["9", 0]
-    finished = comfy.wait(comfy.queue(graph, {"extra_pnginfo": {"workflow": workflow}}))
+    finished = comfy.wait(comfy.queue(graph, {"extra_pnginfo": {"workflow": WORKFLOWS[name]}}))
     assert finished.succeeded, finished.explain()
     assert service.charges() == [4]
 
@@ -90,10 +97,10 @@ def given(graph: Graph, **names: str) -> Graph:
     ("name", "seed"),
     [
         ("uint64", 2**64 - 1),
-        ("int32", 3),
-        ("float32", 2),
-        ("float", 5),
-        ("tensor of one", 8),
+        pytest.param("int32", 3, marks=pytest.mark.slow),
+        pytest.param("float32", 2, marks=pytest.mark.slow),
+        pytest.param("float", 5, marks=pytest.mark.slow),
+        pytest.param("tensor of one", 8, marks=pytest.mark.slow),
         ("bfloat16", 6),
     ],
 )
@@ -111,7 +118,7 @@ def test_a_seed_of_another_node_is_the_seed_of_the_widget(
     assert service.charges() == [4]
 
 
-@pytest.mark.parametrize("name", ["fraction", "nan", "infinity", "two"])
+@pytest.mark.parametrize("name", long_but(["fraction", "nan", "infinity", "two"], "fraction"))
 @pytest.mark.parametrize("at", ["seed", "variations", "timeout_s"])
 def test_what_is_no_whole_number_is_refused_by_the_name_of_its_input(
     comfy: RivyaComfyUI, service: Watched, at: str, name: str
@@ -119,6 +126,7 @@ def test_what_is_no_whole_number_is_refused_by_the_name_of_its_input(
     assert refusal(comfy.run(given(edit_graph(None), **{at: name})), service).startswith(f"{at} is ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["numpy false", "tensor false"])
 def test_booleans_of_another_node_are_taken(comfy: RivyaComfyUI, service: Watched, name: str) -> None:
     graph = edit_graph(None)

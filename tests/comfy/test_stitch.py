@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from stitch.photos import cat, disc
+from support.cases import long_but
 from support.comfy import Graph, RivyaComfyUI, edit_graph, show
 from support.service import Watched
 
@@ -61,6 +62,7 @@ def test_a_region_is_edited_at_full_size(comfy: RivyaComfyUI, service: Watched) 
     assert service.charges() == [4]
 
 
+@pytest.mark.slow
 def test_edits_of_a_batch_with_variations_find_their_originals(comfy: RivyaComfyUI, service: Watched) -> None:
     one, two = np.asarray(cat(640, 480)), np.asarray(cat(640, 480))[:, ::-1]
     mask = disc(640, 480, 0.5, 0.5, 0.3)
@@ -119,6 +121,7 @@ def test_a_picture_that_the_mask_editor_erased_is_refused_before_anything_is_pai
     assert not service.tasks()
 
 
+@pytest.mark.slow
 def test_cancel_is_answered_within_a_second(comfy: RivyaComfyUI) -> None:
     # No account and no network are needed: both pictures are loaded.
     big = np.asarray(cat(6000, 4000))
@@ -141,7 +144,7 @@ def test_cancel_is_answered_within_a_second(comfy: RivyaComfyUI) -> None:
         assert time.monotonic() - began < 1.5
 
 
-@pytest.mark.parametrize("always", ["", "keep everything else"])
+@pytest.mark.parametrize("always", long_but(["", "keep everything else"], ""))
 def test_a_list_of_prompts_orders_each_for_every_picture(
     comfy: RivyaComfyUI, service: Watched, always: str
 ) -> None:

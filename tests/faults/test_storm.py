@@ -16,6 +16,7 @@ import pytest
 from faults.client import READ_S, Client, FaultsAccount
 from faults.zygote import Worker
 from rivya.engine import engine
+from support.cases import long_but
 
 STORM: tuple[dict[str, Any], ...] = (
     {"action": "cut_before"},
@@ -61,6 +62,7 @@ def arm(service: Any, seed: int) -> None:
         left -= share
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_storm_of_faults_cancels_and_kills_ends_with_one_picture_and_one_charge_for_every_order(
     start: Callable[..., Worker],
@@ -182,7 +184,7 @@ def test_when_the_order_of_one_fails_the_other_hears_the_same_and_orders_nothing
     assert len(replaying.tasks()) == 1
 
 
-@pytest.mark.parametrize("full_speed", [True, False])
+@pytest.mark.parametrize("full_speed", long_but([True, False], True))
 def test_two_processes_on_a_service_that_rejects_repeats_order_once(
     full_speed: bool, start: Callable[..., Worker], rejecting: Any, tmp_path: Path
 ) -> None:
@@ -197,7 +199,7 @@ def test_two_processes_on_a_service_that_rejects_repeats_order_once(
     assert len(rejecting.charges()) == len(rejecting.tasks()) == 12
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["replaying", "rejecting"])
 @pytest.mark.parametrize("seed", range(3))

@@ -13,7 +13,7 @@ from rivya.objects import Bucket
 from rivya.secret import Secret
 from support.buckets import SeaweedFS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
 PLACE = "s3://pictures/fleet"
 
 

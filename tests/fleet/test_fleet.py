@@ -36,7 +36,9 @@ def failed(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [each for each in told if "error" in each]
 
 
-@pytest.mark.parametrize("pooled", [False, True], ids=["direct", "pooler"])
+@pytest.mark.parametrize(
+    "pooled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["direct", "pooler"]
+)
 def test_four_processes_with_fifty_equal_orders_pay_fifty(
     start: Start, serve: Callable[..., Any], postgres: Postgres, request: pytest.FixtureRequest, pooled: bool
 ) -> None:
@@ -66,7 +68,8 @@ def test_what_a_killed_host_had_under_way_another_one_brings_home(
     assert Counter(each["source"] for each in told) == {"resumed": at_once, "new": 12 - at_once}
 
 
-@pytest.mark.parametrize("away_s", [8, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.slow
+@pytest.mark.parametrize("away_s", [8, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
 def test_a_crash_of_the_database_under_load_loses_nothing(
     start: Start, serve: Callable[..., Any], away_s: int
 ) -> None:
@@ -167,6 +170,7 @@ def test_two_processes_of_a_named_run_spend_what_it_may_and_no_more(
     assert len(told) - len(failed(told)) >= 40
 
 
+@pytest.mark.slow
 def test_twelve_processes_share_what_an_account_may_do(
     start: Start, serve: Callable[..., Any], database_url: Secret
 ) -> None:

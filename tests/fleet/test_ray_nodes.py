@@ -21,7 +21,7 @@ from rivya.secret import Secret
 from support.sources import ROOT
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.timeout(900),
     pytest.mark.xdist_group("ray"),
     pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'ray[data]'"),

@@ -115,7 +115,7 @@ def run_everything(comfy: RivyaComfyUI, service: Any) -> dict[str, int]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "level, place",
-    [("DEBUG", "environment"), ("INFO", "config.json")],
+    [pytest.param("DEBUG", "environment", marks=pytest.mark.long), ("INFO", "config.json")],
 )
 def test_neither_the_key_nor_what_signs_a_result_is_found_anywhere(
     level: str, place: str, service: Any, start_comfyui: Callable[..., RivyaComfyUI], tmp_path: Path

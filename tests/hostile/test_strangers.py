@@ -126,7 +126,7 @@ def written(audit: Audit) -> list[Path]:
     ]
 
 
-@pytest.mark.parametrize("name", long_but(VALUES, "path parts", "line ends", "an object"))
+@pytest.mark.parametrize("name", long_but(VALUES, "path parts"))
 def test_whatever_stands_in_a_widget_of_a_stranger_s_workflow_stays_in_its_place(
     name: str, strange: tuple[RivyaComfyUI, Any, Audit]
 ) -> None:
@@ -218,6 +218,7 @@ def test_a_text_that_cannot_be_sent_is_refused_before_anything_is(
     assert len(service.requests()) == seen
 
 
+@pytest.mark.slow
 def test_texts_arrive_as_they_are_and_in_the_body_alone(strange: tuple[RivyaComfyUI, Any, Audit]) -> None:
     comfy, service, _ = strange
     for name in ("line ends", "html", "json", "sql", "a format", "bidi"):

@@ -16,6 +16,8 @@ from rivya.ledger.ledger import FILE_NAME, Ledger, OrderRow, OrderState
 from rivya.ledger.postgres import PostgresDatabase
 from rivya.secret import Secret
 
+pytestmark = pytest.mark.heavy
+
 Prepare = Callable[..., OrderRow]
 ERROR = {"message": "no answer"}
 

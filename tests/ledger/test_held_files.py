@@ -16,6 +16,8 @@ import pytest
 from rivya import files
 from rivya.storage.folder import FolderStore
 
+pytestmark = pytest.mark.heavy
+
 SHARING_VIOLATION = 32
 
 

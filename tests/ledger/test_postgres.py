@@ -27,6 +27,8 @@ from rivya.ledger.runs import Spending
 from rivya.secret import Secret
 from support.postgres import PASSWORD, PgBouncer, Postgres
 
+pytestmark = pytest.mark.heavy
+
 Prepare = Callable[..., OrderRow]
 
 

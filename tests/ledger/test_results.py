@@ -177,6 +177,7 @@ def test_above_the_cap_the_least_recently_delivered_go_and_the_undelivered_stay(
     assert len(leftover) == 5, "nothing remains of what was evicted"
 
 
+@pytest.mark.heavy
 def test_many_processes_write_and_evict_at_once_and_nothing_undelivered_is_lost(folder: Path) -> None:
     code = """
     store = FolderStore(folder, 30_000)

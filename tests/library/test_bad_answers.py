@@ -12,6 +12,8 @@ import pytest
 from library.client import Client
 from rivya.errors import Charged
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.mark.parametrize(
     "status, code, kind, sentence",

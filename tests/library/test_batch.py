@@ -144,7 +144,8 @@ def test_pictures_are_on_the_disk_while_others_are_still_ordered(
     assert len(records(work / "out")) in (there, there - 1)
 
 
-@pytest.mark.parametrize("moment", [0.3, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [0.3, None])
 def test_killed_at_any_moment_the_same_command_goes_on(
     client: Client, service: Any, work: Path, photos: Callable[[int], Path], moment: float | None
 ) -> None:

@@ -169,7 +169,7 @@ def test_what_cannot_be_meant_is_said_before_anything_is_sent(
     assert not list(work.glob("s3:*"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xdist_group("seaweedfs")
 class TestRealBucket:
     """The same with a real S3 server."""

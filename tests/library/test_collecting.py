@@ -14,6 +14,8 @@ from library.client import PATIENCE_S, Client
 from rivya.errors import Charged, NotFoundError, TaskFailedError
 from rivya.ledger.ledger import OrderState
 
+pytestmark = pytest.mark.heavy
+
 
 def collectable(client: Client, *task_ids: str) -> list[Any]:
     return client.engine.collectable(client.config, task_ids).result(PATIENCE_S)

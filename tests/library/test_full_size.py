@@ -100,6 +100,7 @@ def test_a_mask_is_for_one_picture(client: Client) -> None:
         rivya.client.edit_all("a hat", [photo, photo], mask=MASK, config=client.config)
 
 
+@pytest.mark.slow
 def test_stitch_takes_files_of_any_editor(folder: Path) -> None:
     scene = cat(902, 600)
     scene.save(folder / "photo.png")
@@ -146,6 +147,7 @@ def test_an_answer_that_does_not_fit_is_given_as_it_is_since_it_was_paid_for() -
     assert report["error"]["charged"] == "yes"
 
 
+@pytest.mark.slow
 def test_an_answer_that_cannot_be_written_into_the_photo_is_given_as_it_is(folder: Path) -> None:
     # What a library raises of itself must not cost the picture: here pixels that no picture file can hold.
     answer = png(np.asarray(cat(1184, 880)), 2)
@@ -237,6 +239,7 @@ def test_a_photo_of_a_hundred_megapixels_keeps_its_metadata() -> None:
         assert fullsize.upright_exif(decode.inspect(file)) == exif.tobytes()
 
 
+@pytest.mark.slow
 def test_a_photo_of_108_megapixels_is_sent_smaller_which_is_said_and_keeps_its_size_where_asked(
     client: Client, folder: Path
 ) -> None:

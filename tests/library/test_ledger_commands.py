@@ -11,6 +11,8 @@ from library.client import Client, Run
 from rivya.secret import Secret
 from support.postgres import PASSWORD
 
+pytestmark = pytest.mark.heavy
+
 
 def test_a_ledger_is_made_used_checked_and_copied(
     shell: Run, client: Client, service: Any, work: Path, database_url: Secret

@@ -6,10 +6,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from library.client import PATIENCE_S, Client
 from rivya.errors import Charged, LedgerError, TaskFailedError
 from rivya.ledger.ledger import OrderState
 from support.ledgers import locked
+
+pytestmark = pytest.mark.heavy
 
 
 def test_an_acceptance_that_cannot_be_noted_is_not_called_free_and_the_next_run_gets_its_picture(

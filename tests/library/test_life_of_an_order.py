@@ -118,6 +118,7 @@ def test_an_order_that_another_engine_has_running_is_waited_for_and_paid_once(
     assert len(service.tasks()) == 1
 
 
+@pytest.mark.heavy
 def test_fifty_orders_of_two_engines_started_together_are_fifty_charges(
     make: Callable[..., Client], service: Any
 ) -> None:

@@ -14,6 +14,8 @@ from rivya import machines
 from rivya.errors import Charged, ConfigurationError
 from rivya.machines import Machine
 
+pytestmark = pytest.mark.heavy
+
 KEY = "rvya_sk_one_that_nobody_may_see"
 
 

@@ -64,6 +64,7 @@ def test_one_that_fails_does_not_stop_the_others(client: Client, service: Any) -
     assert client.account.slots._taken == 0
 
 
+@pytest.mark.heavy
 def test_a_refusal_halves_the_places_and_they_come_back(make: Callable[..., Client], service: Any) -> None:
     client = make(max_concurrency=8, retry_budget_s=30.0)
     service.fault("create", "status", status=429)
@@ -86,6 +87,7 @@ def test_an_account_that_takes_few_orders_at_a_time_gets_them_all_done(
         assert len(results) == len(narrow.charges()) == 6
 
 
+@pytest.mark.heavy
 def test_whatever_becomes_of_orders_their_places_come_back(make: Callable[..., Client], service: Any) -> None:
     client = make(max_concurrency=4, retry_budget_s=0.3)
     service.fault("create", "fail_task", probability=0.2, seed=1, times=None)
@@ -152,6 +154,7 @@ def _place_of(client: Client, ticket: Any) -> tuple[Any, Any]:
     return (used.place, used.base_url, used.key_hash, ticket.fingerprint), ticket
 
 
+@pytest.mark.slow
 def test_hundreds_of_orders_leave_neither_threads_nor_sockets_nor_tasks(
     make: Callable[..., Client], service: Any
 ) -> None:

@@ -66,6 +66,7 @@ def test_where_pip_was_left_out_uv_or_ensurepip_is_named(bare: Path, tmp_path: P
     assert f"run uv pip install --python {bare} -r {REQUIREMENTS} numpy pillow and" in told
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="runs the command in a POSIX shell")
 def test_the_command_is_one_that_pip_takes(tmp_path: Path) -> None:
     program = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from rivya import commands as c; " + (

@@ -19,6 +19,8 @@ from rivya.errors import ImageError
 from rivya.images import decode, foreign
 from support.quick import picture
 
+pytestmark = pytest.mark.heavy
+
 
 def encoded(number: int, kind: str, **options: Any) -> bytes:
     file = BytesIO()
@@ -271,6 +273,7 @@ def test_a_folder_without_pictures_is_refused(shell: Run, work: Path, service: A
     assert len(service.requests()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="names of bytes")
 def test_a_name_that_the_console_cannot_print_stops_nobody(
     process: Run, work: Path, new_charges: Any

@@ -14,6 +14,8 @@ from rivya.images.encode import pixel_hash
 from rivya.ledger.ledger import OrderState
 from support.quick import picture
 
+pytestmark = pytest.mark.heavy
+
 
 def age(client: Client, seconds: float) -> None:
     """Let all uploads be that old."""

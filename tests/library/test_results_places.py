@@ -383,7 +383,7 @@ def test_a_forked_process_says_so_instead_of_waiting_for_ever(
 # -- SeaweedFS
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xdist_group("seaweedfs")
 class TestRealBucket:
     """The same with a real S3 server."""

@@ -19,6 +19,8 @@ from rivya.edited import Edited
 from rivya.errors import Charged, RivyaError, SavingError
 from support.disk import fill, mounted
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:

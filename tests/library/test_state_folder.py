@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from library.client import png
+from support.cases import long_but
 from support.sources import ROOT
 
 pytestmark = [
@@ -58,7 +59,7 @@ def nothing_was_sent(service: Any) -> bool:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="giving files away needs root")
-@pytest.mark.parametrize("theirs", [".", "locks", "ledger.sqlite3", "results"])
+@pytest.mark.parametrize("theirs", long_but([".", "locks", "ledger.sqlite3", "results"], "ledger.sqlite3"))
 def test_what_belongs_to_another_user_is_named_with_what_helps_and_nothing_is_sent(
     powerless: Run, service: Any, tmp_path: Path, theirs: str
 ) -> None:
@@ -187,6 +188,7 @@ def in_user_space(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_a_file_system_that_refuses_the_write_ahead_log_gets_a_rollback_journal_and_it_is_said_once(
     powerless: Run, service: Any, in_user_space: Path, tmp_path: Path
 ) -> None:

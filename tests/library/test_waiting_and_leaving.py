@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from sqlite3 import connect
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from rivya.errors import TaskFailedError, ValidationError
 from rivya.ledger.ledger import OrderState
 from rivya.orders.run import OrderRun
 from support.ledgers import locked
+
+pytestmark = pytest.mark.heavy
 
 
 def walks(client: Client) -> int:
@@ -392,6 +395,21 @@ def test_a_download_that_is_resumed_counts_against_the_time_limit(
     (ticket,) = second.tickets(second.order())
     until(lambda: ticket.progress.state == "downloading")
     assert ticket.progress.since is not None
+
+
+def test_what_a_killed_holder_stored_but_did_not_record_is_recorded_by_the_next_who_finds_it(
+    make: Callable[..., Client], service: Any
+) -> None:
+    killed = make()
+    killed.run(killed.order())
+    own = killed.state.holder.id
+    with connect(killed.config.home / "ledger.sqlite3") as connection:
+        connection.execute("UPDATE orders SET state = 'succeeded', holder = ?", (own,))
+    other = make(home=killed.config.home)
+    (finished,) = other.run(other.order())
+    assert finished.source == "stored"
+    assert [row.state for row in other.rows()] == [OrderState.STORED]
+    assert orders_of(service) == 1
 
 
 def test_codec_work_that_was_left_behind_keeps_its_place_until_it_ends(client: Client) -> None:

@@ -299,6 +299,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), json_values))
 def test_any_object_that_python_writes_is_read_or_refused_by_name(value: dict[str, Any]) -> None:
     try:
@@ -376,6 +377,7 @@ def test_any_bytes_as_a_body_are_taken_or_refused_by_name(chunks: list[bytes], e
         assert error.code in ("answer_too_large", "unusable_encoding")
 
 
+@pytest.mark.heavy
 def test_a_bomb_is_taken_apart_in_steps_and_stops_at_the_cap() -> None:
     bomb = gzip.compress(bytes(200_000_000), 9)
     body, steps = Body(WHAT, 10_000_000, "gzip"), 0

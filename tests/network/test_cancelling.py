@@ -14,7 +14,7 @@ from network.clients import PATIENT, connections, transport
 from network.proxy import proxying, socks
 from rivya.http.transport import Transport
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.heavy]
 
 MOST_TURNS = 3000
 """More than any request takes: the sweep must reach the end of one."""

@@ -29,7 +29,7 @@ from rivya.errors import (
 from rivya.http.transport import Form, Transport
 from rivya.secret import Secret
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.heavy]
 
 
 async def test_a_request_carries_exactly_these_headers() -> None:

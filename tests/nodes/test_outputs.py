@@ -22,6 +22,8 @@ from rivya.orders.order import Finished
 from support.quick import QuickAccount
 from support.sources import ROOT
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def service() -> Any:

@@ -25,7 +25,7 @@ from support.comfy import comfyui_folder
 from . import making as m
 from .pack import tensors, to_batches
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.slow
 
 SAME_EVERYWHERE = ("rgb.png", "clear.png")
 DEVTOOLS = Path(__file__).resolve().parents[2] / "devtools"

@@ -100,6 +100,7 @@ def test_what_is_not_just_its_pixels_is_packed_anew(name: str) -> None:
     assert packed(picture, "auto").mime == "image/png"
 
 
+@pytest.mark.heavy
 def test_a_picture_whose_identity_depends_on_its_size_is_packed_as_before() -> None:
     pixels = m.photo(2200, 1500)
     picture = own.for_upload(m.saved(pixels, "JPEG"))

@@ -100,6 +100,7 @@ def test_png_transparency_by_colour_or_palette(colour: int, depth: int, interlac
     check(m.png(samples, colour, depth, interlaced=interlaced, extra=extra), expected)
 
 
+@pytest.mark.slow
 def test_pictures_of_many_bands_are_put_together_row_by_row() -> None:
     for channels in (3, 4):
         pixels = m.photo(1100, 700, channels=channels)
@@ -113,6 +114,7 @@ def test_pictures_of_many_bands_are_put_together_row_by_row() -> None:
     check(m.saved(large, "WEBP", lossless=True, quality=0, method=0), large)
 
 
+@pytest.mark.heavy
 @given(
     colour_depth=st.sampled_from(DEPTHS),
     width=st.integers(1, 30),

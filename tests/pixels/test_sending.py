@@ -21,6 +21,8 @@ from rivya.images import decode, encode
 
 from .making import noise, photo
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).resolve().parents[2]
 
 pictures = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3, 4])).flatmap(

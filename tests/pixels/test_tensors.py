@@ -240,6 +240,7 @@ def test_a_file_that_is_no_picture_is_an_error_before_memory_is_reserved() -> No
         to_batches([m.saved(m.photo(9, 9), "PNG"), b"<html>"])
 
 
+@pytest.mark.slow
 def test_results_are_the_same_over_any_number_of_threads() -> None:
     pictures = [m.photo(700 + 13 * (seed % 2), 500, seed, 3 + seed % 2) for seed in range(8)]
     forms = ["PNG", "JPEG", "WEBP", "PNG"] * 2
@@ -260,6 +261,7 @@ def test_results_are_the_same_over_any_number_of_threads() -> None:
             assert torch.equal(ours, theirs)
 
 
+@pytest.mark.heavy
 def test_decoding_holds_little_beside_the_result() -> None:
     files = [m.saved(m.photo(1000, 800, seed), "PNG") for seed in range(2)]
     result = 2 * 1000 * 800 * 3 * 4

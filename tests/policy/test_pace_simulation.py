@@ -17,18 +17,20 @@ from benchmarks.pace import (
     follow_learned,
     summarise,
 )
+from support.cases import long_but
 
 pytestmark = pytest.mark.heavy
 
 FAMILIES = families(600)
 
 
+USUAL, HEAVY = "usual, N(8, 2)", "heavy tail, Pareto 1.5"
 LONG = [pytest.param(telling, 600, marks=pytest.mark.slow) for telling in TELLING]
 
 
-# Without timestamps, and longer rows, in the long tests.
+# Without timestamps, longer rows, and the other families, in the long tests.
 @pytest.mark.parametrize("telling, count", [("timestamps", 300), *LONG])
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", long_but(FAMILIES, USUAL, HEAVY))
 def test_it_notices_sooner_with_no_more_questions_than_the_advice(
     family: str, telling: str, count: int
 ) -> None:
@@ -49,6 +51,6 @@ def test_the_very_first_order_is_no_worse_off_than_by_the_advice(family: str) ->
 
 
 def test_on_usual_orders_it_notices_within_the_target() -> None:
-    learned = summarise("usual", "learned", follow_learned(FAMILIES["usual, N(8, 2)"], "timestamps"))
+    learned = summarise("usual", "learned", follow_learned(FAMILIES[USUAL], "timestamps"))
     assert learned.lag_mean_s <= 1.2
     assert learned.polls <= 2.7

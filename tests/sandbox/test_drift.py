@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from rivya.stitching import stitch
@@ -19,6 +20,7 @@ def order(drift: int | None, prompt: str = "a ball", side: int = 1024) -> Pictur
     return PictureOrder("flux-kontext-pro", prompt, "1:1", "png", "", file.getvalue(), 0, 0, 1.0, drift)
 
 
+@pytest.mark.slow
 def test_the_same_seed_drifts_alike_and_another_differently() -> None:
     first = render(order(1))
     assert render(order(1)) == first

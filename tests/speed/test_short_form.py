@@ -14,7 +14,7 @@ from benchmarks import edits, load, report
 from benchmarks.run import Bench
 from support.comfy import comfyui_folder
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bench")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("bench")]
 
 
 @pytest.mark.comfy

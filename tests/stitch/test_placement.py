@@ -22,6 +22,7 @@ def masked(draw: st.DrawFn) -> tuple[tuple[int, int], Box | None, float]:
     return (width, height), region, draw(st.floats(1, 8))
 
 
+@pytest.mark.slow
 @settings(max_examples=1_000, deadline=None)
 @given(masked(), st.sampled_from(["pad", "crop"]))
 def test_the_box_is_of_the_shape_around_the_mask_and_inside_where_it_can_be(
@@ -30,7 +31,7 @@ def test_the_box_is_of_the_shape_around_the_mask_and_inside_where_it_can_be(
     check_choice(picture, fit)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1_800)
 @settings(max_examples=10_000, deadline=None)
 @given(masked(), st.sampled_from(["pad", "crop"]))

@@ -13,6 +13,7 @@ from rivya.stitching.compose import covered
 from rivya.stitching.placement import SIZES, bounds, choose, cropped
 from rivya.stitching.raster import TRIANGLE, blurred, resampled
 from stitch.photos import cat, disc, in_form, scenery
+from support.cases import long_but
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def pair() -> drift.Pair:
 
 
 @pytest.mark.parametrize("form", ["uint8", "uint16", "float32"])
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("channels", long_but([1, 3, 4], 3))
 def test_outside_the_mask_every_value_is_the_original_s(pair: drift.Pair, form: str, channels: int) -> None:
     original = pair.original[..., :1] if channels == 1 else pair.original
     if channels == 4:
@@ -134,7 +135,12 @@ def test_a_line_thinner_than_the_soft_edge_still_shows(pair: drift.Pair) -> None
 
 @pytest.mark.parametrize(
     ("keep", "inside", "outside"),
-    [("mask", 1.0, 0.0), ("all", 1.0, 1.0), ("auto", 1.0, 0.0), ("mask and changed", 0.0, 0.0)],
+    [
+        pytest.param("mask", 1.0, 0.0, marks=pytest.mark.slow),
+        pytest.param("all", 1.0, 1.0, marks=pytest.mark.slow),
+        ("auto", 1.0, 0.0),
+        ("mask and changed", 0.0, 0.0),
+    ],
 )
 def test_keep_says_what_shows(keep: str, inside: float, outside: float) -> None:
     original = np.asarray(cat())
@@ -174,6 +180,7 @@ def test_a_restyled_picture_is_kept_whole_and_said(pair: drift.Pair) -> None:
     assert any("Colours were left alone" in note for note in done.report["notes"])
 
 
+@pytest.mark.slow
 def test_three_edits_in_a_row_leave_the_rest_as_it_was_at_first() -> None:
     first = in_form(np.asarray(cat()), "float32")
     image, touched = first, np.zeros(first.shape[:2], bool)

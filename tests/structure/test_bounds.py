@@ -12,7 +12,7 @@ import pytest
 
 from support.sources import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("bounds")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900), pytest.mark.xdist_group("bounds")]
 
 # The lower bounds of pyproject.toml, and of what it does not name the oldest that this Python has builds of.
 OLDEST = {

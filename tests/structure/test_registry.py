@@ -13,7 +13,7 @@ import pytest
 from support.archive import pack, packed_files
 from support.sources import ROOT, listed_files
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("registry")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.xdist_group("registry")]
 
 
 @pytest.fixture(scope="module")

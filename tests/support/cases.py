@@ -1,4 +1,4 @@
-"""Which cases of a test run always, and which with --full."""
+"""Which cases of a test run always, and which with --slow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def long_but(cases: Iterable[Any], *often: Any) -> list[Any]:
-    """Cases for ``parametrize``: those of ``often`` run always, all others with --full."""
+    """Cases for ``parametrize``: those of ``often`` run always, all others with --slow."""
     cases = list(cases)
     assert set(often) <= set(cases), "a case that is not there"
     return [case if case in often else pytest.param(case, marks=pytest.mark.slow) for case in cases]
