@@ -71,7 +71,7 @@ class Batch:
         """Order, wait and save. Return the exit status: 0 only if every picture was saved.
 
         Args:
-            extensions: of the pictures, as far as known.
+            extensions: of the pictures, if known.
             keeps_size: whether pictures keep the size of their photos.
 
         Raises:
@@ -195,8 +195,6 @@ class Batch:
             "error": None,
         }
 
-    # -- before any request ----------------------------------------------------------------------------------------
-
     @costs_nothing()
     def _ask_for_a_limit(self, most: int, extensions: Sequence[str]) -> None:
         """Refuse to buy more than `FREE_ORDERS` pictures without a credit limit."""
@@ -254,7 +252,6 @@ def _state_of(path: Path) -> str:
 
 
 def _tail(wish: Wanted, variation: int) -> str:
-    """Return the suffix of an edit's file name."""
     return f"-{wish.seed}-{variation}"
 
 

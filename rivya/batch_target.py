@@ -55,7 +55,7 @@ class Target(Protocol):
             wanted: number of pictures.
 
         Raises:
-            SavingError
+            SavingError: they cannot.
         """
         ...
 
@@ -74,7 +74,7 @@ class Target(Protocol):
             made: hash of the request, see `there`; empty if unknown.
 
         Raises:
-            SavingError
+            SavingError: not writable.
         """
         ...
 

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_any_name() -> None:
-    """Print characters that the console cannot encode as escapes."""
+    """Print escapes for characters that the console cannot encode."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -277,7 +277,7 @@ def _is_one_file(output: str | None, pictures: int, batch: bool) -> bool:
 
 
 def _extensions(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """The pictures' extension, as far as known: ``png``, ``jpg`` or ``webp``."""
+    """The pictures' extension, if known: ``png``, ``jpg`` or ``webp``."""
     if _keeps_size(arguments):
         named = places.extension_asked(arguments.output or "")
         return (named,) if named else ()

@@ -46,8 +46,7 @@ def edit(
     Args:
         image: a path, the bytes of a file, or a uint8 array of shape (height, width, 1, 3 or 4).
         seed: identifies the picture, 0 to 2^64-1; another seed buys another picture.
-        save_to: output file; an unwritable one is refused before any request. Only a saved picture counts as
-            delivered.
+        save_to: output file; refused before any request if unwritable. Only a saved picture counts as delivered.
         options: as for `edit_all`.
 
     Raises:
@@ -63,7 +62,7 @@ def edit(
 
 @costs_nothing()
 def _into(path: str | Path, image: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Check the output file of one picture; return the options that save it there."""
+    """Check the output file; return the options that save there."""
     full_size = bool(options.get("keep_size")) or options.get("mask") is not None
     given = [Path(each) for each in (image, options.get("mask")) if isinstance(each, (str, Path))]
     asked = "png" if options.get("output_format") == "png" else "jpg"
@@ -132,20 +131,19 @@ def edit_each(
 ) -> Iterator[Edited | RivyaError]:
     """Edit any number of pictures; yield each result as it ends, with its ``row``. Failures are values.
 
-    Memory is bounded: the iterable may be endless or slow. Ending the iteration stops buying; repeated rows cost
-    nothing once bought. A picture counts as delivered once the caller asks for the next.
+    Memory is bounded: the iterable may be endless or slow. Ending the iteration stops buying; the same rows again
+    cost nothing once bought. A picture counts as delivered once the caller asks for the next.
 
     Args:
         rows: paths, bytes of files, arrays (see `edit`), None for text to image, or dicts of ``image``, ``prompt``,
             ``seed``, ``variations`` and fields of `kontext.KontextParams`. Read in a separate thread.
         prompt: for rows without one.
         max_credits: most to spend; rows beyond it fail with ``over_credit_cap``, at no cost.
-        options: defaults of rows: ``seed``, ``variations`` (1 to 16), fields of `kontext.KontextParams`. For all
-            rows: ``timeout_s`` of each order from its acceptance by the service; ``encoding``,
-                ``client_request_id``;
-            ``keep_size``: the photo at its own size with only the edit in it (``data``: a file of the photo's format
-            with its metadata; ``about["stitch"]``: the report); ``save_as``, with ``keep_size``: ``png``, ``jpg`` or
-            ``webp``; empty: the photo's format.
+        options: defaults of rows: ``seed``, ``variations`` (1 to 16), fields of `kontext.KontextParams`.
+            For all rows: ``timeout_s`` of each order from its acceptance by the service; ``encoding``,
+            ``client_request_id``; ``keep_size``: the photo at its own size with only the edit in it (``data``: a
+            file of the photo's format with its metadata; ``about["stitch"]``: the report); ``save_as``, with
+            ``keep_size``: ``png``, ``jpg`` or ``webp``; empty: the photo's format.
 
     Raises:
         ValidationError: names an invalid option. Rows raise nothing.
@@ -217,7 +215,6 @@ def bulk_job(
 def _full_size(
     photos: Sequence[Any] | None, mask: Any, shape: str, save_as: str
 ) -> Callable[[Any], FullSize]:
-    """Return the function that makes the `FullSize` of a row's image."""
     from .fullsize import FullSize
 
     if mask is not None:
@@ -246,7 +243,7 @@ def stitch(
         original, edited: a path, the bytes of a file, or an array (height, width, 1, 3 or 4) of uint8, uint16 or
             float32; from any editor.
         placement: where the edit lies, if it covers part of the original.
-        mask: as for `edit_all`.
+        mask: where the edit may show: a path, the bytes of a file (white: there) or an array.
         keep: what part of the edit shows: ``auto``, ``mask``, ``changed``, ``mask and changed`` or ``all``.
         align, match_color: align the edit; give it the original's colours.
         feather: width of the soft edge in percent of the edited part's shorter side, 0 to 10.

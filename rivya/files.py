@@ -117,7 +117,7 @@ def private_folder(path: Path | str) -> Path:
 
     Raises:
         UnsafePathError: a symbolic link or file is there.
-        OSError
+        OSError: it cannot be made.
     """
     path = Path(path)
     if check_private(path, folder=True) is None:

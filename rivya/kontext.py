@@ -96,7 +96,7 @@ class KontextParams:
         )
 
     def resolved_ratio(self, size: tuple[int, int] | None) -> str:
-        """The requested ratio: ``auto`` is the nearest to ``size`` (width, height), else the service's default."""
+        """The requested ratio: ``auto`` is the nearest to ``size`` (width, height); None: the service's default."""
         if self.aspect_ratio != AUTO:
             return self.aspect_ratio
         return SERVICE_ASPECT_RATIO if size is None else nearest_ratio(*size)

@@ -14,7 +14,6 @@ from .ledger.opening import open_ledger
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the three commands."""
     known = parser.add_subparsers(required=True, metavar="what")
     init = known.add_parser("init", help="make the tables, or bring them to the newest form")
     init.set_defaults(run=_init)

@@ -54,7 +54,7 @@ def shown(url: Secret) -> str:
 def security(url: Secret, env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return connection options that make the server prove its identity.
 
-    None where the URL or ``PGSSLMODE`` sets a mode, or the connection is local (socket, loopback).
+    Empty where the URL or ``PGSSLMODE`` sets a mode, or the connection is local (socket, loopback).
     """
     parts = urlsplit(url.reveal())
     query = _query(parts)

@@ -85,7 +85,7 @@ def is_late(ticket: Ticket, timeout_s: float, *, began: float, now: float) -> bo
 
 
 def out_of_time(ticket: Ticket, timeout_s: float) -> RivyaTimeoutError:
-    """The error of an accepted order after its timeout. The task continues at the service."""
+    """The error of an accepted order after its timeout; the task continues."""
     progress = ticket.progress
     return RivyaTimeoutError(
         f"The picture was not ready within {timeout_s:g} s.",

@@ -29,7 +29,6 @@ def saved(result: Edited, place: places.Place, files: Sequence[Path]) -> list[st
 
 
 def saved_as(result: Edited, names: Sequence[str]) -> list[str]:
-    """As `saved`, for objects of a bucket."""
     first, *more = map(shown, names)
     return [f"{first}  {_cost(result)}", *more, *_done_to(result)]
 

@@ -1,8 +1,8 @@
-"""A local stand-in for the Rivya service: for the demo, for tests, and for building graphs free of charge.
+"""A local stand-in for the Rivya service, for the demo, for tests, and for building graphs free of charge.
 
-It listens on loopback, keeps accounts in memory and draws pictures without a model; no real service is involved. It
-accepts only what the service documents. ``python -m sandbox`` serves it until Ctrl-C, `running` from a thread,
-`spawned` from a process of its own; `sandbox.faults` lists the failures that tests can arm.
+It listens on loopback, keeps accounts in memory and draws pictures without a model. It accepts only what the service
+documents. ``python -m sandbox`` serves it until Ctrl-C, `running` from a thread, `spawned` from a process of its own;
+`sandbox.faults` lists the failures that tests can arm.
 """
 
 from .client import Handle, LocalHandle, RemoteHandle, running, spawned

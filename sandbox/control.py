@@ -1,4 +1,4 @@
-"""The control interface for tests, from Python or over HTTP under ``/_sandbox/``. The real service has none of it.
+"""The control interface for tests, from Python or over HTTP. The real service has none of it.
 
 ``GET /_sandbox/`` is an HTML page, ``GET /_sandbox/book`` and ``GET /_sandbox/faults`` are JSON.
 ``POST /_sandbox/<operation>`` with a JSON object of arguments runs an operation of `Control`.

@@ -1,7 +1,7 @@
 """The pictures: equal orders with equal ``take`` get equal pictures.
 
-An edit is the reference in two colours derived from the prompt, framed, with the prompt and the word SANDBOX drawn
-in: it shows that the reference arrived and no model was used. Without a reference it is a gradient with circles.
+An edit is the reference in two colours derived from the prompt, framed, with the prompt and the word SANDBOX: it
+shows that the reference arrived and no model was used. Without a reference it is a gradient with circles.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Any number of rows: outcomes are yielded as orders end, with a bounded number in memory.
-
-Entry: `job.BulkJob`.
-"""
+"""Any number of rows, with a bounded number in memory. Entry: `job.BulkJob`."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Budget:
         self._prices: dict[str, int] = {}
 
     def reserve(self, order: Order) -> None:
-        """Count an order that is about to be bought.
+        """Count an order about to be bought.
 
         Raises:
             ConfigurationError: it would exceed the limit; it was not sent.

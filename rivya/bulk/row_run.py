@@ -1,4 +1,4 @@
-"""One row of a bulk job in the engine's loop: decode, look up earlier orders, pack, upload, order, wait."""
+"""One row in the engine's loop: decode, look up earlier orders, pack, upload, order, wait."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class RowRun(_RowTask[Finished]):
                 ticket.leave()
 
     async def _hand_over(self, given: Any) -> None:
-        """Hand the row's orders to the engine and wait until the service has accepted them."""
+        """Order, and wait until the service has accepted the orders."""
         with costs_nothing():  # nothing is ordered yet, and uploads are free
             wanted = self._work.read(given)
             self.untold = set(range(wanted.variations))

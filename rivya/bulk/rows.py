@@ -1,4 +1,4 @@
-"""What a row of a bulk job asks for: picture, prompt, seed, variations, model parameters."""
+"""What a row asks for: picture, prompt, seed, variations, model parameters."""
 
 from __future__ import annotations
 

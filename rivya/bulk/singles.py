@@ -1,4 +1,4 @@
-"""Rows of a bulk job that another program submits one at a time, from its own event loop."""
+"""Rows that another program submits one at a time, from its own event loop."""
 
 from __future__ import annotations
 

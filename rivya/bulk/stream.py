@@ -1,8 +1,8 @@
 """Runs the rows of an iterable, a window of them at once, and yields outcomes as they end.
 
 A thread reads the rows, so that a slow iterable delays no outcome. Each row is a task in the engine's loop, see
-`row_run`. Three bounds keep memory flat for any number of rows: rows not yet consumed (the window), rows not yet
-accepted by the service (ahead), and bytes of packed pictures.
+`row_run`. Three bounds keep memory flat: rows not yet consumed (the window), rows not yet accepted by the service
+(ahead), and bytes of packed pictures.
 """
 
 from __future__ import annotations

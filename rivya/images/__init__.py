@@ -1,3 +1,1 @@
-"""Pictures: from pixels to the bytes of an upload, and from the bytes of a result to pixels, in bounded memory.
-
-Entries: `encode.encode`, `decode.decode`."""
+"""Pictures: pixels to upload bytes (`encode.encode`), result bytes to pixels (`decode.decode`), in bounded memory."""

@@ -1,4 +1,4 @@
-"""Colour: embedded ICC profiles to sRGB, and CMYK to RGB, band by band."""
+"""Converts embedded ICC profiles to sRGB, and CMYK to RGB."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ Convert = Callable[[Array], Array]
 
 _SPACES = {1: ("L", "GRAY"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK")}
 _SAME = 1
-"""Values apart that still count as the same colour space: what rounding makes of sRGB in its many editions."""
+"""Rounding difference at which a profile still counts as sRGB, of which many editions exist."""
 
 
 def to_srgb(icc: bytes | None, channels: int) -> tuple[Convert | None, tuple[str, ...]]:
-    """How colours of a picture become sRGB, and warnings.
+    """Return the conversion of a picture's colours to sRGB, and warnings.
 
     Args:
         icc: the embedded profile, if any.
         channels: 1 grey, 3 RGB, 4 CMYK.
 
     Returns:
-        A converter, or None where the values are sRGB already: no profile, or one that says sRGB. Such values
-        stay as they are to the bit.
+        A converter; None without a profile or with an sRGB one: values stay bit-exact.
     """
     mode, space = _SPACES[channels]
     plain: Convert | None = _plain_cmyk if channels == 4 else None
@@ -40,7 +39,7 @@ def to_srgb(icc: bytes | None, channels: int) -> tuple[Convert | None, tuple[str
 
 
 def _through_profile(icc: bytes, mode: str, space: str) -> Convert | None:
-    """A converter for this profile; None if it is broken or of another kind of picture."""
+    """A converter for this profile; None if it is broken or for other channels."""
     try:
         from PIL import ImageCms
 
@@ -59,12 +58,12 @@ def _through_profile(icc: bytes, mode: str, space: str) -> Convert | None:
 
 
 def _plain_cmyk(values: Array) -> Array:
-    """CMYK without a profile: each colour times what black leaves of it."""
+    """CMYK without a profile: each colour scaled by the remainder of black."""
     return np.asarray(as_image(values, "CMYK").convert("RGB"))
 
 
 def _changes_nothing(convert: Convert, channels: int) -> bool:
-    """Whether a profile is sRGB by what it does: to every grey, and to a lattice of colours."""
+    """Whether a profile acts as sRGB, tested on all greys and a lattice of colours."""
     greys = np.arange(256, dtype=np.uint8)
     if channels == 1:
         probe = greys.reshape(1, 256, 1)

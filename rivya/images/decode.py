@@ -1,11 +1,10 @@
-"""From the bytes of a picture to its pixels: exact, in bands, with bounded memory.
+"""Decodes pictures exactly, in bands, with bounded memory.
 
-Pixels go straight to where they are wanted, a band of rows at a time, turned as EXIF says and converted to sRGB. Beside
-them lies one picture as stored at most; of WebP three, since its decoder keeps more. Pillow's codecs are called on what
-the header readers found, so that neither its global settings (which other packs change) nor its guesses play a part,
-and a file that ends early is an error.
+Pixels are written to their destination band by band, rotated as EXIF says and converted to sRGB. Extra memory is at
+most one stored picture; for WebP three, as its decoder keeps more. Pillow's codecs are called directly with values
+of the header readers: its global settings, which other packs change, do not apply, and a truncated file is an error.
 
-Everything here is synchronous and thread-safe; the codecs run without Python's lock.
+Synchronous and thread-safe; codecs release the GIL.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ class Picture:
     """A decoded picture.
 
     Attributes:
-        pixels: (height, width, 3 RGB or 4 RGBA), uint8, or uint16 where the file has 16 bits a channel; sRGB.
+        pixels: (height, width, 3 RGB or 4 RGBA), uint8, or uint16 for 16 bits a channel; sRGB.
         warnings: sentences for the report.
-        jpeg: a JPEG file of just these pixels, without metadata, where there is one.
+        jpeg: a JPEG file of just these pixels, without metadata, if there is one.
     """
 
     pixels: Array
@@ -45,11 +44,11 @@ class Picture:
 
 
 def inspect(data: bytes, limits: Limits = STRANGERS) -> Header:
-    """Read the header of a PNG, JPEG or WebP file. No pixel is decoded.
+    """Read the header of a PNG, JPEG or WebP file, without decoding pixels.
 
     Raises:
-        ImageError: the code tells why: ``image_empty``, ``not_a_picture``, ``image_too_large``,
-            ``image_truncated``, ``image_damaged``, ``image_unsupported`` or ``image_polyglot``.
+        ImageError: code ``image_empty``, ``not_a_picture``, ``image_too_large``, ``image_truncated``,
+            ``image_damaged``, ``image_unsupported`` or ``image_polyglot``.
     """
     kind = picture_format(data, limits)
     try:
@@ -62,10 +61,10 @@ def inspect(data: bytes, limits: Limits = STRANGERS) -> Header:
 
 
 def verify(data: bytes) -> str:
-    """The extension (``png``, ``jpg``, ``webp``) of a picture, every pixel of which can be decoded.
+    """Decode every pixel; return the extension (``png``, ``jpg``, ``webp``).
 
     Raises:
-        ImageError: as `inspect`, or because its samples are cut off or damaged.
+        ImageError: as `inspect`, also for truncated or damaged samples.
     """
     header = inspect(data)
     for _ in bands(data, header):
@@ -80,9 +79,9 @@ def decode(
 
     Args:
         data: the file.
-        header: what `inspect` found in ``data``, if that is known.
-        shrink: 1, 2, 4 or 8: one pixel comes for so many squared, as uint8.
-        convert_colours: to sRGB; else the samples stay in the colour space of the file, which must not be CMYK.
+        header: by `inspect`, if known.
+        shrink: 1, 2, 4 or 8: reduction per side; more than 1 gives uint8.
+        convert_colours: to sRGB; else samples keep the file's colour space, which must not be CMYK.
     """
     header = header or inspect(data)
     convert, warnings = _colour(header) if convert_colours else (None, header.warnings)
@@ -103,19 +102,19 @@ def decode(
 def decode_into(
     data: bytes, out: Array, mask: Array | None = None, header: Header | None = None
 ) -> tuple[str, ...]:
-    """Decode a picture into places of a batch.
+    """Decode a picture into arrays of a batch.
 
     Args:
         data: the file.
-        out: float32 (height, width, 3); gets RGB, exactly value/255, or value/65535 of 16 bits.
+        out: float32 (height, width, 3); gets RGB, exactly value/255, or value/65535 for 16 bits.
         mask: float32 (height, width) of zeros, or None; gets 1 - alpha where the file has transparency.
-        header: what `inspect` found in ``data``, if that is known.
+        header: by `inspect`, if known.
 
     Returns:
-        Warnings, for the report.
+        Warnings for the report.
 
     Raises:
-        ImageError: as `verify`. What ``out`` and ``mask`` hold then is not defined.
+        ImageError: as `verify`; ``out`` and ``mask`` are then undefined.
     """
     header = header or inspect(data)
     convert, warnings = _colour(header)
@@ -131,7 +130,7 @@ def decode_into(
 
 
 def turned(shown: Array, orientation: int) -> Array:
-    """A view of a picture as shown, laid out as it is stored: what is written as stored comes out upright.
+    """A view of an upright picture in stored layout: writing stored rows to it rotates them upright.
 
     Args:
         shown: (height, width, ...) with the EXIF orientation applied.
@@ -145,7 +144,6 @@ def turned(shown: Array, orientation: int) -> Array:
 
 
 def _colour(header: Header) -> tuple[Convert | None, tuple[str, ...]]:
-    """How the colours of a picture become sRGB, and all warnings about it."""
     convert, warnings = to_srgb(header.icc, 3 if header.palette is not None else header.channels)
     if convert is not None and header.depth == 16:
         warnings = (*warnings, NARROWED)
@@ -155,7 +153,7 @@ def _colour(header: Header) -> tuple[Convert | None, tuple[str, ...]]:
 def _srgb_bands(
     data: bytes, header: Header, convert: Convert | None, shrink: int = 1
 ) -> Iterator[tuple[int, Array, Array | None]]:
-    """Bands as stored: first row, grey or RGB of (rows, columns, 1 or 3), alpha of (rows, columns) or None."""
+    """Stored bands: first row, grey or RGB (rows, columns, 1 or 3), alpha (rows, columns) or None."""
     for top, samples in bands(data, header, shrink):
         if convert is not None:
             samples = eight_bits(samples)
@@ -166,5 +164,4 @@ def _srgb_bands(
 
 
 def _full(samples: Array) -> Array:
-    """The value that means 1."""
     return np.array(np.iinfo(samples.dtype).max, np.float32)

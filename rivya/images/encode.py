@@ -1,9 +1,9 @@
-"""From pixels to the bytes that are uploaded: exact, small, fast, and never over the service's limit.
+"""Encodes pixels for upload: small, fast, as exact as the service's limit allows.
 
-An order's identity is the hash of its pixels, and the change of geometry where one was needed. How the pixels are
-packed, and how well, is no part of it: the same picture gives other bytes under another version of Pillow.
+An order's identity is the hash of its pixels, and a change of size if one was needed, never the encoding: other
+versions of Pillow produce other bytes.
 
-Everything here is synchronous and thread-safe; PNG and WebP are packed without Python's lock.
+Synchronous and thread-safe; PNG and WebP encoders release the GIL.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from . import decode
 from .pixels import as_image, eight_bits
 
 LIMIT_BYTES = 10_000_000
-"""The service takes "10 MB" a picture; this is the smaller reading of that."""
+"""The service takes "10 MB" a picture: the smaller reading."""
 
 _SIDES = {"png": 2**31 - 1, "webp": 16_383, "jpeg": 65_500}
 _EXTENSIONS = {"png": "png", "webp": "webp", "jpeg": "jpg"}
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _BEST, _FLOOR = 95, 85
 
-# A step of the sizes that are tried: 23/25 of a side. They come from the sides alone, in whole numbers, so that a
-# few bytes more or less (another Pillow) do not make another picture.
+# Factor 23/25 a side. Sizes are computed from the sides in integers: a few bytes more or less (another Pillow) must not
+# change the picture.
 _STEP = 23, 25
 
-# Registering codecs is the import's side effect; naming them keeps it so.
+# Importing registers the codecs; this keeps the imports.
 _CODECS = PngImagePlugin, JpegImagePlugin, WebPImagePlugin
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A picture as it is uploaded.
+    """A picture for upload.
 
     Attributes:
         data: the file.
         mime: ``image/png``, ``image/webp`` or ``image/jpeg``.
-        extension: without a dot: ``png``, ``webp`` or ``jpg``.
+        extension: ``png``, ``webp`` or ``jpg``.
         encoding: ``png``, ``webp`` (lossless) or ``jpeg``.
         width, height: in pixels, as uploaded.
-        transformation: "" or "resize:WxH": what the picture's identity has beside its pixels.
-        notes: what was done to make it fit, as sentences for the node and the report.
+        transformation: "" or "resize:WxH", part of the picture's identity.
+        notes: changes made to fit, as sentences for node and report.
     """
 
     data: bytes
@@ -63,14 +63,7 @@ class Encoded:
 
 
 def pixel_hash(pixels: np.ndarray[Any, Any]) -> str:
-    """SHA-256 (hex) over size, mode and 8-bit pixels.
-
-    Args:
-        pixels: uint8 (height, width, 1 grey, 3 RGB or 4 RGBA).
-
-    Raises:
-        ValidationError: as `encode`.
-    """
+    """SHA-256 (hex) over size, mode and 8-bit pixels; arguments and errors as for `encode`."""
     mode = _mode(pixels)
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(f"{width}x{height} {mode}\n".encode())
@@ -79,10 +72,10 @@ def pixel_hash(pixels: np.ndarray[Any, Any]) -> str:
 
 
 def encode(pixels: np.ndarray[Any, Any], encoding: str = "auto", limit: int = LIMIT_BYTES) -> Encoded:
-    """Pack a picture for the upload.
+    """Encode a picture for upload.
 
-    ``auto`` is PNG; where that is too large, lossless WebP; then JPEG, of quality 95 down to 85, with full colour
-    resolution; only then a smaller picture. A named encoding is taken as it is, or is an error.
+    ``auto`` is PNG; if too large, lossless WebP; then JPEG of quality 95 down to 85 with full colour resolution;
+    last a smaller picture.
 
     Args:
         pixels: uint8 (height, width, 1 grey, 3 RGB or 4 RGBA).
@@ -90,8 +83,8 @@ def encode(pixels: np.ndarray[Any, Any], encoding: str = "auto", limit: int = LI
         limit: bytes.
 
     Raises:
-        ValidationError: pixels of another form (``validation_failed``), or a named encoding that does not fit
-            (``image_too_large``; the hint names what would).
+        ValidationError: invalid pixels (``validation_failed``), or a named encoding that does not fit
+            (``image_too_large``; the hint names one that fits).
     """
     image = as_image(pixels, _mode(pixels))
     if encoding == "auto":
@@ -105,19 +98,17 @@ def encode(pixels: np.ndarray[Any, Any], encoding: str = "auto", limit: int = LI
 
 
 def encoded_jpeg(data: bytes, width: int, height: int) -> Encoded:
-    """A JPEG file, under the limit, as it is uploaded."""
     return Encoded(data, "image/jpeg", _EXTENSIONS["jpeg"], "jpeg", width, height, "", ())
 
 
 def thumbnail_for_preview(data: bytes, max_side: int = 512) -> Image.Image:
-    """A small RGB picture of a result, for the preview of a run. Raises `ImageError` as `decode.verify`."""
+    """Return a small RGB picture for previews. Raises `ImageError` as `decode.verify`."""
     image = as_image(eight_bits(decode.decode(data).pixels[..., :3]))
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return image
 
 
 def _mode(pixels: np.ndarray[Any, Any]) -> str:
-    """L, RGB or RGBA; refuses anything else."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in _MODES or 0 in pixels.shape:
         raise ValidationError(
             f"A picture is 8-bit (height, width, 1, 3 or 4 channels), not {pixels.dtype} {pixels.shape}."
@@ -126,7 +117,7 @@ def _mode(pixels: np.ndarray[Any, Any]) -> str:
 
 
 def _fitted(image: Image.Image, limit: int) -> Encoded:
-    """The encoding that loses least of those that fit."""
+    """The least lossy encoding that fits."""
     for encoding in _SIDES:
         packed = _packed(image, encoding, limit)
         if packed is not None:
@@ -139,7 +130,7 @@ def _fitted(image: Image.Image, limit: int) -> Encoded:
 
 
 def _smaller(image: Image.Image, limit: int) -> Iterator[Image.Image]:
-    """The picture in ever smaller sizes, from about the first that may fit as JPEG."""
+    """Ever smaller copies, from about the first that may fit as JPEG."""
     width, height = image.size
     size = len(_jpeg(image, _FLOOR)) if max(image.size) <= _SIDES["jpeg"] else 0
     numerator, denominator = _STEP
@@ -151,13 +142,13 @@ def _smaller(image: Image.Image, limit: int) -> Iterator[Image.Image]:
             max(1, width * numerator**step // denominator**step),
             max(1, height * numerator**step // denominator**step),
         )
-        # Smaller pictures take more bytes a pixel, so that a size for which even this is too much is not tried.
+        # Smaller pictures take more bytes per pixel: over the limit here is over the limit in fact.
         if max(scaled) <= _SIDES["jpeg"] and size * scaled[0] * scaled[1] <= limit * width * height:
             yield image.resize(scaled, Image.Resampling.LANCZOS)
 
 
 def _packed(image: Image.Image, encoding: str, limit: int) -> tuple[bytes, int | None] | None:
-    """The file, and the quality if it is a JPEG; None if that is over the limit or cannot be."""
+    """The file, and its quality if JPEG; None if over the limit or impossible."""
     if max(image.size) > _SIDES[encoding]:
         return None
     if encoding == "jpeg":
@@ -167,11 +158,11 @@ def _packed(image: Image.Image, encoding: str, limit: int) -> tuple[bytes, int |
 
 
 class _LimitReached(Exception):
-    """More was written than is of use."""
+    """The output exceeds the limit."""
 
 
 class _Capped(BytesIO):
-    """A file in memory that stops whoever writes more than ``limit`` bytes."""
+    """A memory file that raises `_LimitReached` beyond ``limit`` bytes."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
@@ -184,7 +175,7 @@ class _Capped(BytesIO):
 
 
 def _png(image: Image.Image, limit: int | None) -> bytes | None:
-    """Level 1 with run lengths: as small as the default for photos, in a fifth of the time."""
+    """Level 1 with run lengths: the default's size for photos in a fifth of the time."""
     file = BytesIO() if limit is None else _Capped(limit)
     try:
         image.save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
@@ -194,7 +185,7 @@ def _png(image: Image.Image, limit: int | None) -> bytes | None:
 
 
 def _webp(image: Image.Image) -> bytes:
-    """Lossless, by the fastest method; colours under full transparency are kept."""
+    """Lossless by the fastest method, with colours under full transparency."""
     file = BytesIO()
     colour = image.convert("RGB") if image.mode == "L" else image
     colour.save(file, "WEBP", lossless=True, quality=0, method=0, exact=True)
@@ -202,7 +193,7 @@ def _webp(image: Image.Image) -> bytes:
 
 
 def _jpeg(image: Image.Image, quality: int) -> bytes:
-    """4:4:4: the colour resolution is not halved."""
+    """4:4:4: full colour resolution."""
     file = BytesIO()
     opaque = image.convert("RGB") if image.mode == "RGBA" else image
     opaque.save(file, "JPEG", quality=quality, subsampling=0)
@@ -210,7 +201,7 @@ def _jpeg(image: Image.Image, quality: int) -> bytes:
 
 
 def _best_jpeg(image: Image.Image, limit: int) -> tuple[bytes, int] | None:
-    """The highest quality that fits, by halving; None if the lowest does not."""
+    """The highest quality that fits, by bisection; None if none does."""
     data = _jpeg(image, _BEST)
     if len(data) <= limit:
         return data, _BEST
@@ -236,7 +227,6 @@ def _encoded(
     *,
     chosen: bool = False,
 ) -> Encoded:
-    """The result, with sentences about everything that is not as it was in the graph."""
     notes = []
     if chosen and encoding == "webp":
         notes.append("Sent as lossless WebP: as PNG it is over the limit.")
@@ -263,7 +253,7 @@ def _encoded(
 
 
 def _does_not_fit(image: Image.Image, encoding: str, limit: int) -> ValidationError:
-    """The error for a named encoding: how far it is off, and what would do."""
+    """The error of a named encoding: actual size, and what fits."""
     name, sides = encoding.upper(), _SIDES[encoding]
     if max(image.size) > sides:
         what = f"{name} has up to {sides:,} pixels a side; the picture has {max(image.size):,}."

@@ -1,7 +1,6 @@
-"""Picture files of a user beyond PNG, JPEG and WebP, as far as the installed Pillow reads them: made PNG files of.
+"""Converts a user's HEIC, AVIF, TIFF, BMP and GIF files to PNG, where the installed Pillow reads them.
 
-That is HEIC (with pillow-heif), AVIF (Pillow 11.3 and later), TIFF, BMP and GIF. Only a user's own files come here:
-what the service and its hosts send is never one of these.
+HEIC requires pillow-heif, AVIF Pillow 11.3 or newer. Never used for files from the service or its hosts.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from .formats import OWN, check_size, signature
 logger = logging.getLogger("rivya")
 
 HEAD_BYTES = 64
-"""What `kind` needs of a file."""
+"""Bytes that `kind` needs."""
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
@@ -38,11 +37,11 @@ _SIGNATURES = (
 _DNG_VERSION = 50706
 _COMPRESS_LEVEL = 1
 _KEPT_TAGS = (270, 271, 272, 306, 315, 33432)
-"""Description, camera, date, artist and copyright: TIFF keeps them among tags that describe its layout."""
+"""Description, camera, date, artist and copyright; TIFF mixes them with tags of its layout."""
 
 
 def kind(head: bytes) -> str:
-    """``HEIC``, ``AVIF``, ``TIFF``, ``BMP`` or ``GIF`` by the first `HEAD_BYTES` of a file; else empty."""
+    """``HEIC``, ``AVIF``, ``TIFF``, ``BMP`` or ``GIF`` by a file's first `HEAD_BYTES`; else empty."""
     if head[4:8] == b"ftyp":
         size = min(int.from_bytes(head[:4], "big"), HEAD_BYTES)
         brands = {head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))}
@@ -55,7 +54,7 @@ def kind(head: bytes) -> str:
 
 
 def why_not(name: str) -> str:
-    """What is missing here to read pictures of this kind, a sentence; empty if nothing is."""
+    """Return why this kind cannot be read here, as a sentence; empty if it can."""
     if name == "HEIC" and find_spec("pillow_heif") is None:
         return f"HEIC is not taken without pillow-heif; run {commands.pip_install('pillow-heif')}, or save it as JPEG"
     if name == "AVIF" and not features.check("avif"):
@@ -64,10 +63,10 @@ def why_not(name: str) -> str:
 
 
 def taken(data: bytes, file_name: str = "") -> bytes:
-    """A user's picture file as it is where it is PNG, JPEG, WebP or unknown; else an upright PNG file made of it.
+    """Return a PNG, JPEG, WebP or unknown file unchanged, others as an upright PNG file.
 
-    Its colour profile, EXIF block and transparency are kept. A file of several pictures gives the first, and a warning
-    is logged under ``file_name``.
+    Keeps colour profile, EXIF block and transparency. Of several pictures the first is used, with a warning logged
+    for ``file_name``.
 
     Raises:
         ImageError: ``image_unsupported``, ``image_damaged`` or ``image_too_large``.
@@ -81,9 +80,7 @@ def _as_png(data: bytes, name: str, file_name: str) -> bytes:
         raise _refused(f"{reason}.", "image_unsupported")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of damaged metadata, and of sizes that a user's own picture may have
+            warnings.simplefilter("ignore")  # about damaged metadata, and sizes allowed for a user's picture
             opened = _open(data, name)
             frames = getattr(opened, "n_frames", 1)
             opened.load()
@@ -94,7 +91,7 @@ def _as_png(data: bytes, name: str, file_name: str) -> bytes:
         raise
     except ImageError:
         raise
-    except Exception as error:  # Pillow's readers raise what damaged bytes lead them to
+    except Exception as error:  # Pillow raises any exception for damaged bytes
         raise _refused(f"The {name} picture cannot be read: {_short(error)}.", "image_damaged") from None
     if frames > 1:
         logger.warning("%s holds %d pictures; the first was taken.", file_name or f"A {name} file", frames)
@@ -114,7 +111,7 @@ def _short(error: Exception) -> str:
 
 def _open(data: bytes, name: str) -> Image.Image:
     if name == "HEIC":
-        # Registered nowhere: Pillow's list of formats belongs to the whole process.
+        # Not registered: Pillow's list of formats is global to the process.
         heif: Any = import_module("pillow_heif")
         opened: Image.Image = heif.open_heif(BytesIO(data)).to_pillow()
         return opened
@@ -139,12 +136,12 @@ def _exif(picture: Image.Image, name: str) -> bytes:
             if tag in found:
                 kept[tag] = found[tag]
         return kept.tobytes() if kept else b""
-    except Exception:  # a broken block is no reason to refuse the picture
+    except Exception:  # never refuse a picture for a broken block
         return b""
 
 
 def _plain(picture: Image.Image) -> tuple[Image.Image, bytes | None]:
-    """The picture in a mode that PNG has and keeps exactly, and the profile that its values are in."""
+    """The picture in a lossless mode of PNG, and the profile of its values."""
     profile = picture.info.get("icc_profile") or None
     mode = picture.mode
     if mode == "CMYK":

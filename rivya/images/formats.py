@@ -1,8 +1,7 @@
-"""What some bytes are, told by their content alone: never by a name, never by a declared type.
+"""Identifies files by content alone, never by name or declared type.
 
-Only PNG, JPEG and WebP are pictures here. Everything else is refused by name, so that a person reads
-"an HTML page" and not "cannot identify image file"; and so is a file that is a picture and something
-else at once.
+Only PNG, JPEG and WebP are pictures. Others are refused by name ("an HTML page", not "cannot identify image file"),
+as are files that are a picture and something else.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ EXTENSIONS: dict[Format, str] = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a picture may be: bytes of its file, pixels of a side and in all."""
+    """Largest picture: bytes of its file, pixels of a side and in all."""
 
     bytes: int
     side: int
@@ -28,7 +27,7 @@ class Limits:
 
 
 STRANGERS = Limits(64 * 1024**2, 65_535, 100_000_000)
-"""For what the service and its hosts send."""
+"""For files from the service and its hosts."""
 
 OWN = Limits(1024**3, 1_000_000, 400_000_000)
 """For a user's own files."""
@@ -54,8 +53,8 @@ _SPACE = b"\xef\xbb\xbf \t\r\n\f"
 _HTML = rb"(?i)<(!doctype html|html|head|body|script|title)\b"
 _SVG = rb"(?i)<svg[\s>]"
 
-# What makes a picture a second kind of file. Words in metadata do not: no reader of web pages or SVG takes a file
-# that begins with the signature of a picture, and ComfyUI writes whole prompts there.
+# Signs of a second kind of file. Words in metadata are none: web and SVG readers refuse a file with a picture's
+# signature, and ComfyUI writes whole prompts there.
 _FOREIGN_TEXT = rb"(?i)\s*(?:%PDF-|<!doctype html|<html[\s>]|<script[\s>]|<svg\s|<\?php\s)"
 _PDF_HEADER = rb"%PDF-\d\.\d"
 _PDF_OBJECT = rb"\b\d+\s+\d+\s+obj\b"
@@ -66,22 +65,22 @@ _ZIP_END_REACH = 22 + 65_535
 
 
 def unusable(message: str, code: str) -> ImageError:
-    """An `ImageError`. Whether the picture was paid for is known to whoever fetched it, not here."""
+    """Return an `ImageError` of unknown charge: only the caller knows whether the picture was paid for."""
     return ImageError(message, code=code, charged=None)
 
 
 def truncated() -> ImageError:
-    """The error for a file that ends before its picture does."""
+    """The error of a file that ends before its picture."""
     return unusable("The picture is cut off: the file ends before its last row.", "image_truncated")
 
 
 def damaged(what: str) -> ImageError:
-    """The error for a file that contradicts itself."""
+    """The error of a file that contradicts itself."""
     return unusable(f"The picture is damaged: {what}.", "image_damaged")
 
 
 def signature(data: bytes) -> Format | None:
-    """The format that the first bytes of a file name, if it is one of the three."""
+    """The format by a file's first bytes, or None."""
     if data.startswith(PNG_SIGNATURE):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
@@ -90,7 +89,7 @@ def signature(data: bytes) -> Format | None:
 
 
 def extension_of(data: bytes) -> str:
-    """``png``, ``jpg`` or ``webp``, by the first bytes of a file; empty where they name none of these."""
+    """``png``, ``jpg`` or ``webp`` by a file's first bytes; else empty."""
     found = signature(data)
     return EXTENSIONS[found] if found else ""
 
@@ -99,7 +98,7 @@ def picture_format(data: bytes, limits: Limits = STRANGERS) -> Format:
     """The format of ``data`` by its signature.
 
     Raises:
-        ImageError: ``image_empty``, ``image_too_large`` (bytes) or ``not_a_picture``, naming what it is.
+        ImageError: ``image_empty``, ``image_too_large`` (bytes) or ``not_a_picture``, naming the actual kind.
     """
     if not data:
         raise unusable("The picture is empty: 0 bytes.", "image_empty")
@@ -111,13 +110,13 @@ def picture_format(data: bytes, limits: Limits = STRANGERS) -> Format:
 
 
 def check_bytes(size: int, limits: Limits) -> None:
-    """Refuse a file of too many bytes. Raises `ImageError` (``image_too_large``)."""
+    """Refuse too large a file. Raises `ImageError` (``image_too_large``)."""
     if size > limits.bytes:
         raise unusable(f"The picture has {size:,} bytes; {limits.bytes:,} are taken.", "image_too_large")
 
 
 def check_size(width: int, height: int, limits: Limits) -> None:
-    """Refuse sides and pixel counts beyond the caps, from the header, before anything is decoded.
+    """Refuse sides and pixel counts beyond the limits before decoding.
 
     Raises:
         ImageError: ``image_damaged`` (a side of 0) or ``image_too_large``.
@@ -133,11 +132,11 @@ def check_size(width: int, height: int, limits: Limits) -> None:
 
 
 def refuse_polyglot(data: bytes, end: int) -> None:
-    """Refuse a picture that is a document, an archive or a program too.
+    """Refuse a picture that is also a document, an archive or a program.
 
     Args:
         data: the file.
-        end: where the picture in it ends; what follows is mostly harmless (padding, a second view).
+        end: of the picture in it; trailing data is mostly harmless (padding, a second view).
 
     Raises:
         ImageError: ``image_polyglot``.
@@ -154,14 +153,13 @@ def refuse_polyglot(data: bytes, end: int) -> None:
 
 
 def _holds_zip(data: bytes) -> bool:
-    """Whether an archive's directory lies where readers of ZIP look for it: before a record near the end."""
+    """Whether an archive's directory is where ZIP readers look: before the end record."""
     at = data.rfind(_ZIP_END, max(0, len(data) - _ZIP_END_REACH))
     size = int.from_bytes(data[at + 12 : at + 16], "little")
     return at >= size > 0 and data.startswith(_ZIP_ENTRY, at - size)
 
 
 def _name_of(data: bytes) -> str:
-    """What bytes without a picture's signature look like, for a person."""
     for signature, name in _OTHER_KINDS:
         if data.startswith(signature):
             return name

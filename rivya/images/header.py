@@ -1,7 +1,6 @@
-"""What a picture file says of itself before any pixel is decoded: the shape of it, and EXIF.
+"""The header of a picture file: shape and EXIF.
 
-The readers of the three formats (`png`, `jpeg`, `webp`) fill this in. They trust nothing:
-lengths are checked against what is there, checksums of what is used are compared, counts are limited.
+The format readers (`png`, `jpeg`, `webp`) produce it. They check lengths, the checksums of used parts and counts.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ BROKEN_PROFILE = "The colour profile is broken and was ignored."
 
 @dataclass
 class Notes:
-    """What a reader finds beside the sizes, while it goes through a file."""
+    """Metadata and warnings that a reader collects."""
 
     icc: bytes | None = None
     exif: bytes | None = None
@@ -32,22 +31,22 @@ class Notes:
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture file says of itself.
+    """The header of a picture file.
 
     Attributes:
-        width, height: in pixels, as shown: with the EXIF orientation applied.
-        stored_width, stored_height: in pixels, as stored.
+        width, height: in pixels, with the EXIF orientation applied.
+        stored_width, stored_height: in pixels.
         orientation: EXIF orientation, 1 to 8.
-        channels: PNG and WebP: colour channels as stored (1 grey or palette, 3 RGB); JPEG: 1, 3 or 4 (CMYK).
-        depth: bits a sample: 1, 2, 4, 8 or 16.
+        channels: PNG and WebP: stored colour channels (1 grey or palette, 3 RGB); JPEG: 1, 3 or 4 (CMYK).
+        depth: bits per sample: 1, 2, 4, 8 or 16.
         alpha: whether there is transparency.
-        icc, exif: the embedded colour profile and EXIF block, not yet understood.
-        end: where the picture ends in the file.
-        complete: whether the end marker is there.
-        palette: PNG: its colours, three bytes each; None where the samples are the colours.
-        transparency: PNG: the bytes of its tRNS chunk.
-        interlaced: PNG: stored in the seven passes of Adam7.
-        payload: PNG: where its compressed samples lie, as (start, end) pairs.
+        icc, exif: raw colour profile and EXIF block.
+        end: of the picture in the file.
+        complete: whether the end marker exists.
+        palette: PNG: three bytes per colour; None without a palette.
+        transparency: PNG: the tRNS chunk.
+        interlaced: PNG: by Adam7.
+        payload: PNG: (start, end) pairs of the compressed samples.
         warnings: sentences for the report.
     """
 
@@ -78,12 +77,12 @@ class Header:
 
     @property
     def stored_channels(self) -> int:
-        """PNG: samples of a pixel in the file; an index into the palette is one."""
+        """PNG: samples per pixel in the file; a palette index is one."""
         return self.channels + (self.alpha and self.transparency is None)
 
     @property
     def extension(self) -> str:
-        """Without a dot: ``png``, ``jpg`` or ``webp``."""
+        """``png``, ``jpg`` or ``webp``."""
         return EXTENSIONS[self.format]
 
     @property
@@ -96,7 +95,7 @@ _MAX_EXIF_FIELDS = 1000
 
 
 def orientation(exif: bytes | None, xmp: bytes | None) -> int:
-    """The orientation 1 to 8: of the EXIF block, and where that has no such field, of the XMP packet, as in Pillow."""
+    """The orientation, 1 to 8: of the EXIF block, else of the XMP packet, as in Pillow."""
     named = _exif_orientation(exif)
     if named is None:
         found = re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp or b"")
@@ -105,7 +104,7 @@ def orientation(exif: bytes | None, xmp: bytes | None) -> int:
 
 
 def _exif_orientation(exif: bytes | None) -> int | None:
-    """What an EXIF block names, unchecked; None where it names nothing or is broken."""
+    """The unchecked orientation of an EXIF block; None if missing or broken."""
     if not exif:
         return None
     tiff = exif[6:] if exif.startswith(b"Exif\0\0") else exif

@@ -1,4 +1,4 @@
-"""Reads the header of a JPEG file, and finds where its picture ends."""
+"""Reads the header of a JPEG file and finds the end of its picture."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _EOI = b"\xff\xd9"
 _EOI_PAIR = int.from_bytes(_EOI, "little")
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _SOS = b"\xff\xda"
-# One ff, though more may stand before the marker: a pattern for all of them takes the square of a long run of ff.
+# A single ff, though more may precede the marker: a pattern for all takes quadratic time on a long run of ff.
 _MARKER = rb"\xff([\x01-\xcf\xd8-\xfe])"
 _NEEDED = frozenset({0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD})
-"""Frames of the common kinds, Huffman tables, quantization tables, restart interval."""
+"""Common frames, Huffman tables, quantization tables, restart interval."""
 _BETWEEN_SCANS = frozenset({0xC4, 0xDA, 0xDB, 0xDD})
 _JFIF = b"\xff\xe0\0\x10JFIF\0"
 _ADOBE = b"\xff\xee\0\x0eAdobe"
-"""Both say which colours the channels are. Of these lengths they hold nothing else."""
+"""Both name the colours of the channels. At these lengths they hold nothing else."""
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def read_jpeg(data: bytes) -> Header:
-    """The header of a JPEG. Raises `ImageError` with a code; see `images.inspect`."""
+    """Return a JPEG's header. Raises `ImageError` as `decode.inspect`."""
     notes, at = Notes(), 2
     frame: tuple[int, int, int, int, int] | None = None
     profile: dict[int, bytes] = {}
@@ -87,7 +87,7 @@ def _jpeg_header(
     if scans > _MAX_SCANS and scans * width * height > _MAX_SCANNED_PIXELS:
         raise unusable(f"The JPEG goes over its picture {scans} times.", "image_too_large")
     if not complete:
-        # Whether all pixels are there can be proved for one plain scan, by the decoder; for no other.
+        # The decoder can prove only one plain scan complete.
         if not plain or scans != 1 or restarts:
             raise truncated()
         notes.warnings.append(NO_END)
@@ -108,15 +108,15 @@ def _jpeg_header(
 
 
 def bare(data: bytes, end: int) -> bytes | None:
-    """The same JPEG with what its pixels need and nothing else: no EXIF, comment, profile, preview or further picture.
+    """Return the JPEG with only what its pixels need: no EXIF, comment, profile, preview or second picture.
 
     Args:
-        data: a JPEG that `read_jpeg` takes.
+        data: a JPEG accepted by `read_jpeg`.
         end: `Header.end`.
 
     Returns:
-        None for a JPEG that is put together in an unusual way, or that many decoders do not read: an arithmetic one,
-        say. It is not sRGB without its profile, and not upright without its EXIF block: that is the caller's to check.
+        None for an unusual structure, or a coding that many decoders refuse, such as arithmetic. The caller checks
+        that the picture is sRGB without its profile and upright without its EXIF block.
     """
     parts, at = [data[:2]], 2
     while True:
@@ -138,11 +138,11 @@ def bare(data: bytes, end: int) -> bytes | None:
 
 
 def _jpeg_end(data: bytes, at: int, plain: bool) -> tuple[int, bool, int]:
-    """Where the picture ends, whether it has its end marker, and how many scans it has.
+    """The end of the picture, whether its end marker exists, and the number of scans.
 
     Args:
-        at: the first byte of the samples of the first scan.
-        plain: the first scan has all of the picture, so that the decoder takes no other.
+        at: start of the first scan's samples.
+        plain: the first scan is the whole picture; the decoder reads no other.
     """
     if data.endswith(_EOI, at) and _end_markers(data, at) == 1:
         return len(data), True, 1 if plain else 1 + data.count(_SOS, at)
@@ -150,7 +150,7 @@ def _jpeg_end(data: bytes, at: int, plain: bool) -> tuple[int, bool, int]:
     for _ in range(MAX_PARTS):
         found = re.search(_MARKER, view[at:])
         if found is None:
-            # Half an end marker belongs to the marker, not to the samples.
+            # Half an end marker is no sample data.
             return len(data.rstrip(b"\xff")), False, scans
         marker = found.group(1)[0]
         if marker == 0xD9:
@@ -165,13 +165,13 @@ def _jpeg_end(data: bytes, at: int, plain: bool) -> tuple[int, bool, int]:
 
 
 def _end_markers(data: bytes, at: int) -> int:
-    """How often the bytes of an end marker stand behind ``at``: `bytes.count`, a dozen times as fast."""
+    """Number of end markers from ``at``: `bytes.count`, a dozen times as fast."""
     pairs = (np.frombuffer(data, "<u2", (len(data) - start) // 2, start) for start in (at, at + 1))
     return sum(int(np.count_nonzero(words == _EOI_PAIR)) for words in pairs)
 
 
 def _jpeg_profile(parts: dict[int, bytes], notes: Notes) -> bytes | None:
-    """The profile out of its numbered segments (the first is 1)."""
+    """Join the profile's numbered segments (from 1)."""
     if not parts:
         return None
     if sorted(parts) == list(range(1, len(parts) + 1)):

@@ -1,4 +1,4 @@
-"""A user's own pictures: far larger ones than strangers may send, made smaller while they are read for an upload."""
+"""A user's own pictures: larger limits, shrunk while read for upload."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .jpeg import bare
 from .pixels import eight_bits
 
 MOST_PIXELS = 32_000_000
-"""What a picture over `STRANGERS` is brought below: about what an upload of 10 MB holds as a JPEG."""
+"""Shrunk pictures are below this: about what a 10 MB JPEG holds."""
 
 _one_at_a_time = Lock()
 
 
 @contextmanager
 def _advising() -> Iterator[None]:
-    """Give errors the hint that fits a user's file; the usual one is for what the service sends."""
+    """Replace the hint of errors, which is for the service's pictures."""
     try:
         yield
     except ImageError as error:
@@ -36,13 +36,13 @@ def _advising() -> Iterator[None]:
 
 
 def read(image: object) -> bytes:
-    """The bytes of a PNG, JPEG or WebP file; one of another kind becomes a PNG.
+    """Return the bytes of a PNG, JPEG or WebP file; other kinds become PNG.
 
     Args:
-        image: a path, the bytes of a file, or the URL of an object in a bucket, as a text.
+        image: a path, the bytes of a file, or a bucket URL.
 
     Raises:
-        ImageError: it cannot be read, or is beyond `OWN`; see also `foreign.taken`.
+        ImageError: unreadable or beyond `OWN`; see also `foreign.taken`.
     """
     name, data = "", image
     with _advising():
@@ -86,12 +86,12 @@ def decode(data: bytes, header: Header, **options: Any) -> _decode.Picture:
 
 
 def for_upload(data: bytes) -> _decode.Picture:
-    """Decode a picture to 8 bits. One over `STRANGERS` is made smaller on the way, and the warnings say so.
+    """Decode a picture to 8 bits; one over `STRANGERS` is shrunk with a warning.
 
-    `Picture.jpeg` is set for a JPEG that needs no more than its metadata left out.
+    Sets `Picture.jpeg` for a JPEG that only needs its metadata removed.
 
-    One such picture is read at a time. Beside its file, memory is needed for the small picture alone, except where the
-    format has to be decoded whole: WebP, and PNG and JPEG that are stored in several passes.
+    Shrinks one picture at a time. Beside the file, memory holds only the small picture, except for formats decoded
+    whole: WebP, progressive JPEG, PNG with interlacing or below 8 bits.
     """
     header = inspect(data)
     shrink, size = 1, header.width * header.height
@@ -110,7 +110,7 @@ def for_upload(data: bytes) -> _decode.Picture:
 
 
 def _as_it_is(data: bytes, header: Header) -> bytes | None:
-    """The file without its metadata, where that is a JPEG of just the pixels that were decoded."""
+    """The file without metadata, if it is a JPEG of exactly the decoded pixels."""
     if header.format != "JPEG" or header.channels != 3 or header.orientation != 1:
         return None
     converts = header.icc is not None and to_srgb(header.icc, header.channels)[0] is not None

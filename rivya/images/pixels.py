@@ -1,7 +1,7 @@
-"""The stored samples of a picture in bands of rows, before colour and orientation.
+"""Decodes stored samples in bands of rows, before colour conversion and rotation.
 
-Pillow's codecs are called by name: they then ignore Pillow's global switches, which other packs change, and say when a
-stream ends early. A picture is decoded whole and handed on in bands; a large PNG is inflated and decoded in bands.
+Pillow's codecs are called by name: they ignore its global switches, which other packs change, and report truncated
+streams. Pictures are decoded whole and split into bands, except large PNGs of 8 and 16 bits without interlacing.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from .header import Header
 
 Array = np.ndarray[Any, Any]
 Band = tuple[int, Array]
-"""The number of the first row as stored, and samples of (rows, width, channels): 1 grey, 2 grey and alpha, 3 RGB,
-4 RGB and alpha, or 4 CMYK (JPEG); uint8 or, of a PNG of 16 bits, uint16."""
+"""Number of the first stored row, and samples (rows, width, channels): 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and
+alpha, or 4 CMYK (JPEG); uint8, or uint16 for 16-bit PNG.
+"""
 
 _BAND_PIXELS = 1 << 17
 _WHOLE_PIXELS = 1 << 24
@@ -33,7 +34,7 @@ _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 def eight_bits(values: Array) -> Array:
-    """Pixels as uint8, to the nearest: uint8 as it is, uint16, bool, or floats of 0 to 1 (clipped first)."""
+    """Round pixels to uint8: uint8 unchanged, uint16, bool, or floats of 0 to 1 (clipped)."""
     if values.dtype == np.uint16:
         values = (values.astype(np.uint32) + 128) // 257
     elif values.dtype == np.bool_:
@@ -46,16 +47,16 @@ def eight_bits(values: Array) -> Array:
 
 
 def as_image(samples: Array, mode: str = "") -> Image.Image:
-    """A Pillow picture of uint8 (height, width, channels); ``mode`` where the number of channels does not tell."""
+    """A Pillow picture of uint8 (height, width, channels); ``mode`` if channels are ambiguous."""
     height, width, channels = samples.shape
     return Image.frombytes(mode or _MODES[channels], (width, height), np.ascontiguousarray(samples).data)
 
 
 def bands(data: bytes, header: Header, shrink: int = 1) -> Iterator[Band]:
-    """Decode ``data``; every pixel comes exactly once.
+    """Decode ``data``; yields every pixel once.
 
     Args:
-        shrink: 1, 2, 4 or 8: one pixel comes for so many squared, as uint8.
+        shrink: 1, 2, 4 or 8: reduction per side; more than 1 gives uint8.
 
     Raises:
         ImageError: ``image_truncated``, ``image_damaged`` or ``image_unsupported``.
@@ -71,12 +72,10 @@ def bands(data: bytes, header: Header, shrink: int = 1) -> Iterator[Band]:
 
 
 def _rows(width: int) -> int:
-    """Rows of a band."""
     return _SHRINKS * max(1, _BAND_PIXELS // (_SHRINKS * width))
 
 
 def _bands_of(images: Sequence[Image.Image]) -> Iterator[tuple[int, list[Array]]]:
-    """Decoded pictures of one size in bands."""
     width, height = images[0].size
     rows = _rows(width)
     for top in range(0, height, rows):
@@ -87,8 +86,8 @@ def _bands_of(images: Sequence[Image.Image]) -> Iterator[tuple[int, list[Array]]
 
 # --- PNG ---------------------------------------------------------------------------------------------
 
-# (bits a sample, samples a pixel): modes and raw modes of Pillow's codec. Two bytes of a sample are read as two
-# samples; where there is no mode for that, the high bytes and the low bytes are read one after the other.
+# (bits per sample, samples per pixel): Pillow's modes and raw modes. Two bytes of a sample are read as two samples, or,
+# where no mode allows that, high bytes and low bytes in two passes.
 _PNG_MODES = {
     (1, 1): [("P", "P;1")],
     (2, 1): [("P", "P;2")],
@@ -113,7 +112,7 @@ def _png(data: bytes, header: Header) -> Iterator[Band]:
 
 
 def _large_png(data: bytes, size: tuple[int, int], header: Header) -> Iterator[Band]:
-    """Inflate and decode in bands: the row above a band goes before it, as the filters of PNG need it."""
+    """Inflate and decode in bands, each preceded by the row above, which PNG filters need."""
     width, height = size
     rows = _rows(width)
     above = bytes(width * header.stored_channels * header.depth // 8)
@@ -129,7 +128,7 @@ def _large_png(data: bytes, size: tuple[int, int], header: Header) -> Iterator[B
 
 
 def _inflated(data: bytes, header: Header, sizes: Sequence[int]) -> Iterator[bytes]:
-    """The samples of a PNG, inflated in pieces of these sizes and no further."""
+    """Inflate a PNG's samples in pieces of these sizes."""
     view, stream = memoryview(data), decompressobj()
     pieces = (
         view[at : min(end, at + _INFLATE_STEP)]
@@ -151,7 +150,6 @@ def _inflated(data: bytes, header: Header, sizes: Sequence[int]) -> Iterator[byt
 
 
 def _png_images(stream: bytes, size: tuple[int, int], header: Header) -> list[Image.Image]:
-    """A zlib stream of PNG samples, decoded by Pillow."""
     modes = _PNG_MODES[header.depth, header.stored_channels]
     try:
         return [Image.frombytes(mode, size, stream, "zip", (raw, header.interlaced)) for mode, raw in modes]
@@ -160,7 +158,7 @@ def _png_images(stream: bytes, size: tuple[int, int], header: Header) -> list[Im
 
 
 def _png_bytes(parts: Sequence[Array]) -> Array:
-    """Samples as they are stored; of 16 bits the high byte and the low one, as two samples."""
+    """Stored samples; of 16 bits high and low byte as two samples."""
     if len(parts) == 1:
         return parts[0]
     rows, width = parts[0].shape[:2]
@@ -168,7 +166,7 @@ def _png_bytes(parts: Sequence[Array]) -> Array:
 
 
 def _meaning(samples: Array, header: Header) -> Array:
-    """Samples as grey or colour over the whole range of their type, with alpha where there is any."""
+    """Convert samples to the full range of grey or colour, with alpha."""
     key = header.transparency
     if header.palette is not None:
         table = np.zeros((256, 4 if key else 3), np.uint8)
@@ -186,21 +184,20 @@ def _meaning(samples: Array, header: Header) -> Array:
 
 
 def _unreadable(error: Exception, what: str) -> ImageError:
-    """What an error of a codec means."""
     return truncated() if str(error) == "not enough image data" else damaged(what)
 
 
 # --- JPEG --------------------------------------------------------------------------------------------
 
 _EOI = b"\xff\xd9"
-# They begin with a one: where samples are missing, the decoder goes on with zeros.
+# Begin with a one: the decoder continues missing samples with zeros.
 _FILLINGS = b"\xaa" * 64, b"\xfe" * 64
 
 
 def _jpeg(data: bytes, header: Header, shrink: int) -> Iterator[Band]:
     image = _jpeg_image(data if header.complete else data[: header.end] + _EOI, header, shrink)
     if not header.complete or _ends_grey(image):
-        # Missing samples come out grey and without an error.
+        # Missing samples decode to grey without an error.
         scans = data[: header.end - len(_EOI)] if header.complete else data[: header.end]
         if not _is_whole(scans.rstrip(b"\xff"), image, header, shrink):
             raise truncated()
@@ -208,7 +205,7 @@ def _jpeg(data: bytes, header: Header, shrink: int) -> Iterator[Band]:
 
 
 def _jpeg_image(data: bytes, header: Header, shrink: int) -> Image.Image:
-    """The picture as stored: L, RGB or CMYK (turned the right way: Adobe stores it inverted, and so do all)."""
+    """The stored picture: L, RGB or CMYK (inverted back: files store it inverted, like Adobe)."""
     mode, raw = {1: ("L", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK;I")}[header.channels]
     size = -(-header.stored_width // shrink), -(-header.stored_height // shrink)
     try:
@@ -218,14 +215,14 @@ def _jpeg_image(data: bytes, header: Header, shrink: int) -> Image.Image:
 
 
 def _ends_grey(image: Image.Image) -> bool:
-    """Whether the last pixel is the grey that the decoder puts where samples are missing."""
+    """Whether the last pixel is the decoder's grey for missing samples."""
     width, height = image.size
     last = np.asarray(image.crop((width - 1, height - 1, width, height)))
     return bool(((last == 127) | (last == 128)).all())
 
 
 def _is_whole(scans: bytes, image: Image.Image, header: Header, shrink: int) -> bool:
-    """Whether all samples are there: if some are missing, what is put behind them is read as samples."""
+    """Whether no samples are missing: else the decoder reads appended bytes as samples."""
     for filling in _FILLINGS:
         try:
             other = _jpeg_image(scans + filling + _EOI, header, shrink)

@@ -1,4 +1,4 @@
-"""Reads the header of a PNG file, and where its samples lie."""
+"""Reads the header of a PNG file and locates its samples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PNG_USED = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf")
 
 
 def read_png(data: bytes) -> Header:
-    """The header of a PNG. Raises `ImageError` with a code; see `images.inspect`."""
+    """Return a PNG's header. Raises `ImageError` as `decode.inspect`."""
     chunks: dict[bytes, bytes] = {}
     payload: list[tuple[int, int]] = []
     notes = Notes()
@@ -64,7 +64,7 @@ def read_png(data: bytes) -> Header:
 
 
 def _read_text(kind: bytes, body: bytes, notes: Notes) -> None:
-    """Take EXIF ("Raw profile type exif": hexadecimal behind three lines) and XMP out of a text chunk."""
+    """Extract EXIF ("Raw profile type exif": hexadecimal after three lines) and XMP from a text chunk."""
     name, _, text = body.partition(b"\0")
     if name not in (_RAW_EXIF, _XMP):
         return
@@ -85,7 +85,7 @@ def _read_text(kind: bytes, body: bytes, notes: Notes) -> None:
 
 
 def _check_chunk(body: memoryview, kind: bytes, crc: bytes, notes: Notes) -> None:
-    """Compare the checksum of a chunk that is used; refuse one that cannot be left out and is not known."""
+    """Check a used chunk's checksum; refuse unknown critical chunks."""
     if kind not in _PNG_USED:
         if not kind[0] & 0x20:
             raise unusable(f"The PNG needs an extension that is not known ({kind!r}).", "image_unsupported")
@@ -135,7 +135,7 @@ def _png_header(
 
 
 def _png_profile(chunk: bytes | None, notes: Notes) -> bytes | None:
-    """The profile of an iCCP chunk: a name, a zero, the method 0, a zlib stream."""
+    """The profile of an iCCP chunk: name, zero, method 0, zlib stream."""
     if chunk is None:
         return None
     try:

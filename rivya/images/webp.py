@@ -9,7 +9,7 @@ from .header import ANIMATED, MAX_PARTS, MAX_PROFILE_BYTES, Header, Notes, orien
 
 
 def read_webp(data: bytes) -> Header:
-    """The header of a WebP. Raises `ImageError` with a code; see `images.inspect`."""
+    """Return a WebP's header. Raises `ImageError` as `decode.inspect`."""
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data) or end < 20:
         raise truncated()
@@ -50,7 +50,7 @@ def read_webp(data: bytes) -> Header:
 
 
 def _webp_size(data: bytes) -> tuple[int, int, bool, bool]:
-    """Width, height, transparency and animation of a WebP, from its first chunk."""
+    """Width, height, transparency and animation, from the first chunk."""
     kind = data[12:16]
     if kind == b"VP8X":
         flags = data[20]

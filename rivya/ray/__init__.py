@@ -6,9 +6,8 @@
     ds = rivya.ray.edit_dataset(ds, prompt="make it night", max_credits=40_000, workers=(1, 8))
     rivya.ray.write_originals(ds, "s3://out/")
 
-Ray reruns a block that it has lost. That costs nothing: the ledger knows the earlier orders. Several nodes need a
-shared ledger; `edit_dataset` refuses without one. Key and settings come from each node's environment, never through
-Ray, which would store them.
+Ray reruns lost blocks. That costs nothing: the ledger knows the earlier orders. Several nodes need a shared ledger.
+Key and settings come from each node's environment, never through Ray, which would store them.
 
 Needs ``pip install rivya-nodes[ray]`` on every node.
 """

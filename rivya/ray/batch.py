@@ -110,7 +110,7 @@ def _absolute(piece: Piece) -> Piece:
 
 
 def _with_bytes(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with its picture's bytes, for other nodes. If reading fails here, it fails there with an error."""
+    """The row with its picture's bytes, for other nodes. A failed read is reported there."""
     piece: Piece = row["piece"]
     try:
         if piece.path is None or not isinstance(piece.values, Mapping):

@@ -71,7 +71,7 @@ def mapped(ds: Any, worker: type[Worker], spec: Spec, least: int, most: int) -> 
 
 
 class Worker:
-    """An actor: one job on its process's engine. If it cannot order, that error is the outcome of all its rows."""
+    """An actor: one job on its process's engine. An error that prevents ordering is the outcome of all its rows."""
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec

@@ -1,7 +1,7 @@
-"""Which saved files are edits, and of which picture: so that a folder can be edited again without its edits.
+"""Which saved files are edits, and of which picture: a folder can then be edited again without its edits.
 
-Files are identified by size and a digest of samples of their bytes, since they may be renamed and moved. The list is
-in the state folder; losing it loses no picture and no credits.
+Files may be renamed and moved, so size and a digest of samples identify them. The list is in the state folder; losing
+it loses no picture and no credits.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def shown(path: Path | str) -> str:
 
 
 def shown_lines(text: object) -> str:
-    """As `shown`, for a text of several lines, such as an error with file names in it."""
+    """As `shown`, for a text of several lines, such as an error."""
     return "\n".join(map(shown, str(text).splitlines()))
 
 

@@ -1,4 +1,4 @@
-"""Settles where to save before anything is sent: makes folders, and refuses places that cannot be written."""
+"""Settles where to save before anything is sent: makes folders, refuses what cannot be written."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _try_writing(folder: Path) -> None:
 
 
 def _try_name(target: Path) -> None:
-    """Create an empty file and remove it: a disk may refuse long or odd names."""
+    """Create an empty file and remove it: disks may refuse odd names."""
     try:
         os.close(create(target))
         target.unlink()

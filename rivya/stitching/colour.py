@@ -62,7 +62,7 @@ class Colours:
 
 
 def halved(pixels: Array) -> Array:
-    """Pixels at half width and height: float32 (height, width, channels)."""
+    """Halve width and height: float32 (height, width, channels)."""
     height, width = pixels.shape[:2]
     return resampled(pixels, Box.of_size(width, height), (max(1, width // 2), max(1, height // 2)), TRIANGLE)
 
@@ -100,7 +100,7 @@ def fitted(original: Array, edited: Array, weight: Array) -> Colours:
 
 
 def _detail(pixels: Array, trust: Array) -> Array:
-    """High-frequency part of the trusted pixels; without it a slow drift would count as gain."""
+    """High-frequency part of the trusted pixels, so that a slow drift does not count as gain."""
     radius = max(2, max(trust.shape) // 20)
     around: Array = pixels - blurred(pixels * trust, radius) / (blurred(trust, radius) + np.float32(1e-6))
     return around

@@ -57,7 +57,7 @@ def compose(
         original, edited: (height, width, 1, 3 or 4), uint8, uint16 or float32.
         frame: of the edit, in pixels of the original.
         colours, region: colour correction, and the region of the original that it covers.
-        canvas: output; its mask is filled in.
+        canvas: output, with a complete mask.
         check: called between bands; an exception ends the work.
     """
     height, width = original.shape[:2]
@@ -78,7 +78,6 @@ def compose(
 
 
 def _copied_around(layer: Array, original: Array, rows: slice, columns: slice) -> None:
-    """Copy the original to where the edit does not reach."""
     for part in (
         (slice(0, rows.start), slice(None)),
         (slice(rows.stop, None), slice(None)),

@@ -108,7 +108,6 @@ def _soft_cells(cells: Array, borders: tuple[bool, bool, bool, bool], feather: f
 
 
 def _extents(numbered: Array, count: int) -> list[tuple[int, int]]:
-    """Rows and columns that each component spans."""
     rows, columns = np.nonzero(numbered)
     names = numbered[rows, columns]
     spans = []

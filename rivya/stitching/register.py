@@ -266,7 +266,6 @@ def is_near(frame: Box, place: Box) -> bool:
 
 
 def _at_most(brightness: Array, longer: int) -> Array:
-    """Shrink the longer side to at most ``longer`` pixels."""
     height, width = brightness.shape
     scale = min(1.0, longer / max(width, height))
     size = max(8, round(width * scale)), max(8, round(height * scale))

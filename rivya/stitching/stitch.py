@@ -390,7 +390,6 @@ def _shares(
 
 
 def _with_margin(changed: Array, feather: float) -> Array:
-    """Add a margin for the soft edge."""
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
     if not len(rows):
         return changed

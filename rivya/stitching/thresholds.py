@@ -73,7 +73,7 @@ EDGE_SLACK = 0.5
 """Allowed difference at an edge, in steps between neighbouring pixels: half a pixel of blur or shift."""
 
 SPECK, HOLE = 0.0001, 0.01
-"""Smaller components are dropped, smaller holes closed, in shares of the grid."""
+"""Components below the first are dropped, holes below the second closed, in shares of the grid."""
 
 FULLY_MASKED = 0.99
 """From this value a mask covers a pixel, in the search for an erased picture."""

@@ -1,8 +1,8 @@
-"""The result store of a bucket: names and order of writing as in a folder, pictures first, manifest last.
+"""The result store of a bucket, with the same names and order of writing as in a folder.
 
-An object appears whole or not at all, so that a crash leaves only pictures without a manifest, which the next try
-overwrites. There is no cap: a lifecycle rule of the bucket may remove old objects; a picture that is wanted again is
-then fetched by its task ID. The ledger knows which results were delivered, and when.
+An object appears whole or not at all: a crash leaves only pictures without a manifest, which the next try overwrites.
+There is no cap: a lifecycle rule may remove old objects, and a wanted picture is then fetched by its task ID. The
+ledger knows which results were delivered, and when.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class BucketStore:
 
 @contextmanager
 def _explaining(*, before: bool = False) -> Iterator[None]:
-    """Turn a `BucketError` into the `LedgerError` of a result store.
+    """Turn a `BucketError` into a `LedgerError`.
 
     Args:
         before: nothing was bought yet; else the hint says that the picture can be fetched again.

@@ -149,7 +149,7 @@ class FolderStore:
             os.utime(marker)
 
     def evict(self) -> int:
-        """Bring the store under its cap and remove leftovers of crashed writers; returns the number of results removed.
+        """Bring the store under its cap and remove crashed writers' leftovers; returns the number of results removed.
 
         Does nothing while others write: the next put over the cap tries again.
         """
@@ -227,7 +227,7 @@ class FolderStore:
             ) from error
 
     def identity(self, known: str = "") -> str | None:
-        """See `ResultStore.identity`: kept in a file of the folder, the same for every host."""
+        """See `ResultStore.identity`: kept in a file of the folder."""
         if not self._chosen:
             return None
         with self._explaining():

@@ -1,4 +1,4 @@
-"""Chooses the configured result store, and compares it with the one that the ledger remembers."""
+"""Chooses the configured result store, and compares it with the one in the ledger."""
 
 from __future__ import annotations
 

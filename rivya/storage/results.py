@@ -1,8 +1,8 @@
 """What a result store does, in a folder or a bucket.
 
-A store keeps the service's original bytes by order, whole or not at all. Pictures are written first; the manifest,
-written last, completes the result. Scope and fingerprint alone find it, even if the ledger was lost. Folder and
-bucket use the same names and manifest, so that a plain copy moves a store.
+A store keeps the service's original bytes by order, whole or not at all: the manifest, written last, completes the
+result. Scope and fingerprint alone find it, even without the ledger. Folder and bucket use the same names and
+manifest, so that a plain copy moves a store.
 
 All methods block; any thread and several processes may call them. Errors of disk or bucket are raised as
 `LedgerError` with `charged` None: the store does not know what pictures cost.
@@ -149,7 +149,7 @@ class ResultStore(Protocol):
 
 
 def identity_file(known: str = "") -> bytes:
-    """The content of the identity file: the known ID, or a new one."""
+    """The content of the identity file, with the known ID or a new one."""
     return f"{known or token_hex(16)}\n".encode()
 
 
@@ -158,7 +158,7 @@ def identity_in(data: bytes | None) -> str:
 
 
 def name_of(scope: str, fingerprint: str) -> str:
-    """The name of a result: a hash, safe for any fingerprint, different for every scope."""
+    """A result's name: a hash, safe for any fingerprint, different for every scope."""
     return digest(f"{scope}\n{fingerprint}".encode())[:40]
 
 
@@ -198,7 +198,7 @@ def _extension(extension: str) -> str:
 
 
 def _plain(name: object) -> str:
-    """A picture's name from a manifest. ValueError for any other name: it could lead out of the store."""
+    """A picture's name from a manifest. ValueError for others: they could lead out of the store."""
     if not isinstance(name, str) or not re.fullmatch(OURS, name):
         raise ValueError("not a name of this store")
     return name
