@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ def wait_for_tasks(service: Any, count: int) -> None:
 class Worker:
     """One process, started and told to go apart, so that all begin together."""
 
-    def __init__(self, env: dict[str, str], **options: Any) -> None:
+    def __init__(self, env: dict[str, str], enter: Sequence[str] = (), **options: Any) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("worker.py")), json.dumps(options)],
+            [*enter, sys.executable, str(Path(__file__).with_name("worker.py")), json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -60,17 +61,15 @@ class Worker:
         """Wait until so many orders that the service has accepted stand under this process's name in the ledger."""
         import psycopg
 
-        until = time.monotonic() + 60
-        with psycopg.connect(ledger.reveal(), autocommit=True) as connection:
-            while True:
+        until, under_way = time.monotonic() + 60, 0
+        while under_way < count:
+            assert time.monotonic() < until, f"{under_way} orders under way\n{self._said[-3000:]}"
+            time.sleep(0.05)
+            with suppress(psycopg.errors.UndefinedTable), psycopg.connect(ledger.reveal()) as connection:
                 under_way = connection.execute(
                     "SELECT FROM rivya.orders WHERE state = 'submitted' AND split_part(holder, '-', 1) = %s",
                     (str(self.process.pid),),
                 ).rowcount
-                if under_way >= count:
-                    return
-                assert time.monotonic() < until, f"{under_way} orders under way\n{self._said[-3000:]}"
-                time.sleep(0.05)
 
     def kill(self) -> None:
         self.process.kill()
@@ -107,11 +106,18 @@ class Worker:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts processes that share a ledger: ``start(4, service, url, orders=50, env={...})``."""
+    """Starts processes that share a ledger: ``start(4, service, url, orders=50, env={...})``.
+
+    ``enter``: words before their command.
+    """
     started: list[Worker] = []
 
     def starter(
-        number: int, service: Any, ledger: Secret | None, env: dict[str, str] | None = None, **options: Any
+        number: int,
+        service: Any,
+        ledger: Secret | None,
+        env: dict[str, str] | None = None,
+        **options: Any,
     ) -> list[Worker]:
         kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
         common = {

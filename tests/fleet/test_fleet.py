@@ -57,7 +57,6 @@ def test_what_a_killed_host_had_under_way_another_one_brings_home(
     service, at_once = serve(), int(FIRST_BOUND)
     service.fault("create", "latency", seconds=300.0, times=None)
     (dead,) = start(1, service, database_url, orders=12)
-    wait_for_tasks(service, at_once)
     dead.holds(at_once, database_url)
     (alive,) = start(1, service, database_url, orders=12)
     dead.kill()

@@ -48,8 +48,9 @@ for row in ds.iter_rows():
         len(row["rivya_image"])])
     if kills and told["killed"] is None and len(told["rows"]) >= 40:
         actors = [each["Address"]["NodeID"] for each in state.actors().values() if each["State"] == "ALIVE"]
-        told["killed"] = actors.count(second.node_id)
-        cluster.remove_node(second, allow_graceful=False)
+        if second.node_id in actors:
+            told["killed"] = actors.count(second.node_id)
+            cluster.remove_node(second, allow_graceful=False)
 told["report"] = rivya.ray.report("night").__dict__
 print("TOLD", json.dumps(told))
 """

@@ -60,9 +60,14 @@ class Postgres:
         self._run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-m", mode, "stop")
 
     def url(
-        self, database: str, user: str = "owner", password: str = PASSWORD, port: int | None = None
+        self,
+        database: str,
+        user: str = "owner",
+        password: str = PASSWORD,
+        port: int | None = None,
+        host: str = "127.0.0.1",
     ) -> str:
-        return f"postgresql://{user}:{password}@127.0.0.1:{port or self.port}/{database}"
+        return f"postgresql://{user}:{password}@{host}:{port or self.port}/{database}"
 
     def make_database(self) -> str:
         """The name of a new, empty database."""
