@@ -25,7 +25,7 @@ from support.comfy import (
 from support.postgres import Postgres
 from support.service import Watched
 
-pytestmark = [pytest.mark.slow, pytest.mark.comfy, pytest.mark.timeout(600), pytest.mark.xdist_group("fleet")]
+pytestmark = [pytest.mark.long, pytest.mark.comfy, pytest.mark.timeout(600), pytest.mark.xdist_group("fleet")]
 
 PHOTO = random_picture()
 

@@ -16,7 +16,7 @@ from rivya.secret import Secret
 from support.hosts import Namespaces, line_to
 from support.postgres import Postgres
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("fleet")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.xdist_group("fleet")]
 
 ORDERS = 50
 AWAY_S = 60.0
