@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -68,23 +69,38 @@ def test_what_a_killed_host_had_under_way_another_one_brings_home(
     assert Counter(each["source"] for each in told) == {"resumed": at_once, "new": 12 - at_once}
 
 
+_MINUTE = [pytest.mark.long, pytest.mark.timeout(600)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("away_s", [8, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize(
+    ("away_s", "pooled"),
+    [
+        pytest.param(8, False, id="8"),
+        pytest.param(60, False, id="60", marks=_MINUTE),
+        pytest.param(60, True, id="60, pooler", marks=_MINUTE),
+    ],
+)
 def test_a_crash_of_the_database_under_load_loses_nothing(
-    start: Start, serve: Callable[..., Any], away_s: int
+    start: Start, serve: Callable[..., Any], away_s: int, pooled: bool
 ) -> None:
-    server = Postgres()
-    try:
+    with ExitStack() as late:
+        server = Postgres()
+        late.callback(server.remove)
+        port = None
+        if pooled:
+            pooler = PgBouncer(server)
+            late.callback(pooler.remove)
+            port = pooler.port
         service = serve(latency=1.0)
+        url = Secret(server.url("postgres", port=port))
         # As in use: 10 s between two beats, 30 s of silence.
-        workers = start(4, service, Secret(server.url("postgres")), orders=50, beat_s=10.0, silence_s=30.0)
+        workers = start(4, service, url, orders=50, beat_s=10.0, silence_s=30.0)
         wait_for_tasks(service, 10)
         server.stop()
         time.sleep(away_s)
         server.start()
         told = outcomes(workers)
-    finally:
-        server.remove()
     assert failed(told) == []
     assert (len(told), charges(service)) == (200, 50)
 
