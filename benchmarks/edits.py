@@ -197,22 +197,22 @@ def second_run(side: Ours) -> dict[str, Any]:
     }
 
 
-def many_edits(side: Ours, images: int, variations: int, bound: int, seed: int) -> dict[str, Any]:
-    """References x variations under the bound, against (orders / bound) x mean service time."""
+def many_edits(side: Ours, images: int, variations: int, concurrency: int, seed: int) -> dict[str, Any]:
+    """References x variations under the limit, against (orders / concurrency) x mean service time."""
     times = service_times(images * variations, seed)
     side.expect(times)
     names = comfy.photographs(side.comfyui.base / "input", images, SIDE)
     seconds = comfy.wall(side.run(comfy.batch_graph(names, variations)))
-    ideal = len(times) / bound * fmean(times)
-    draw = _greedy(times, bound) / ideal
+    ideal = len(times) / concurrency * fmean(times)
+    draw = _greedy(times, concurrency) / ideal
     return {"orders": len(times), "wall_s": seconds, "ratio": seconds / ideal, "draw_alone": draw}
 
 
-def _greedy(times: Sequence[float], bound: int) -> float:
+def _greedy(times: Sequence[float], concurrency: int) -> float:
     """How long these jobs take, first come first served, when nothing but the service costs time."""
-    free = [0.0] * bound
+    free = [0.0] * concurrency
     for seconds in times:
-        first = min(range(bound), key=free.__getitem__)
+        first = min(range(concurrency), key=free.__getitem__)
         free[first] += seconds
     return max(free)
 

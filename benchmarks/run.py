@@ -58,7 +58,7 @@ class Bench:
         found = {
             "single": edits.single_edits(side, 2 if self.quick else 20, seed=11),
             "eight": edits.eight_edits(side, 21, "batch"),
-            "many": edits.many_edits(side, 2 if self.quick else 8, 8, bound=8, seed=31),
+            "many": edits.many_edits(side, 2 if self.quick else 8, 8, concurrency=8, seed=31),
             "second_run": edits.second_run(side),
         }
         if not self.quick:

@@ -75,7 +75,7 @@ class RetryPolicy:
         return repeatable and sent is Sent.MAYBE
 
 
-class Bound(Protocol):
+class Concurrency(Protocol):
     """The concurrency limit of an account's orders, such as `AdaptiveLimit`."""
 
     @property
@@ -147,6 +147,6 @@ class AdaptiveLimit:
             self._held_until = max(self._held_until or now, now + min(hold_s, self.hold_cap_s))
 
     def hold_s(self, now: float) -> float:
-        """See `Bound.hold_s`; 0 without a Retry-After."""
+        """See `Concurrency.hold_s`; 0 without a Retry-After."""
         left = 0.0 if self._held_until is None else self._held_until - now
         return min(max(left, 0.0), self.hold_cap_s)

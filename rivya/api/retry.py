@@ -26,7 +26,7 @@ from ..errors import (
 from ..http.transport import Form, Reply, Transport
 from ..http.values import clean_text, parse_retry_after
 from . import responses
-from .policy import Bound, RetryPolicy
+from .policy import Concurrency, RetryPolicy
 
 _NOT_CARRIED_OUT = frozenset({"public_api_disabled"})
 """Error codes with a 5xx status that, by the documentation, prove that nothing was done."""
@@ -57,10 +57,10 @@ class Response:
 class RetryingClient:
     """Makes the API calls of one account, over one transport and under one limit that learns from 429."""
 
-    def __init__(self, transport: Transport, retry: RetryPolicy, bound: Bound) -> None:
+    def __init__(self, transport: Transport, retry: RetryPolicy, concurrency: Concurrency) -> None:
         self._transport = transport
         self._retry = retry
-        self._bound = bound
+        self._concurrency = concurrency
 
     async def call(
         self,
@@ -101,7 +101,7 @@ class RetryingClient:
                 )
                 result = read(self._response(reply, uncertain))
                 if idempotency_key:
-                    self._bound.on_success(time.monotonic())
+                    self._concurrency.on_success(time.monotonic())
                 return result
             except RivyaError as error:
                 unusable += isinstance(error, UnusableAnswerError)
@@ -109,7 +109,7 @@ class RetryingClient:
                 attempt += 1
                 if error.status == 429:
                     named = min(error.retry_after_s or 0.0, self._retry.retry_after_cap_s)
-                    self._bound.on_rate_limited(time.monotonic(), named)
+                    self._concurrency.on_rate_limited(time.monotonic(), named)
                 pause = self._retry.delay(attempt, error.retry_after_s, random)
                 again = (
                     not isinstance(error, ConfigurationError)
@@ -126,7 +126,7 @@ class RetryingClient:
 
     async def _until_allowed(self) -> None:
         """Wait out the service's Retry-After, plus some jitter, so that a batch does not send at once."""
-        while (left := self._bound.hold_s(time.monotonic())) > 0:  # noqa: ASYNC110 - the hold may grow
+        while (left := self._concurrency.hold_s(time.monotonic())) > 0:  # noqa: ASYNC110 - the hold may grow
             await asyncio.sleep(left + 0.5 * random())  # noqa: S311 - jitter, no secret
 
     def _response(self, reply: Reply, uncertain: bool) -> Response:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .beats import SILENCE_S
 from .database import Connection, Database
 
-FIRST_BOUND = 8.0
+FIRST_LIMIT = 8.0
 """The first limit of an account: starting at the maximum, a fleet would begin with a burst of 429."""
 
 BURST_S = 5.0
@@ -79,7 +79,7 @@ class SharedPlaces:
             connection.execute(
                 "INSERT INTO bounds (scope, most, halved_at, held_until)"
                 " VALUES (?, ?, to_timestamp(0), to_timestamp(0)) ON CONFLICT (scope) DO NOTHING",
-                (scope, FIRST_BOUND),
+                (scope, FIRST_LIMIT),
             )
             connection.execute(
                 "INSERT INTO places (scope, n) SELECT ?, n FROM generate_series(1, ?) AS n"

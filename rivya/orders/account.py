@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..api.endpoints import Api
-from ..api.policy import Bound, RetryPolicy
+from ..api.policy import Concurrency, RetryPolicy
 from ..api.polling import PollSchedule, ServiceClock
 from ..api.retry import RetryingClient
 from ..config import Config
@@ -39,10 +39,10 @@ class Account:
         self.slots: Slots | FleetSlots = slots
         if places is not None:
             self.slots = FleetSlots(slots, places, self.scope, self.disk)
-        self.bound: Bound = self.slots.bound
+        self.concurrency: Concurrency = self.slots.concurrency
         self.transport = self._make_transport()
         self.retry = self._make_retry_policy()
-        self.api = Api(RetryingClient(self.transport, self.retry, self.bound))
+        self.api = Api(RetryingClient(self.transport, self.retry, self.concurrency))
         self.references = Uploader(
             self.api, state, self.scope, self.disk, self.storage, confirm_age_s=config.upload_confirm_age_s
         )

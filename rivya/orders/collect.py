@@ -103,7 +103,7 @@ class Collection:
         polls = 0
         task = self._task or await self._poll()
         while task.status not in ("succeeded", "failed"):
-            slowdown = account.bound.maximum / account.bound.limit
+            slowdown = account.concurrency.maximum / account.concurrency.limit
             elapsed_s = self._last_running_s = time.monotonic() - self._started
             wait_s = schedule.next_poll(elapsed_s, polls, random, task.hint_s, slowdown)
             await context.pause(wait_s)

@@ -50,7 +50,7 @@ class FleetSlots:
         self._accepted = 0
         self._telling: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
-        self.bound = _FleetBound(slots.bound, self)
+        self.concurrency = _FleetConcurrency(slots.concurrency, self)
 
     async def take(self) -> Slot:
         """Wait for a slot and a place."""
@@ -83,18 +83,18 @@ class FleetSlots:
                     await asyncio.sleep(_ASK_AGAIN_S * (1 + random()))  # noqa: S311 - jitter, no secret
                 return number
         except LedgerError as error:
-            log.warning("the bound of all hosts is not known: %s", error.message)
+            log.warning("the limit of all hosts is not known: %s", error.message)
             return None
 
     async def _open(self, scope: str) -> None:
-        maximum = self._local.bound.maximum
+        maximum = self._local.concurrency.maximum
         if self._opened < maximum:
             self._learn(await self._disk(self._places.open, scope, maximum))
             self._opened = maximum
 
     async def _ask(self, scope: str) -> int | None:
         """Ask once for a place; one granted after cancellation is given back."""
-        asking = asyncio.ensure_future(self._disk(self._places.take, scope, self._local.bound.maximum))
+        asking = asyncio.ensure_future(self._disk(self._places.take, scope, self._local.concurrency.maximum))
         try:
             number: int | None = await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -122,7 +122,7 @@ class FleetSlots:
     async def _tell_accepted(self) -> None:
         await asyncio.sleep(_TELL_S)
         number, self._accepted = self._accepted, 0
-        await self._tell(self._places.accepted, number, self._local.bound.maximum)
+        await self._tell(self._places.accepted, number, self._local.concurrency.maximum)
 
     async def _tell(self, tell: Callable[..., Shared | None], *told: Any, learn: bool = True) -> None:
         try:
@@ -133,7 +133,7 @@ class FleetSlots:
             log.debug("%s", error.message)
 
     def _learn(self, known: Shared) -> None:
-        self._local.bound.follow(time.monotonic(), known.most, known.hold_s)
+        self._local.concurrency.follow(time.monotonic(), known.most, known.hold_s)
         self._local.admit()
 
     def _start(self, work: Any) -> asyncio.Task[None]:
@@ -143,8 +143,8 @@ class FleetSlots:
         return task
 
 
-class _FleetBound:
-    """The limit of this process, reporting to the fleet; see `policy.Bound`."""
+class _FleetConcurrency:
+    """The limit of this process, reporting to the fleet; see `policy.Concurrency`."""
 
     def __init__(self, local: AdaptiveLimit, fleet: FleetSlots) -> None:
         self._local, self._fleet = local, fleet

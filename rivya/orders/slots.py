@@ -12,14 +12,14 @@ from ..api.policy import AdaptiveLimit
 class Slots:
     """A fair queue of orders. The limit adapts, so it is read each time."""
 
-    def __init__(self, bound: AdaptiveLimit) -> None:
-        self.bound = bound
+    def __init__(self, concurrency: AdaptiveLimit) -> None:
+        self.concurrency = concurrency
         self._taken = 0
         self._queue: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> Slot:
         """Wait for a slot. A caller cancelled while waiting leaves the queue."""
-        if not self._queue and self._taken < self.bound.slots:
+        if not self._queue and self._taken < self.concurrency.slots:
             self._taken += 1
             return Slot(self._release)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -40,16 +40,18 @@ class Slots:
 
     def allow(self, maximum: int) -> None:
         """Apply a new maximum of the user; a limit learned from 429 stays."""
-        if maximum == self.bound.maximum:
+        if maximum == self.concurrency.maximum:
             return
-        at_its_height = self.bound.limit >= self.bound.maximum
-        self.bound.maximum = maximum
-        self.bound.limit = float(maximum) if at_its_height else min(self.bound.limit, float(maximum))
+        at_its_height = self.concurrency.limit >= self.concurrency.maximum
+        self.concurrency.maximum = maximum
+        self.concurrency.limit = (
+            float(maximum) if at_its_height else min(self.concurrency.limit, float(maximum))
+        )
         self.admit()
 
     def admit(self) -> None:
         """Give free slots to waiting orders: after a release, or when the limit has grown."""
-        while self._queue and self._taken < self.bound.slots:
+        while self._queue and self._taken < self.concurrency.slots:
             turn = self._queue.popleft()
             if not turn.done():
                 self._taken += 1

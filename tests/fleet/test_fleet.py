@@ -16,7 +16,7 @@ from fleet.conftest import Start, Worker, wait_for_tasks
 from library.client import Client
 from rivya.engine import engine
 from rivya.ledger import beats
-from rivya.ledger.places import FIRST_BOUND
+from rivya.ledger.places import FIRST_LIMIT
 from rivya.orders import run, submit
 from rivya.secret import Secret
 from support.postgres import PgBouncer, Postgres
@@ -55,7 +55,7 @@ def test_four_processes_with_fifty_equal_orders_pay_fifty(
 def test_what_a_killed_host_had_under_way_another_one_brings_home(
     start: Start, serve: Callable[..., Any], database_url: Secret
 ) -> None:
-    service, at_once = serve(), int(FIRST_BOUND)
+    service, at_once = serve(), int(FIRST_LIMIT)
     service.fault("create", "latency", seconds=300.0, times=None)
     (dead,) = start(1, service, database_url, orders=12)
     dead.holds(at_once, database_url)
@@ -211,7 +211,7 @@ def test_places_are_bounded_and_those_of_the_dead_are_free(database_url: Secret,
     assert first.places is not None
     assert second.places is not None
     for book in (first, second):
-        assert book.places.open("s", 64).most == FIRST_BOUND  # type: ignore[union-attr]
+        assert book.places.open("s", 64).most == FIRST_LIMIT  # type: ignore[union-attr]
     taken = [book.places.take("s", 64) for _ in range(4) for book in (first, second)]  # type: ignore[union-attr]
     assert sorted(filter(None, taken)) == list(range(1, 9))
     assert first.places.take("s", 64) is None

@@ -251,7 +251,7 @@ async def test_the_caller_holds_back_no_longer_than_the_service_may_ask() -> Non
         writer.write(reply(b"{}", "429 Slow", "Retry-After: 3155760000"))
 
     async with serving(answer) as host, transport(host.url) as client:
-        bound = AdaptiveLimit(maximum=8)
+        concurrency = AdaptiveLimit(maximum=8)
         with pytest.raises(RivyaError):
-            await Api(RetryingClient(client, RetryPolicy(budget_s=0.3), bound)).credits()
-        assert bound.hold_s(asyncio.get_running_loop().time()) <= 150
+            await Api(RetryingClient(client, RetryPolicy(budget_s=0.3), concurrency)).credits()
+        assert concurrency.hold_s(asyncio.get_running_loop().time()) <= 150

@@ -24,13 +24,13 @@ KEY = "a" * 64
 class Line:
     """One transport with its caller and its endpoints."""
 
-    def __init__(self, service: Any, bound: AdaptiveLimit, **retry: float) -> None:
+    def __init__(self, service: Any, concurrency: AdaptiveLimit, **retry: float) -> None:
         key = Secret(service.key) if service.key else None
         times = Timeouts(connect_s=2.0, read_s=QuickAccount.read_s, write_s=2.0, total_s=10.0)
         self.transport = Transport(service.url, key, timeouts=times)
-        self.bound = bound
+        self.concurrency = concurrency
         policy = RetryPolicy(**{"base_s": 0.02, "cap_s": 0.1, "budget_s": 3.0, **retry})
-        self.caller = RetryingClient(self.transport, policy, bound)
+        self.caller = RetryingClient(self.transport, policy, concurrency)
         self.api = Api(self.caller)
 
     async def order(self, body: bytes = BODY, key: str = KEY, **options: Any) -> Any:

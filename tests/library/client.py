@@ -9,6 +9,7 @@ import hashlib
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -117,6 +118,14 @@ def png(number: int, size: tuple[int, int] = (24, 16)) -> bytes:
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until it is true."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def in_thread(work: Any, *arguments: Any) -> threading.Thread:

@@ -215,13 +215,13 @@ def test_429_halves_the_bound_once_a_burst_and_orders_that_get_through_raise_it(
 
     async def orders(line: Line) -> list[float]:
         await line.order()
-        seen = [line.bound.limit]
-        line.bound._halved_at = None  # the burst is over
+        seen = [line.concurrency.limit]
+        line.concurrency._halved_at = None  # the burst is over
         for number in range(4):
             await line.order(key=str(number) * 64)
-            seen.append(line.bound.limit)
+            seen.append(line.concurrency.limit)
         await line.api.credits()
-        seen.append(line.bound.limit)
+        seen.append(line.concurrency.limit)
         return seen
 
     limits = talk(service, orders)

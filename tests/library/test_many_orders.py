@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from library.client import PATIENCE_S, SOON_S, Client
+from library.client import PATIENCE_S, SOON_S, Client, until
 from rivya.api.policy import AdaptiveLimit
 from rivya.engine.jobs import JobCancelled
 from rivya.ledger.ledger import OrderState
@@ -29,13 +29,6 @@ def most_at_once(service: Any) -> int:
         now += step
         most = max(most, now)
     return most
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_no_more_orders_run_at_once_than_there_are_places(make: Callable[..., Client], service: Any) -> None:
@@ -69,10 +62,10 @@ def test_a_refusal_halves_the_places_and_they_come_back(make: Callable[..., Clie
     client = make(max_concurrency=8, retry_budget_s=30.0)
     service.fault("create", "status", status=429)
     client.run(*[client.order(seed=seed) for seed in range(4)])
-    assert client.account.bound.slots < 8
-    client.account.bound._halved_at = None
+    assert client.account.concurrency.slots < 8
+    client.account.concurrency._halved_at = None
     client.run(*[client.order(seed=seed) for seed in range(4, 44)])
-    assert client.account.bound.slots == 8
+    assert client.account.concurrency.slots == 8
     assert len(service.charges()) == 44
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from library.client import PATIENCE_S, Client
-from library.test_many_orders import most_at_once, until
+from library.client import PATIENCE_S, Client, until
+from library.test_many_orders import most_at_once
 from rivya.bulk.budget import Budget
 from rivya.bulk.row_run import RowCount, RowRun, Work
 from rivya.bulk.rows import read

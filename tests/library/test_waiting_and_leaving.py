@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from library.client import PATIENCE_S, SOON_S, Client
+from library.client import PATIENCE_S, SOON_S, Client, until
 from rivya.engine.jobs import JobCancelled
 from rivya.errors import TaskFailedError, ValidationError
 from rivya.ledger.ledger import OrderState
@@ -29,13 +29,6 @@ def walks(client: Client) -> int:
         return sum(task.get_coro().__qualname__ == OrderRun.run.__qualname__ for task in asyncio.all_tasks())
 
     return int(client.loop_call(count))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_two_who_want_the_same_order_share_one_walk_and_pay_once(client: Client, service: Any) -> None:
@@ -333,7 +326,7 @@ def test_a_changed_limit_keeps_one_bound_for_the_account(client: Client, service
     wider = replace(client.config, max_concurrency=20)
 
     async def bound_of(config: Any) -> Any:
-        return (await client.engine.account(config)).bound
+        return (await client.engine.account(config)).concurrency
 
     first = client.engine.start(lambda: bound_of(client.config)).result(PATIENCE_S)
     second = client.engine.start(lambda: bound_of(wider)).result(PATIENCE_S)
