@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -13,7 +14,6 @@ from urllib.parse import urlsplit
 import pytest
 
 _CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Line:
@@ -86,6 +86,8 @@ class Namespaces:
 
     def __init__(self, count: int) -> None:
         """Skips the test where the system does not permit namespaces."""
+        if missing := [program for program in ("ip", "nsenter") if shutil.which(program) is None]:
+            pytest.skip(f"network namespaces need {missing[0]}: apt-get install iproute2 util-linux")
         self._server = f"rivya{os.getpid()}s"
         self.names = [f"rivya{os.getpid()}h{number}" for number in range(count)]
         self._lines: list[Line] = []
@@ -140,8 +142,9 @@ def _listening_in(namespace: str, address: str, port: int) -> socket.socket:
     """A listening socket of another namespace: it stays there, while its thread, which alone has entered it, ends."""
 
     def listen() -> socket.socket:
+        libc = ctypes.CDLL(None, use_errno=True)
         with open(f"/run/netns/{namespace}") as entry:
-            if _libc.setns(entry.fileno(), _CLONE_NEWNET):
+            if libc.setns(entry.fileno(), _CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
         return socket.create_server((address, port))
 
