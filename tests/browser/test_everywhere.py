@@ -99,7 +99,7 @@ def test_what_a_node_says_stays_when_the_job_has_ended(everywhere: Frontend) -> 
 See = Callable[..., None]
 
 
-@pytest.fixture(params=["clock", pytest.param("real", marks=pytest.mark.slow)])
+@pytest.fixture(params=["clock", pytest.param("real", marks=pytest.mark.long)])
 def see_for_a_minute(request: pytest.FixtureRequest, everywhere: Frontend) -> See:
     """Sees notes that say these texts, and sees them still when a minute has passed: by the clock of the page, which
     is set up before anything runs, and with --full really.
