@@ -248,6 +248,7 @@ def test_a_link_in_place_of_folder_picture_or_marker_is_refused(store: FolderSto
         FolderStore(other).put("s", "f", [(PNG, "png")], {})
 
 
+@pytest.mark.heavy
 def test_reading_a_result_costs_the_same_among_thousands(folder: Path) -> None:
     store = FolderStore(folder)
     stored = store.put("s", "f", [(PNG, "png")], {})

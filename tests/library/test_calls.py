@@ -19,6 +19,8 @@ from rivya.errors import (
     ValidationError,
 )
 
+pytestmark = pytest.mark.heavy
+
 TROUBLE: dict[str, dict[str, Any]] = {
     "408": {"action": "status", "status": 408},
     "500": {"action": "status", "status": 500},

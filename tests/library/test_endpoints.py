@@ -12,6 +12,8 @@ from library.client import png
 from rivya.api.policy import AdaptiveLimit
 from rivya.errors import AuthenticationError, NotFoundError, Sent, UnusableAnswerError
 
+pytestmark = pytest.mark.heavy
+
 
 def upload(line: Line) -> Any:
     return line.api.upload_file(png(1), name="reference.png", mime="image/png", model="flux-kontext-pro")
