@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -59,25 +59,30 @@ class Origins:
         except (OSError, SqliteError) as error:
             logger.warning("Rivya: it cannot be noted that this picture is an edit: %s", error)
 
-    def results_among(self, paths: Collection[Path]) -> dict[Path, Path | None]:
-        """The edits among these files, each with its source among them.
+    def results_among(self, paths: Iterable[Path]) -> dict[Path, Path | None]:
+        """The edits among these files, each with its source among them. ``paths`` is iterated twice.
 
         An edit whose known source is not among them is left out. One of unknown source has None, and is left out if
         all files are edits.
         """
         if not self._path.exists():
             return {}
+        sizes = [_size(path) for path in paths]
         try:
             with closing(self._open()) as connection:
-                known = _origins(connection, {_size(path) for path in paths})
+                known = _origins(connection, set(sizes))
         except (OSError, SqliteError) as error:
             logger.warning("Rivya: the list of saved edits cannot be read: %s", error)
             return {}
-        sizes = {size for size, _ in known}
-        by_size = _by_size(paths, sizes.union(size for origins in known.values() for size, _ in origins))
+        edits = {size for size, _ in known}
+        wanted = edits.union(size for origins in known.values() for size, _ in origins)
+        by_size: dict[int, list[Path]] = {}
+        for path, size in zip(paths, sizes, strict=True) if wanted else ():
+            if size in wanted:
+                by_size.setdefault(size, []).append(path)
         found: dict[Path, Path | None] = {}
         unknown: list[Path] = []
-        for size in sizes:
+        for size in edits:
             for path in by_size.get(size, ()):
                 origins = known.get(digest_of(path) or _UNKNOWN, [])
                 made_from = _first_of(origins, by_size)
@@ -85,7 +90,7 @@ class Origins:
                     found[path] = made_from
                 elif _UNKNOWN in origins:
                     unknown.append(path)
-        if len(found) + len(unknown) < len(paths):
+        if len(found) + len(unknown) < len(sizes):
             found.update(dict.fromkeys(unknown))
         return found
 
@@ -115,15 +120,6 @@ def _first_of(origins: Iterable[Digest], by_size: Mapping[int, Sequence[Path]]) 
             if digest_of(path) == origin:
                 return path
     return None
-
-
-def _by_size(paths: Iterable[Path], sizes: Collection[int]) -> dict[int, list[Path]]:
-    found: dict[int, list[Path]] = {}
-    for path in paths if sizes else ():
-        size = _size(path)
-        if size in sizes:
-            found.setdefault(size, []).append(path)
-    return found
 
 
 def _size(path: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePath
@@ -43,18 +43,14 @@ class File(NamedTuple):
         return self.parent / self.name
 
 
-class _Paths(Collection[Path]):
+class _Paths(Iterable[Path]):
+    """The paths of files, each made when it is asked for."""
+
     def __init__(self, files: Sequence[File]) -> None:
         self._files = files
 
-    def __contains__(self, path: object) -> bool:
-        return any(each.path == path for each in self._files)
-
     def __iter__(self) -> Iterator[Path]:
         return (each.path for each in self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
 
 
 class Source(NamedTuple):
