@@ -1,8 +1,8 @@
 """``python dev.py test``: the check, from linters to a graph in a real ComfyUI and a real browser.
 
-python dev.py test              linters, types, and all tests but the long ones
+python dev.py test              linters, types, and all tests but the slow and the long ones
 python dev.py test --quick      the linter, and the light tests of the library and the nodes, without ComfyUI: a minute
-python dev.py test --rest       the slow tests alone: what the check leaves out to be done in minutes
+python dev.py test --rest       the slow tests that the check leaves out, but for those in a browser, which take longest
 python dev.py test --full       everything, also what takes minutes or installs packages, and all browser tests with the
                                 newest frontend; a test that fails at first counts as failed
 python dev.py test WORDS        pytest with these words, also with --rest or --full
@@ -88,11 +88,12 @@ def main(arguments: list[str]) -> int:
     if chosen:
         more = ["--full"] if full else ["--slow"] if rest else []
         return subprocess.run([str(PYTHON), "-m", "pytest", *more, *chosen], cwd=ROOT, env=env).returncode
+    if rest:
+        marks = "slow and not (long or browser)"
+        return _conclude(_in_turn([_pytest("slow tests", marks, "--slow", *_TOGETHER, *_ONCE_MORE)], env))
     if full:
-        return _conclude(_default(env, ()) + _more(env, "slow or long", "--full") + _newest(env))
-    return _conclude(
-        _more(env, "slow and not long", "--slow", *_ONCE_MORE) if rest else _default(env, _ONCE_MORE)
-    )
+        return _conclude(_default(env, ()) + _long(env) + _newest(env))
+    return _conclude(_default(env, _ONCE_MORE))
 
 
 def _default(env: Mapping[str, str], again: Sequence[str]) -> list[str]:
@@ -105,10 +106,12 @@ def _default(env: Mapping[str, str], again: Sequence[str]) -> list[str]:
     return failed + _beside([tests], [types], env) + _in_turn([browser], env)
 
 
-def _more(env: Mapping[str, str], marks: str, *words: str) -> list[str]:
-    """Run what the check leaves out, by its markers; returns the names of what failed."""
-    tests = _pytest("pytest, the rest", f"not browser and ({marks})", *_TOGETHER, *words)
-    browser = _pytest("the rest in a real browser", f"browser and ({marks})", *_ALONE, *words, _BROWSER)
+def _long(env: Mapping[str, str]) -> list[str]:
+    """Run all that the check leaves out; returns the names of what failed."""
+    tests = _pytest("long tests", "not browser and (slow or long)", "--full", *_TOGETHER)
+    browser = _pytest(
+        "long tests in a real browser", "browser and (slow or long)", "--full", *_ALONE, _BROWSER
+    )
     return _in_turn([tests, browser], env)
 
 

@@ -388,6 +388,7 @@ def _listed(meta: Mapping[str, Any], attributes: Mapping[str, str]) -> Listed:
 
 
 def _is_not_supported(error: Exception) -> bool:
+    """Whether the store lacks an operation: obstore raises NotImplementedError, or quotes the server."""
     return isinstance(error, NotImplementedError) or bool(
         re.search(r"NotImplemented|NotSupported|not supported|status code: 501", str(error))
     )

@@ -61,7 +61,7 @@ class _Transport(httpx.AsyncHTTPTransport):
         if proxy is not None and proxy.startswith("https:"):
             self._pool._proxy_ssl_context = context  # type: ignore[attr-defined]  # httpx 0.27 has no other way
         self._single = _Single(self._pool, backend)
-        self._pool = self._single  # type: ignore[assignment]
+        self._pool = self._single  # type: ignore[assignment]  # all of a pool that httpx calls
 
     @property
     def idle(self) -> bool:

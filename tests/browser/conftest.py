@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.cases import long_but
+from support.cases import slow_but
 from support.quick import teach_schedule
 
 from .frontend import Frontend
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 RENDERERS = ("litegraph", pytest.param("nodes2", marks=pytest.mark.slow))
 
-# What people see first, with the frontend that they have today; the others with --full. All other tests look at the
+# What people see first, with the frontend that they have today; the others with --slow. All other tests look at the
 # frontend of the oldest ComfyUI.
-EVERYWHERE = long_but(itertools.product(("pinned", "newest"), ("litegraph", "nodes2")), ("newest", "nodes2"))
+EVERYWHERE = slow_but(itertools.product(("pinned", "newest"), ("litegraph", "nodes2")), ("newest", "nodes2"))
 
 
 @pytest.fixture(params=RENDERERS)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
-from support.cases import long_but
+from support.cases import slow_but
 from support.comfy import RivyaComfyUI
 
 from .frontend import Frontend
@@ -57,7 +57,7 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize(
     "name",
-    long_but(
+    slow_but(
         FILES, "still.png", "moving.webp", "a gif by another name.png", "sub/folder/moving.png", "words.png"
     ),
 )

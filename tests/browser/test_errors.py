@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.cases import long_but
+from support.cases import slow_but
 from support.comfy import RivyaComfyUI, new_seed
 from support.service import Watched
 
@@ -35,7 +35,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", long_but(KINDS, "no-credits", "failed-task", "unknown"))
+@pytest.mark.parametrize("kind", slow_but(KINDS, "no-credits", "failed-task", "unknown"))
 def test_all_places_say_what_happened_what_it_cost_and_what_to_do(
     kind: str, frontend: Frontend, newcomer: RivyaComfyUI, service: Watched
 ) -> None:

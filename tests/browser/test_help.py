@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cases import long_but
+from support.cases import slow_but
 from support.comfy import RivyaComfyUI
 
 from . import pictures, thumbnails
@@ -63,7 +63,7 @@ def test_every_picture_of_a_help_page_is_there(node: str, language: str) -> None
     assert [name for name in found if not (DOCS / name).is_file()] == []
 
 
-@pytest.mark.parametrize("node", long_but(NODES, "RivyaSubmitAndWait"))
+@pytest.mark.parametrize("node", slow_but(NODES, "RivyaSubmitAndWait"))
 @pytest.mark.parametrize("locale,heading", [("en", "When something goes wrong"), ("zh-TW", "發生問題時")])
 def test_the_side_panel_shows_the_help_of_a_node(
     node: str, locale: str, heading: str, renderer: str, open_editor: Callable[..., Frontend]

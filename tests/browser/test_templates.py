@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import rivya
-from support.cases import long_but
+from support.cases import slow_but
 from support.comfy import RivyaComfyUI, edit_graph
 from support.service import Watched
 
@@ -44,7 +44,7 @@ def graph_of(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "name",
-    long_but(
+    slow_but(
         PRICES,
         *("Edit a photo", "Make a picture from text", "Four variations in a grid"),
         *("One instruction for many photos", "Edit a region at full size"),
@@ -87,7 +87,7 @@ def credits_node(frontend: Frontend) -> str:
     return str(frontend.page.evaluate("() => app.graph.nodes.find((n) => n.type === 'RivyaCredits').id"))
 
 
-@pytest.mark.parametrize("name", long_but(NAMES, "Edit in steps without drift"))
+@pytest.mark.parametrize("name", slow_but(NAMES, "Edit in steps without drift"))
 def test_the_api_form_of_a_template_runs_without_a_browser(
     name: str, open_editor: Callable[..., Frontend], newcomer: RivyaComfyUI
 ) -> None:

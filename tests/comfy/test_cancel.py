@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.cases import long_but
+from support.cases import slow_but
 from support.comfy import Graph, RivyaComfyUI, edit_graph, eventually, random_picture
 from support.service import Watched
 
@@ -62,7 +62,7 @@ def free_graph() -> Graph:
     }
 
 
-@pytest.mark.parametrize("state", long_but(STATES, "submitting", "polling"))
+@pytest.mark.parametrize("state", slow_but(STATES, "submitting", "polling"))
 def test_cancel_answers_at_once_and_running_again_pays_nothing_twice(
     comfy: RivyaComfyUI, service: Watched, state: str
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from devtools.comfyui import Finished
-from support.cases import long_but
+from support.cases import slow_but
 from support.comfy import Graph, Pixels, RivyaComfyUI, edit_graph, eventually, random_picture, show
 from support.service import Watched
 
@@ -37,7 +37,7 @@ def batch(graph: Graph, *names: str) -> Graph:
     return graph
 
 
-@pytest.mark.parametrize("output_format", long_but(["png", "jpeg"], "png"))
+@pytest.mark.parametrize("output_format", slow_but(["png", "jpeg"], "png"))
 def test_the_edited_picture_arrives_pixel_by_pixel(
     comfy: RivyaComfyUI, service: Watched, output_format: str
 ) -> None:
@@ -51,7 +51,7 @@ def test_the_edited_picture_arrives_pixel_by_pixel(
     assert np.array_equal(picture, sent)
 
 
-@pytest.mark.parametrize("encoding", long_but(["auto", "png", "webp"], "auto"))
+@pytest.mark.parametrize("encoding", slow_but(["auto", "png", "webp"], "auto"))
 def test_the_reference_reaches_the_service_pixel_by_pixel(
     comfy: RivyaComfyUI, service: Watched, encoding: str
 ) -> None:
@@ -105,7 +105,7 @@ def test_a_watermark_is_sent_only_where_there_is_one(comfy: RivyaComfyUI, servic
     assert "watermark" not in second
 
 
-@pytest.mark.parametrize("spelling", long_but(["duration_token", "durationToken"], "duration_token"))
+@pytest.mark.parametrize("spelling", slow_but(["duration_token", "durationToken"], "duration_token"))
 def test_a_token_of_the_upload_comes_back_with_the_order(
     comfy: RivyaComfyUI, service: Watched, spelling: str
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from devtools.comfyui import Finished
-from support.cases import long_but
+from support.cases import slow_but
 from support.comfy import Graph, RivyaComfyUI, edit_graph, random_picture
 from support.service import Watched
 
@@ -58,7 +58,7 @@ WORKFLOWS: dict[str, object] = {
 }
 
 
-@pytest.mark.parametrize("name", long_but(WORKFLOWS, "none", "a node without inputs"))
+@pytest.mark.parametrize("name", slow_but(WORKFLOWS, "none", "a node without inputs"))
 def test_what_was_never_connected_is_made_from_text(comfy: RivyaComfyUI, service: Watched, name: str) -> None:
     graph = edit_graph(None)
     graph["9"] = graph.pop("edit")
@@ -118,7 +118,7 @@ def test_a_seed_of_another_node_is_the_seed_of_the_widget(
     assert service.charges() == [4]
 
 
-@pytest.mark.parametrize("name", long_but(["fraction", "nan", "infinity", "two"], "fraction"))
+@pytest.mark.parametrize("name", slow_but(["fraction", "nan", "infinity", "two"], "fraction"))
 @pytest.mark.parametrize("at", ["seed", "variations", "timeout_s"])
 def test_what_is_no_whole_number_is_refused_by_the_name_of_its_input(
     comfy: RivyaComfyUI, service: Watched, at: str, name: str

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from stitch.photos import cat, disc
-from support.cases import long_but
+from support.cases import slow_but
 from support.comfy import Graph, RivyaComfyUI, edit_graph, show
 from support.service import Watched
 
@@ -144,7 +144,7 @@ def test_cancel_is_answered_within_a_second(comfy: RivyaComfyUI) -> None:
         assert time.monotonic() - began < 1.5
 
 
-@pytest.mark.parametrize("always", long_but(["", "keep everything else"], ""))
+@pytest.mark.parametrize("always", slow_but(["", "keep everything else"], ""))
 def test_a_list_of_prompts_orders_each_for_every_picture(
     comfy: RivyaComfyUI, service: Watched, always: str
 ) -> None:

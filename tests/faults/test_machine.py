@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from faults.zygote import Worker, Zygote
-from support.cases import long_but
+from support.cases import slow_but
 
 ORDERS: tuple[dict[str, Any], ...] = (
     {"prompt": "first wish", "seed": 1},
@@ -265,7 +265,7 @@ class Histories(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", long_but(["replaying", "rejecting"], "replaying"))
+@pytest.mark.parametrize("kind", slow_but(["replaying", "rejecting"], "replaying"))
 def test_no_history_charges_twice_or_loses_what_was_paid(
     kind: str, zygote: Zygote, request: pytest.FixtureRequest
 ) -> None:

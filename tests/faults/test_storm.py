@@ -16,7 +16,7 @@ import pytest
 from faults.client import READ_S, Client, FaultsAccount
 from faults.zygote import Worker
 from rivya.engine import engine
-from support.cases import long_but
+from support.cases import slow_but
 
 STORM: tuple[dict[str, Any], ...] = (
     {"action": "cut_before"},
@@ -184,7 +184,7 @@ def test_when_the_order_of_one_fails_the_other_hears_the_same_and_orders_nothing
     assert len(replaying.tasks()) == 1
 
 
-@pytest.mark.parametrize("full_speed", long_but([True, False], True))
+@pytest.mark.parametrize("full_speed", slow_but([True, False], True))
 def test_two_processes_on_a_service_that_rejects_repeats_order_once(
     full_speed: bool, start: Callable[..., Worker], rejecting: Any, tmp_path: Path
 ) -> None:

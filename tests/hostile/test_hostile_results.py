@@ -23,7 +23,7 @@ from rivya.errors import (
     ServiceUnavailableError,
     UnusableAnswerError,
 )
-from support.cases import long_but
+from support.cases import slow_but
 
 pytestmark = pytest.mark.anyio
 
@@ -283,7 +283,7 @@ def abroad(**options: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize("status", long_but([301, 302, 303, 307, 308], 302))
+@pytest.mark.parametrize("status", slow_but([301, 302, 303, 307, 308], 302))
 @pytest.mark.parametrize("place", PRIVATE_PLACES.split()[1:])
 async def test_a_redirect_into_this_machine_or_its_network_is_not_followed(place: str, status: int) -> None:
     answer = always(reply(b"", f"{status} There", f"Location: {place}"))

@@ -15,7 +15,7 @@ import pytest
 import sandbox
 from devtools.comfyui import PromptRefused, link_folder
 from hostile.audit import Audit
-from support.cases import long_but
+from support.cases import slow_but
 from support.comfy import Graph, RivyaComfyUI, edit_graph, new_seed, random_picture
 
 pytestmark = [pytest.mark.comfy, pytest.mark.xdist_group("strangers"), pytest.mark.timeout(300)]
@@ -126,7 +126,7 @@ def written(audit: Audit) -> list[Path]:
     ]
 
 
-@pytest.mark.parametrize("name", long_but(VALUES, "path parts"))
+@pytest.mark.parametrize("name", slow_but(VALUES, "path parts"))
 def test_whatever_stands_in_a_widget_of_a_stranger_s_workflow_stays_in_its_place(
     name: str, strange: tuple[RivyaComfyUI, Any, Audit]
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from support.archive import pack
-from support.cases import long_but
+from support.cases import slow_but
 from support.sources import ROOT
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -100,7 +100,7 @@ except RivyaError as error:
 """
 
 
-@pytest.mark.parametrize("place", long_but(["user", "moved away"], "moved away"))
+@pytest.mark.parametrize("place", slow_but(["user", "moved away"], "moved away"))
 def test_the_command_in_an_error_works_in_any_terminal_as_it_stands(
     place: str, terminal: Run, installed: Path, service: Any, tmp_path: Path
 ) -> None:

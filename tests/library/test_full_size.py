@@ -24,7 +24,7 @@ from rivya.images.pixels import eight_bits
 from rivya.kontext import nearest_ratio
 from rivya.stitching.placement import SIZES
 from stitch.photos import cat, disc, in_form, scenery
-from support.cases import long_but
+from support.cases import slow_but
 
 pytestmark = pytest.mark.heavy
 
@@ -201,7 +201,7 @@ def odd_photos() -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     "name",
-    long_but(odd_photos(), "cmyk, turned", "turned, profile", "palette with transparency", "grey of 16 bits"),
+    slow_but(odd_photos(), "cmyk, turned", "turned, profile", "palette with transparency", "grey of 16 bits"),
 )
 def test_every_photo_comes_back_as_it_was_but_for_the_edit(name: str) -> None:
     file = odd_photos()[name]

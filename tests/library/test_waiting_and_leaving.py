@@ -325,11 +325,11 @@ def test_whoever_joins_an_order_under_way_is_not_told_that_he_bought_it(client: 
 def test_a_changed_limit_keeps_one_bound_for_the_account(client: Client, service: Any) -> None:
     wider = replace(client.config, max_concurrency=20)
 
-    async def bound_of(config: Any) -> Any:
+    async def concurrency_of(config: Any) -> Any:
         return (await client.engine.account(config)).concurrency
 
-    first = client.engine.start(lambda: bound_of(client.config)).result(PATIENCE_S)
-    second = client.engine.start(lambda: bound_of(wider)).result(PATIENCE_S)
+    first = client.engine.start(lambda: concurrency_of(client.config)).result(PATIENCE_S)
+    second = client.engine.start(lambda: concurrency_of(wider)).result(PATIENCE_S)
     assert second is first
     assert first.slots == 20
 

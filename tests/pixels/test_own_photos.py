@@ -20,7 +20,7 @@ from PIL import Image
 
 from rivya.errors import ImageError
 from rivya.images import decode, encode, formats, own
-from support.cases import long_but
+from support.cases import slow_but
 
 from . import making as m
 
@@ -78,7 +78,7 @@ print(json.dumps([picture.pixels.shape, str(picture.pixels.dtype), picture.warni
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("name", long_but(PHOTOS, "jpeg of 200 megapixels, lying"))
+@pytest.mark.parametrize("name", slow_but(PHOTOS, "jpeg of 200 megapixels, lying"))
 def test_a_large_photo_is_made_smaller_in_little_memory_and_that_is_said(name: str, tmp_path: Path) -> None:
     make, size, most_mb = PHOTOS[name]
     photo, small = tmp_path / "photo", tmp_path / "small"

@@ -20,7 +20,7 @@ from rivya.api.polling import (
     ServiceClock,
     service_seconds,
 )
-from support.cases import long_but
+from support.cases import slow_but
 
 ANY_FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 DURATIONS = st.lists(ANY_FLOATS | st.floats(0.01, 2000), max_size=80)
@@ -204,7 +204,7 @@ LIKELY = {
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("name", long_but(LIKELY, "two clocks"))
+@pytest.mark.parametrize("name", slow_but(LIKELY, "two clocks"))
 def test_untrue_timestamps_that_may_be_true_of_one_order_are_found_out(name: str) -> None:
     assert lag_after_five(LIKELY[name], accounts=60) <= 1.1 * lag_with_true_timestamps()
 

@@ -17,7 +17,7 @@ from benchmarks.pace import (
     follow_learned,
     summarise,
 )
-from support.cases import long_but
+from support.cases import slow_but
 
 pytestmark = pytest.mark.heavy
 
@@ -30,7 +30,7 @@ LONG = [pytest.param(telling, 600, marks=pytest.mark.slow) for telling in TELLIN
 
 # Without timestamps, longer rows, and the other families, in the long tests.
 @pytest.mark.parametrize("telling, count", [("timestamps", 300), *LONG])
-@pytest.mark.parametrize("family", long_but(FAMILIES, USUAL, HEAVY))
+@pytest.mark.parametrize("family", slow_but(FAMILIES, USUAL, HEAVY))
 def test_it_notices_sooner_with_no_more_questions_than_the_advice(
     family: str, telling: str, count: int
 ) -> None:

@@ -13,7 +13,7 @@ from rivya.stitching.compose import covered
 from rivya.stitching.placement import SIZES, bounds, choose, cropped
 from rivya.stitching.raster import TRIANGLE, blurred, resampled
 from stitch.photos import cat, disc, in_form, scenery
-from support.cases import long_but
+from support.cases import slow_but
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def pair() -> drift.Pair:
 
 
 @pytest.mark.parametrize("form", ["uint8", "uint16", "float32"])
-@pytest.mark.parametrize("channels", long_but([1, 3, 4], 3))
+@pytest.mark.parametrize("channels", slow_but([1, 3, 4], 3))
 def test_outside_the_mask_every_value_is_the_original_s(pair: drift.Pair, form: str, channels: int) -> None:
     original = pair.original[..., :1] if channels == 1 else pair.original
     if channels == 4:

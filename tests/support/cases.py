@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 
-def long_but(cases: Iterable[Any], *often: Any) -> list[Any]:
+def slow_but(cases: Iterable[Any], *often: Any) -> list[Any]:
     """Cases for ``parametrize``: those of ``often`` run always, all others with --slow."""
     cases = list(cases)
     assert set(often) <= set(cases), "a case that is not there"
