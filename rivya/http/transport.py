@@ -28,14 +28,13 @@ from ..errors import (
     Sent,
     UnusableAnswerError,
     ValidationError,
-    detached,
 )
 from ..secret import Secret
 from . import download, trust
 from .body import Body
 from .connections import Connections
 from .guard import DEFAULT_ALLOWED, Guard, check_loopback, is_loopback
-from .network import Attempt, Backend, Resolver, current, httpx, silence
+from .network import Attempt, Backend, Resolver, current, httpx
 from .values import MAX_ANSWER_BYTES, clean_text
 
 __all__ = ["Form", "Reply", "Timeouts", "Transport"]
@@ -220,10 +219,7 @@ class Transport:
         """The path at the base URL; one that leads elsewhere is refused."""
         if len(path) > 1024 or not re.fullmatch(_PATH, path):
             raise ValidationError(f"This path cannot be asked: {clean_text(path, 100)}", sent=Sent.NO)
-        url = self._base.copy_with(raw_path=path.encode("ascii"))
-        if (url.scheme, url.host, url.port) != (self._base.scheme, self._base.host, self._base.port):
-            raise ValidationError("A path must not change where a request goes.", sent=Sent.NO)
-        return url
+        return self._base.copy_with(raw_path=path.encode("ascii"))
 
     def _request(
         self,
@@ -251,40 +247,27 @@ class Transport:
 async def _attempt(talk: Callable[[Attempt], Awaitable[T]], total_s: float, whom: str) -> T:
     """Run one attempt with ``whom``, for at most ``total_s`` seconds.
 
-    Errors are raised here, where no local variable holds the request with its key: a traceback with locals starts at
-    this frame.
+    Errors are raised here without the frames of ``talk``, whose local variables hold the request with its key.
 
     Raises:
         RivyaError: from ``talk``, or translated from a network failure.
     """
-    outcome = await _outcome(talk, total_s, whom)
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
-
-
-async def _outcome(
-    talk: Callable[[Attempt], Awaitable[T]], total_s: float, whom: str
-) -> T | RivyaError | asyncio.CancelledError:
-    """The result of ``talk``, or its error as a value, without its frames."""
     attempt = Attempt()
     token = current.set(attempt)
-    silence()
+    failure: BaseException
     try:
         with anyio.move_on_after(total_s):
             return await talk(attempt)
-    except asyncio.CancelledError as error:
+        sent = Sent.MAYBE if attempt.left else Sent.NO
+        failure = RivyaTimeoutError(f"{whom} took longer than {total_s:.0f} s.", sent=sent)
+    except (RivyaError, asyncio.CancelledError) as error:
         error.__context__ = error.__cause__ = error.__traceback__ = None
-        return error
-    except RivyaError as error:
-        detached(error)
-        return error
+        failure = error
     except Exception as error:
-        return _translated(error, attempt, whom)
+        failure = _translated(error, attempt, whom)
     finally:
         current.reset(token)
-    sent = Sent.MAYBE if attempt.left else Sent.NO
-    return RivyaTimeoutError(f"{whom} took longer than {total_s:.0f} s.", sent=sent)
+    raise failure
 
 
 def _translated(error: Exception, attempt: Attempt, whom: str) -> RivyaError:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .. import commands
 from ..config import unquoted
+from ..errors import ConfigurationError, Sent
 
 logger = logging.getLogger("rivya")
 
@@ -53,6 +54,9 @@ def context() -> ssl.SSLContext:
 
     Python 3.13's ``VERIFY_X509_STRICT`` (RFC 5280) is off, as many company roots violate it. A trusted intermediate
     certificate is enough.
+
+    Raises:
+        ConfigurationError: certifi's list is unreadable.
     """
     made = _native() or _openssl()
     made.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -60,7 +64,14 @@ def context() -> ssl.SSLContext:
     loading = _Loading(made)
     import certifi
 
-    loading.file(Path(certifi.where()))
+    try:
+        loading.file(Path(certifi.where()))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"The list of certificates of certifi cannot be read: {_why(error)}.",
+            hint=f"Run {commands.pip_install('--force-reinstall', 'certifi')} and start again.",
+            sent=Sent.NO,
+        ) from None
     loading.first_of([ssl.get_default_verify_paths().openssl_cafile, *_SYSTEM_FILES])
     for name, path in _named():
         try:
