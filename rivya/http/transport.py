@@ -120,7 +120,7 @@ class Transport:
     def __init__(
         self,
         base_url: str,
-        key: Secret | None,
+        key: Secret,
         *,
         allowed_networks: Sequence[str] = DEFAULT_ALLOWED,
         timeouts: Timeouts | None = None,
@@ -149,12 +149,10 @@ class Transport:
         body: bytes | None = None,
         form: Form | None = None,
         headers: Mapping[str, str] = MappingProxyType({}),
-        with_key: bool = True,
-        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Reply:
-        """Send one request to ``path`` at the base URL, once; return the response of any status.
+        """Send one request with the key to ``path`` at the base URL, once; return the response of any status.
 
-        An error response keeps the readable part of a broken or too large body.
+        ``body`` is JSON. An error response keeps the readable part of a broken or too large body.
 
         Raises:
             RivyaConnectionError, RivyaTimeoutError: no usable response. ``sent`` is `Sent.NO` if the request provably
@@ -165,15 +163,14 @@ class Transport:
         size = len(form.file) if form is not None else len(body or b"")
 
         async def talk(attempt: Attempt) -> Reply:
-            key = self._key.reveal() if with_key and self._key is not None else None
-            own = {"Authorization": f"Bearer {key}"} if key is not None else {}
+            key = self._key.reveal()
+            fields = {"Accept": "application/json", **headers, "Authorization": f"Bearer {key}"}
             if body is not None:
-                own["Content-Type"] = "application/json"
-            fields = {"Accept": "application/json", **headers, **own}
+                fields["Content-Type"] = "application/json"
             content = {"content": body} if form is None else form.content()
             request = self._request(attempt, method, self._url(path), fields, size, **content)
             async with self._connections.ask(request, result=False) as response:
-                return await _reply(response, max_bytes, key)
+                return await _reply(response, key)
 
         return await _attempt(talk, self._timeouts.total_s + 2.5 * size / _SLOWEST_LINE, "Rivya")
 
@@ -308,7 +305,7 @@ def _reason(error: BaseException) -> str:
     return clean_text(text or "no connection", 160)
 
 
-async def _reply(response: httpx.Response, max_bytes: int, key: str | None) -> Reply:
+async def _reply(response: httpx.Response, key: str) -> Reply:
     """Read the response; cut out the key, should a broken service return it."""
     headers: Mapping[str, str] = dict(response.headers)
     status = response.status_code
@@ -321,7 +318,10 @@ async def _reply(response: httpx.Response, max_bytes: int, key: str | None) -> R
     body = None
     try:
         body = Body(
-            "the answer of Rivya", max_bytes, headers.get("content-encoding"), headers.get("content-length")
+            "the answer of Rivya",
+            MAX_ANSWER_BYTES,
+            headers.get("content-encoding"),
+            headers.get("content-length"),
         )
         data = await body.take(response)
     except Exception as error:
@@ -330,9 +330,8 @@ async def _reply(response: httpx.Response, max_bytes: int, key: str | None) -> R
                 raise error.about(status=status) from None
             raise
         data = body.so_far() if body is not None else b""
-    if key:
-        data = data.replace(key.encode("ascii"), b"[API key]")
-        headers = {name: value.replace(key, "[API key]") for name, value in headers.items()}
+    data = data.replace(key.encode("ascii"), b"[API key]")
+    headers = {name: value.replace(key, "[API key]") for name, value in headers.items()}
     return Reply(status, MappingProxyType(headers), data)
 
 

@@ -52,12 +52,6 @@ async def test_a_request_carries_exactly_these_headers() -> None:
         }
 
 
-async def test_a_request_without_key_carries_none() -> None:
-    async with serving(always(reply())) as host, transport(host.url) as client:
-        await client.exchange("GET", "/api/v1/models", with_key=False)
-        assert "authorization" not in host.requests[0].headers
-
-
 def parts(request: Request) -> list[Message]:
     """The parts of a multipart request, as the standard library's parser reads them."""
     head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
@@ -513,6 +507,7 @@ def test_a_lookup_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
     program = """
 import asyncio, threading, time
 from rivya.http.transport import Transport
+from rivya.secret import Secret
 
 begun = threading.Event()
 
@@ -522,7 +517,7 @@ def hanging(host, port):
     return ["127.0.0.1"]
 
 def run():
-    asyncio.run(Transport("https://api.example", None, resolver=hanging).exchange("GET", "/x"))
+    asyncio.run(Transport("https://api.example", Secret("key"), resolver=hanging).exchange("GET", "/x"))
 
 threading.Thread(target=run, daemon=True).start()
 assert begun.wait(20)
