@@ -1,4 +1,4 @@
-"""Connections to checked addresses, and the state of an attempt.
+"""Connections to checked addresses; the time limits and the state of an attempt.
 
 The only module that names the HTTP stack: httpx and httpcore.
 """
@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from anyio.to_thread import run_sync
 
 from .guard import allowed
 
-__all__ = ["Attempt", "Backend", "SharedWork", "closing", "current", "httpcore", "httpx"]
+__all__ = ["Attempt", "Backend", "SharedWork", "Timeouts", "closing", "current", "httpcore", "httpx"]
 
 T = TypeVar("T")
 
@@ -38,6 +39,26 @@ _LOOKUPS = 32
 """Concurrent lookups per backend."""
 
 _MAX_HEAD_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds for each phase of an exchange.
+
+    Attributes:
+        connect_s: DNS lookup and connection, then again TLS.
+        read_s: between two pieces of a response.
+        write_s: for each 64 KiB of a request.
+        total_s: an exchange without its upload, which gets more by its size.
+        window_s, window_bytes: a download must bring this many bytes per window.
+    """
+
+    connect_s: float = 10.0
+    read_s: float = 60.0
+    write_s: float = 60.0
+    total_s: float = 150.0
+    window_s: float = 20.0
+    window_bytes: int = 20 * 1024
 
 
 class Attempt:

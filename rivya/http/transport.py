@@ -34,7 +34,7 @@ from . import download, trust
 from .body import Body
 from .connections import Connections
 from .guard import DEFAULT_ALLOWED, Guard, check_loopback, is_loopback
-from .network import Attempt, Backend, Resolver, current, httpx
+from .network import Attempt, Backend, Resolver, Timeouts, current, httpx
 from .values import MAX_ANSWER_BYTES, clean_text
 
 __all__ = ["Form", "Reply", "Timeouts", "Transport"]
@@ -76,26 +76,6 @@ class Form:
         if not re.fullmatch(_MIME, self.mime):
             raise ValidationError("The type of an upload cannot be sent.", sent=Sent.NO)
         return {"data": dict(self.fields), "files": {"file": (self.filename, BytesIO(self.file), self.mime)}}
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """Seconds for each phase of an exchange.
-
-    Attributes:
-        connect_s: DNS lookup and connection, then again TLS.
-        read_s: between two pieces of a response.
-        write_s: for each 64 KiB of a request.
-        total_s: an exchange without its upload, which gets more by its size.
-        window_s, window_bytes: a download must bring this many bytes per window.
-    """
-
-    connect_s: float = 10.0
-    read_s: float = 60.0
-    write_s: float = 60.0
-    total_s: float = 150.0
-    window_s: float = 20.0
-    window_bytes: int = 20 * 1024
 
 
 @dataclass(frozen=True)
@@ -185,23 +165,19 @@ class Transport:
             UnusableAnswerError: a refused URL, host or address, too many redirects, too large, empty, and so on.
             RivyaConnectionError, RivyaTimeoutError: as for `exchange`.
         """
-        times = self._timeouts
 
         async def talk(attempt: Attempt) -> bytes:
             def ask(hop: str) -> AbstractAsyncContextManager[httpx.Response]:
-                target = _parsed(hop)
+                try:
+                    target = httpx.URL(hop)
+                except (httpx.InvalidURL, ValueError):
+                    what = f"The result's address at {download.host_of(hop)} cannot be read."
+                    raise UnusableAnswerError(what, sent=Sent.NO) from None
                 self._guard.check_url_host(target.raw_host.decode("ascii"))
                 request = self._request(attempt, "GET", target, {"Accept": "image/*"})
                 return self._connections.ask(request, result=True)
 
-            return await download.fetch(
-                ask,
-                url,
-                plain_http=self._local,
-                max_bytes=max_bytes,
-                window_s=times.window_s,
-                window_bytes=times.window_bytes,
-            )
+            return await download.fetch(ask, url, self._local, max_bytes, self._timeouts)
 
         return await _attempt(talk, time_cap_s, download.host_of(url))
 
@@ -285,15 +261,15 @@ def _translated(error: Exception, attempt: Attempt, whom: str) -> RivyaError:
         what = "broke the connection off"
     else:
         what = f"could not be talked to ({type(error).__name__})"
-    code = "bad_certificate" if trust.is_refused_certificate(error) else None
+    refused = isinstance(trust.tls_failure(error), ssl.SSLCertVerificationError)
+    code = "bad_certificate" if refused else None
     return RivyaConnectionError(f"{whom} {what}.", hint=trust.advice(error), code=code, sent=sent)
 
 
 def _reason(error: BaseException) -> str:
     """Why a connection failed, from the innermost cause with a message."""
-    cause: BaseException | None = error
-    text, depth = "", 0
-    while cause is not None and depth < 10:
+    text = ""
+    for cause in trust.causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return clean_text(f"its certificate is not valid ({cause.verify_message})", 160)
         if isinstance(cause, OSError) and cause.strerror:
@@ -301,7 +277,6 @@ def _reason(error: BaseException) -> str:
             text = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
         elif not text and not isinstance(cause, OSError):
             text = str(cause)
-        cause, depth = cause.__cause__ or cause.__context__, depth + 1
     return clean_text(text or "no connection", 160)
 
 
@@ -317,12 +292,7 @@ async def _reply(response: httpx.Response, key: str) -> Reply:
         )
     body = None
     try:
-        body = Body(
-            "the answer of Rivya",
-            MAX_ANSWER_BYTES,
-            headers.get("content-encoding"),
-            headers.get("content-length"),
-        )
+        body = Body("the answer of Rivya", MAX_ANSWER_BYTES, headers)
         data = await body.take(response)
     except Exception as error:
         if status < 400:
@@ -333,12 +303,3 @@ async def _reply(response: httpx.Response, key: str) -> Reply:
     data = data.replace(key.encode("ascii"), b"[API key]")
     headers = {name: value.replace(key, "[API key]") for name, value in headers.items()}
     return Reply(status, MappingProxyType(headers), data)
-
-
-def _parsed(url: str) -> httpx.URL:
-    try:
-        return httpx.URL(url)
-    except (httpx.InvalidURL, ValueError):
-        raise UnusableAnswerError(
-            f"The result's address at {download.host_of(url)} cannot be read.", sent=Sent.NO
-        ) from None

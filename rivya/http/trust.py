@@ -131,7 +131,7 @@ class _Loading:
 
 def advice(error: BaseException) -> str | None:
     """What to do about a TLS failure; None without advice or if TLS was not the cause."""
-    found = _tls_failure(error)
+    found = tls_failure(error)
     if found is None:
         return None
     if not isinstance(found, ssl.SSLCertVerificationError):
@@ -166,17 +166,17 @@ def _left_out() -> str:
     return f" ({'; '.join(lost)}: there is no such file.)" if lost else ""
 
 
-def is_refused_certificate(error: BaseException) -> bool:
-    return isinstance(_tls_failure(error), ssl.SSLCertVerificationError)
+def tls_failure(error: BaseException) -> ssl.SSLError | None:
+    """The error of TLS that caused this one, if any."""
+    return next((cause for cause in causes(error) if isinstance(cause, ssl.SSLError)), None)
 
 
-def _tls_failure(error: BaseException) -> ssl.SSLError | None:
-    cause: BaseException | None = error
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and up to nine errors behind it, innermost last."""
     for _ in range(10):
-        if cause is None or isinstance(cause, ssl.SSLError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return None
+        if error is not None:
+            yield error
+            error = error.__cause__ or error.__context__
 
 
 def _native() -> ssl.SSLContext | None:
