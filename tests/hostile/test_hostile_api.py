@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,6 +17,7 @@ from rivya.api.endpoints import Api
 from rivya.api.policy import AdaptiveLimit, RetryPolicy
 from rivya.api.retry import RetryingClient
 from rivya.errors import RivyaError, Sent, UnusableAnswerError
+from support.bombs import bomb
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +53,7 @@ async def api(base_url: str) -> AsyncIterator[Api]:
         yield Api(RetryingClient(client, RetryPolicy(base_s=0.01, budget_s=0.3), AdaptiveLimit(maximum=8)))
 
 
-BOMB = gzip.compress(b'{"id":"' + bytes(50_000_000), 9)
+BOMB = bomb(50)
 ANSWERS: dict[str, Answer] = {
     "a gzip bomb": raw(BOMB, "Content-Encoding: gzip"),
     "brotli": raw(b"\x8b\x02\x80{}\x03", "Content-Encoding: br"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -23,6 +22,7 @@ from rivya.errors import (
     ServiceUnavailableError,
     UnusableAnswerError,
 )
+from support.bombs import ZLIB, bomb
 from support.cases import slow_but
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 CAP = 2_000_000
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKS = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-BOMB = gzip.compress(bytes(100_000_000), 9)
+BOMB = bomb(100)
 
 
 def sized(body: bytes, length: object) -> bytes:
@@ -67,7 +67,7 @@ EMPTY = (UnusableAnswerError, "empty_result")
 BODIES: dict[str, tuple[Answer, tuple[type[RivyaError], str | None]]] = {
     "gzip bomb": (always(reply(BOMB, "200 OK", "Content-Encoding: gzip")), LARGE),
     "gzip bomb in chunks": (endless(OK + b"Content-Encoding: gzip\r\n\r\n" + BOMB, b"x"), LARGE),
-    "deflate bomb": (always(reply(zlib.compress(bytes(100_000_000)), "200 OK", "Content-Encoding: deflate")), LARGE),
+    "deflate bomb": (always(reply(bomb(100, ZLIB), "200 OK", "Content-Encoding: deflate")), LARGE),
     "gzip in gzip": (always(reply(gzip.compress(BOMB), "200 OK", "Content-Encoding: gzip, gzip")), CODED),
     "two encodings in two headers": (
         always(reply(BOMB, "200 OK", "Content-Encoding: gzip", "Content-Encoding: gzip")), CODED),
