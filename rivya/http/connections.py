@@ -47,7 +47,7 @@ class _Connection(httpcore.AsyncNetworkBackend):
         """Whether it can take a request: open at both ends, unused, not expired."""
         return self._inner is not None and self._inner.is_available() and not self._inner.has_expired()
 
-    async def send(self, request: httpx.Request) -> httpx.Response:
+    async def request(self, request: httpx.Request) -> httpx.Response:
         return await self._transport.handle_async_request(request)
 
     async def connect_tcp(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
@@ -105,7 +105,7 @@ class Connections:
             connection = _Connection(backend, context, proxy)
             self._open.add(connection)
         try:
-            response = await connection.send(request)
+            response = await connection.request(request)
             yield response
             await response.aclose()
         except BaseException:
