@@ -421,10 +421,11 @@ async def test_cancelling_answers_at_once_and_leaves_no_connection_behind(state:
 
 
 async def test_cancelling_in_the_middle_of_an_upload_answers_at_once_and_closes_the_connection() -> None:
-    cancelled, closed = asyncio.Event(), asyncio.Event()
+    begun, cancelled, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def lazy_reader(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
+        begun.set()
         await cancelled.wait()
         await reader.read()
         closed.set()
@@ -436,7 +437,7 @@ async def test_cancelling_in_the_middle_of_an_upload_answers_at_once_and_closes_
         transport(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeouts=PATIENT) as client,
     ):
         task = asyncio.create_task(client.exchange("POST", "/api/v1/files", form=picture(50_000_000)))
-        await asyncio.sleep(0.3)
+        await asyncio.wait_for(begun.wait(), 10)
         began = time.monotonic()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
