@@ -61,7 +61,7 @@ def read(image: object) -> Photo:
         return Photo(image[:, :, None] if image.ndim == 2 else image)
     data = own.read(image)
     header = own.inspect(data)
-    profiled = header.icc is not None and (header.channels == 3 or header.palette is not None)
+    profiled = bool(header.icc) and (header.channels == 3 or header.palette is not None)
     pixels = own.decode(data, header, convert_colours=not profiled).pixels
     return Photo(pixels, header.extension, header.icc if profiled else None, upright_exif(header))
 

@@ -7,11 +7,12 @@ from io import BytesIO
 
 import numpy as np
 
-from .header import BROKEN_PROFILE
 from .pixels import Array, as_image
 
 Convert = Callable[[Array], Array]
 """uint8 (rows, columns, 1 grey or 3 RGB or 4 CMYK) to uint8 RGB (rows, columns, 3)."""
+
+BROKEN_PROFILE = "The colour profile is broken and was ignored."
 
 _SPACES = {1: ("L", "GRAY"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK")}
 _SAME = 1
@@ -22,7 +23,7 @@ def to_srgb(icc: bytes | None, channels: int) -> tuple[Convert | None, tuple[str
     """Return the conversion of a picture's colours to sRGB, and warnings.
 
     Args:
-        icc: the embedded profile, if any.
+        icc: the embedded profile, empty if broken; None without one.
         channels: 1 grey, 3 RGB, 4 CMYK.
 
     Returns:

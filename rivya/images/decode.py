@@ -84,7 +84,7 @@ def decode(
         convert_colours: to sRGB; else samples keep the file's colour space, which must not be CMYK.
     """
     header = header or inspect(data)
-    convert, warnings = _colour(header) if convert_colours else (None, header.warnings)
+    convert, warnings = _colour(header) if convert_colours else (None, tuple(header.warnings))
     wide = header.depth == 16 and convert is None and shrink == 1
     height, width = -(-header.height // shrink), -(-header.width // shrink)
     pixels = np.empty((height, width, 4 if header.alpha else 3), np.uint16 if wide else np.uint8)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from .formats import EXTENSIONS, Format
 
@@ -16,59 +17,59 @@ MAX_PARTS = 100_000
 
 NO_END = "The end marker of the file is missing."
 ANIMATED = "The file is animated; its first frame was taken."
-BROKEN_PROFILE = "The colour profile is broken and was ignored."
+
+_ORIENTATION = 0x0112
+_MAX_EXIF_FIELDS = 1000
 
 
 @dataclass
-class Notes:
-    """Metadata and warnings that a reader collects."""
-
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class Header:
-    """The header of a picture file.
+    """The header of a picture file, filled in by the reader of its format.
 
     Attributes:
-        width, height: in pixels, with the EXIF orientation applied.
-        stored_width, stored_height: in pixels.
-        orientation: EXIF orientation, 1 to 8.
+        stored_width, stored_height: in pixels, without the orientation.
         channels: PNG and WebP: stored colour channels (1 grey or palette, 3 RGB); JPEG: 1, 3 or 4 (CMYK).
         depth: bits per sample: 1, 2, 4, 8 or 16.
         alpha: whether there is transparency.
-        icc, exif: raw colour profile and EXIF block.
+        icc, exif, xmp: raw colour profile (empty: broken), EXIF block and XMP packet.
         end: of the picture in the file.
         complete: whether the end marker exists.
+        warnings: sentences for the report.
         palette: PNG: three bytes per colour; None without a palette.
         transparency: PNG: the tRNS chunk.
         interlaced: PNG: by Adam7.
         payload: PNG: (start, end) pairs of the compressed samples.
-        warnings: sentences for the report.
     """
 
     format: Format
-    stored_width: int
-    stored_height: int
-    orientation: int
-    channels: int
-    depth: int
-    alpha: bool
-    icc: bytes | None
-    exif: bytes | None
-    end: int
-    complete: bool
-    warnings: tuple[str, ...]
+    stored_width: int = 0
+    stored_height: int = 0
+    channels: int = 3
+    depth: int = 8
+    alpha: bool = False
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    end: int = 0
+    complete: bool = True
+    warnings: list[str] = field(default_factory=list)
     palette: bytes | None = None
     transparency: bytes | None = None
     interlaced: bool = False
-    payload: tuple[tuple[int, int], ...] = ()
+    payload: list[tuple[int, int]] = field(default_factory=list)
+
+    @cached_property
+    def orientation(self) -> int:
+        """1 to 8: of the EXIF block, else of the XMP packet, as in Pillow."""
+        named = _exif_orientation(self.exif)
+        if named is None:
+            found = re.search(rb'tiff:Orientation(?:="|>)([0-9])', self.xmp or b"")
+            named = int(found[1]) if found else 1
+        return named if 1 <= named <= 8 else 1
 
     @property
     def width(self) -> int:
+        """In pixels, with the orientation applied, as `height`."""
         return self.stored_height if self.orientation >= 5 else self.stored_width
 
     @property
@@ -84,23 +85,6 @@ class Header:
     def extension(self) -> str:
         """``png``, ``jpg`` or ``webp``."""
         return EXTENSIONS[self.format]
-
-    @property
-    def mime(self) -> str:
-        return f"image/{self.format.lower()}"
-
-
-_ORIENTATION = 0x0112
-_MAX_EXIF_FIELDS = 1000
-
-
-def orientation(exif: bytes | None, xmp: bytes | None) -> int:
-    """The orientation, 1 to 8: of the EXIF block, else of the XMP packet, as in Pillow."""
-    named = _exif_orientation(exif)
-    if named is None:
-        found = re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp or b"")
-        named = int(found[1]) if found else 1
-    return named if 1 <= named <= 8 else 1
 
 
 def _exif_orientation(exif: bytes | None) -> int | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
 from .formats import damaged, truncated, unusable
-from .header import BROKEN_PROFILE, MAX_PARTS, MAX_PROFILE_BYTES, NO_END, Header, Notes, orientation
+from .header import MAX_PARTS, MAX_PROFILE_BYTES, NO_END, Header
 
 _MAX_SCANS = 40
 _MAX_SCANNED_PIXELS = 2_000_000_000
@@ -29,10 +30,49 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 def read_jpeg(data: bytes) -> Header:
     """Return a JPEG's header. Raises `ImageError` as `decode.inspect`."""
-    notes, at = Notes(), 2
+    header = Header("JPEG")
     frame: tuple[int, int, int, int, int] | None = None
     profile: dict[int, bytes] = {}
     restarts = False
+    for marker, start, at in _segments(data):
+        body = data[start + 4 : at]
+        if marker in _FRAMES:
+            if frame is not None:
+                raise damaged("it has two headers")
+            frame = (marker, *struct.unpack_from(">BHHB", body))
+        elif marker == 0xE1 and header.exif is None and body.startswith(b"Exif\0\0"):
+            header.exif = body
+        elif marker == 0xE1 and body.startswith(_XMP):
+            header.xmp = body[len(_XMP) :]
+        elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0") and len(body) > 14:
+            profile.setdefault(body[12], body[14:])
+        elif marker == 0xDD:
+            restarts = any(body)
+    if frame is None:
+        raise damaged("its header is missing")
+    kind, depth, header.stored_height, header.stored_width, header.channels = frame
+    if depth != 8 or kind not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
+        raise unusable(
+            f"JPEG of this kind ({depth} bit, SOF{kind - 0xC0}) is not taken.", "image_unsupported"
+        )
+    if header.channels not in (1, 3, 4):
+        raise damaged(f"it says that it has {header.channels} channels")
+    header.icc = _joined(profile) if profile else None
+    plain = kind in (0xC0, 0xC1) and body[0] == header.channels
+    header.end, header.complete, scans = _jpeg_end(data, at, plain)
+    if scans > _MAX_SCANS and scans * header.stored_width * header.stored_height > _MAX_SCANNED_PIXELS:
+        raise unusable(f"The JPEG goes over its picture {scans} times.", "image_too_large")
+    if not header.complete:
+        # The decoder can prove only one plain scan complete.
+        if not plain or scans != 1 or restarts:
+            raise truncated()
+        header.warnings.append(NO_END)
+    return header
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment; the last is the header of the first scan."""
+    at = 2
     for _ in range(MAX_PARTS):
         if at + 2 > len(data):
             raise truncated()
@@ -44,67 +84,14 @@ def read_jpeg(data: bytes) -> Header:
             continue
         if marker in (0xD8, 0xD9):
             raise damaged("it holds no picture")
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        body = data[at + 4 : at + 2 + length]
-        if length < 2 or len(body) != length - 2:
-            raise truncated()
-        if marker in _FRAMES:
-            if frame is not None:
-                raise damaged("it has two headers")
-            frame = (marker, *struct.unpack_from(">BHHB", body))
-        elif marker == 0xE1 and notes.exif is None and body.startswith(b"Exif\0\0"):
-            notes.exif = body
-        elif marker == 0xE1 and body.startswith(_XMP):
-            notes.xmp = body[len(_XMP) :]
-        elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0") and len(body) > 14:
-            profile.setdefault(body[12], body[14:])
-        elif marker == 0xDD:
-            restarts = any(body)
+        start, (length,) = at, struct.unpack_from(">H", data, at + 2)
         at += 2 + length
-        if marker == 0xDA:
-            in_scan = body[0]
-            break
-    else:
-        raise damaged("it has too many parts")
-    if frame is None:
-        raise damaged("its header is missing")
-    notes.icc = _jpeg_profile(profile, notes)
-    return _jpeg_header(data, frame, notes, at, in_scan, restarts)
-
-
-def _jpeg_header(
-    data: bytes, frame: tuple[int, int, int, int, int], notes: Notes, at: int, in_scan: int, restarts: bool
-) -> Header:
-    marker, depth, height, width, components = frame
-    if depth != 8 or marker not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
-        raise unusable(
-            f"JPEG of this kind ({depth} bit, SOF{marker - 0xC0}) is not taken.", "image_unsupported"
-        )
-    if components not in (1, 3, 4):
-        raise damaged(f"it says that it has {components} channels")
-    plain = marker in (0xC0, 0xC1) and in_scan == components
-    end, complete, scans = _jpeg_end(data, at, plain)
-    if scans > _MAX_SCANS and scans * width * height > _MAX_SCANNED_PIXELS:
-        raise unusable(f"The JPEG goes over its picture {scans} times.", "image_too_large")
-    if not complete:
-        # The decoder can prove only one plain scan complete.
-        if not plain or scans != 1 or restarts:
+        if length < 2 or at > len(data):
             raise truncated()
-        notes.warnings.append(NO_END)
-    return Header(
-        format="JPEG",
-        stored_width=width,
-        stored_height=height,
-        orientation=orientation(notes.exif, notes.xmp),
-        channels=components,
-        depth=8,
-        alpha=False,
-        icc=notes.icc,
-        exif=notes.exif,
-        end=end,
-        complete=complete,
-        warnings=tuple(notes.warnings),
-    )
+        yield marker, start, at
+        if marker == 0xDA:
+            return
+    raise damaged("it has too many parts")
 
 
 def bare(data: bytes, end: int) -> bytes | None:
@@ -118,23 +105,18 @@ def bare(data: bytes, end: int) -> bytes | None:
         None for an unusual structure, or a coding that many decoders refuse, such as arithmetic. The caller checks
         that the picture is sRGB without its profile and upright without its EXIF block.
     """
-    parts, at = [data[:2]], 2
-    while True:
-        if data[at] != 0xFF:
-            return None
-        marker, (length,) = data[at + 1], struct.unpack_from(">H", data, at + 2)
-        part = data[at : at + 2 + length]
+    parts = [data[:2]]
+    for marker, start, at in _segments(data):
+        part = data[start:at]
         if marker == 0xDA:
-            break
-        if marker in _NEEDED or part.startswith((_JFIF, _ADOBE)):
+            parts.append(data[start:end])
+        elif marker in _NEEDED or part.startswith((_JFIF, _ADOBE)):
             parts.append(part)
         elif part[4:9] == b"JFIF\0" or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
             return None
-        at += 2 + length
-    scans = data[at:end]
-    if any(found[0] not in _BETWEEN_SCANS for found in re.findall(_MARKER, scans[:-2])):
+    if any(found[0] not in _BETWEEN_SCANS for found in re.findall(_MARKER, parts[-1][:-2])):
         return None
-    return b"".join((*parts, scans))
+    return b"".join(parts)
 
 
 def _jpeg_end(data: bytes, at: int, plain: bool) -> tuple[int, bool, int]:
@@ -170,13 +152,8 @@ def _end_markers(data: bytes, at: int) -> int:
     return sum(int(np.count_nonzero(words == _EOI_PAIR)) for words in pairs)
 
 
-def _jpeg_profile(parts: dict[int, bytes], notes: Notes) -> bytes | None:
-    """Join the profile's numbered segments (from 1)."""
-    if not parts:
-        return None
-    if sorted(parts) == list(range(1, len(parts) + 1)):
-        profile = b"".join(parts[number] for number in sorted(parts))
-        if len(profile) <= MAX_PROFILE_BYTES:
-            return profile
-    notes.warnings.append(BROKEN_PROFILE)
-    return None
+def _joined(profile: dict[int, bytes]) -> bytes:
+    """The profile of these segments, numbered from 1; empty if broken."""
+    joined = b"".join(profile[number] for number in sorted(profile))
+    whole = sorted(profile) == list(range(1, len(profile) + 1))
+    return joined if whole and len(joined) <= MAX_PROFILE_BYTES else b""

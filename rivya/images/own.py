@@ -113,5 +113,5 @@ def _as_it_is(data: bytes, header: Header) -> bytes | None:
     """The file without metadata, if it is a JPEG of exactly the decoded pixels."""
     if header.format != "JPEG" or header.channels != 3 or header.orientation != 1:
         return None
-    converts = header.icc is not None and to_srgb(header.icc, header.channels)[0] is not None
-    return None if converts else bare(data, header.end)
+    convert, _ = to_srgb(header.icc, header.channels)
+    return bare(data, header.end) if convert is None else None

@@ -7,16 +7,7 @@ from zlib import crc32, decompressobj
 from zlib import error as zlib_error
 
 from .formats import damaged, truncated, unusable
-from .header import (
-    ANIMATED,
-    BROKEN_PROFILE,
-    MAX_PARTS,
-    MAX_PROFILE_BYTES,
-    NO_END,
-    Header,
-    Notes,
-    orientation,
-)
+from .header import ANIMATED, MAX_PARTS, MAX_PROFILE_BYTES, NO_END, Header
 
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
@@ -27,43 +18,40 @@ _PNG_USED = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf")
 
 def read_png(data: bytes) -> Header:
     """Return a PNG's header. Raises `ImageError` as `decode.inspect`."""
-    chunks: dict[bytes, bytes] = {}
-    payload: list[tuple[int, int]] = []
-    notes = Notes()
-    view, at, complete = memoryview(data), 8, False
+    header, chunks = Header("PNG", complete=False), dict[bytes, bytes]()
+    view, at = memoryview(data), 8
     for _ in range(MAX_PARTS):
         if at + 8 > len(data):
             break
         length, kind = struct.unpack_from(">I4s", data, at)
         start, end = at + 8, at + 8 + length
         if kind == b"IEND" or end + 4 > len(data):
-            complete = kind == b"IEND" and end + 4 <= len(data)
-            at = end + 4 if complete else at
+            header.complete = kind == b"IEND" and end + 4 <= len(data)
             break
-        _check_chunk(view[at + 4 : end], kind, data[end : end + 4], notes)
+        _check_chunk(view[at + 4 : end], kind, data[end : end + 4])
         if kind == b"IDAT":
-            payload.append((start, end))
-        elif kind in _PNG_USED and kind not in chunks and (not payload or kind == b"eXIf"):
+            header.payload.append((start, end))
+        elif kind in _PNG_USED and kind not in chunks and (not header.payload or kind == b"eXIf"):
             chunks[kind] = data[start:end]
         elif kind in _TEXTS:
-            _read_text(kind, data[start:end], notes)
+            _read_text(kind, data[start:end], header)
         elif kind == b"IHDR":
             raise damaged("it has two headers")
         elif kind == b"acTL":
-            notes.warnings.append(ANIMATED)
+            header.warnings.append(ANIMATED)
         at = end + 4
     else:
         raise damaged("it has too many parts")
-    if not payload or (not complete and at + 8 <= len(data) and data[at + 4 : at + 8] == b"IDAT"):
+    if not header.payload or (not header.complete and data[at + 4 : at + 8] == b"IDAT"):
         raise truncated()
-    if not complete:
-        notes.warnings.append(NO_END)
-    notes.icc = _png_profile(chunks.get(b"iCCP"), notes)
-    notes.exif = chunks.get(b"eXIf", notes.exif)
-    return _png_header(chunks, tuple(payload), notes, at if complete else len(data), complete)
+    if not header.complete:
+        header.warnings.append(NO_END)
+    header.end = end + 4 if header.complete else len(data)
+    _read_chunks(chunks, header)
+    return header
 
 
-def _read_text(kind: bytes, body: bytes, notes: Notes) -> None:
+def _read_text(kind: bytes, body: bytes, header: Header) -> None:
     """Extract EXIF ("Raw profile type exif": hexadecimal after three lines) and XMP from a text chunk."""
     name, _, text = body.partition(b"\0")
     if name not in (_RAW_EXIF, _XMP):
@@ -77,14 +65,14 @@ def _read_text(kind: bytes, body: bytes, notes: Notes) -> None:
         if packed:
             text = decompressobj().decompress(text, _MAX_TEXT_BYTES)
         if name == _XMP:
-            notes.xmp = text
+            header.xmp = text
         else:
-            notes.exif = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+            header.exif = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
     except (ValueError, IndexError, zlib_error):
         pass
 
 
-def _check_chunk(body: memoryview, kind: bytes, crc: bytes, notes: Notes) -> None:
+def _check_chunk(body: memoryview, kind: bytes, crc: bytes) -> None:
     """Check a used chunk's checksum; refuse unknown critical chunks."""
     if kind not in _PNG_USED:
         if not kind[0] & 0x20:
@@ -94,13 +82,8 @@ def _check_chunk(body: memoryview, kind: bytes, crc: bytes, notes: Notes) -> Non
         raise damaged(f"the checksum of its {kind.decode()} part is wrong")
 
 
-def _png_header(
-    chunks: dict[bytes, bytes],
-    payload: tuple[tuple[int, int], ...],
-    notes: Notes,
-    end: int,
-    complete: bool,
-) -> Header:
+def _read_chunks(chunks: dict[bytes, bytes], header: Header) -> None:
+    """Fill in what stands in the chunks."""
     head = chunks.get(b"IHDR", b"")
     if len(head) != 13:
         raise damaged("its header is missing")
@@ -112,39 +95,23 @@ def _png_header(
         raise damaged("its palette is missing or broken")
     transparency = chunks.get(b"tRNS") if colour in (0, 2, 3) else None
     if transparency is not None and colour != 3 and len(transparency) != (2 if colour == 0 else 6):
-        notes.warnings.append("The transparency of the file is broken and was ignored.")
+        header.warnings.append("The transparency of the file is broken and was ignored.")
         transparency = None
-    return Header(
-        format="PNG",
-        stored_width=width,
-        stored_height=height,
-        orientation=orientation(notes.exif, notes.xmp),
-        channels=3 if colour in (2, 6) else 1,
-        depth=depth,
-        alpha=colour in (4, 6) or bool(transparency),
-        icc=notes.icc,
-        exif=notes.exif,
-        end=end,
-        complete=complete,
-        warnings=tuple(notes.warnings),
-        palette=palette,
-        transparency=transparency or None,
-        interlaced=bool(interlace),
-        payload=payload,
-    )
+    header.stored_width, header.stored_height, header.depth = width, height, depth
+    header.channels = 3 if colour in (2, 6) else 1
+    header.alpha = colour in (4, 6) or bool(transparency)
+    header.palette, header.transparency = palette, transparency or None
+    header.interlaced = bool(interlace)
+    header.exif = chunks.get(b"eXIf", header.exif)
+    header.icc = _profile(chunks[b"iCCP"]) if b"iCCP" in chunks else None
 
 
-def _png_profile(chunk: bytes | None, notes: Notes) -> bytes | None:
-    """The profile of an iCCP chunk: name, zero, method 0, zlib stream."""
-    if chunk is None:
-        return None
+def _profile(chunk: bytes) -> bytes:
+    """The profile of an iCCP chunk (name, zero, method 0, zlib stream); empty if broken."""
+    name, _, packed = chunk.partition(b"\0")
+    inflater = decompressobj()
     try:
-        name, rest = chunk.split(b"\0", 1)
-        inflater = decompressobj()
-        profile = inflater.decompress(rest[1:], MAX_PROFILE_BYTES)
-        if rest[:1] == b"\0" and name and inflater.eof:
-            return profile
-    except (ValueError, zlib_error):
-        pass
-    notes.warnings.append(BROKEN_PROFILE)
-    return None
+        profile = inflater.decompress(packed[1:], MAX_PROFILE_BYTES)
+    except zlib_error:
+        return b""
+    return profile if packed[:1] == b"\0" and name and inflater.eof else b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from .formats import damaged, truncated
-from .header import ANIMATED, MAX_PARTS, MAX_PROFILE_BYTES, Header, Notes, orientation
+from .header import ANIMATED, MAX_PARTS, MAX_PROFILE_BYTES, Header
 
 
 def read_webp(data: bytes) -> Header:
@@ -14,9 +14,9 @@ def read_webp(data: bytes) -> Header:
     if end > len(data) or end < 20:
         raise truncated()
     width, height, alpha, animated = _webp_size(data)
-    notes, at = Notes(), 12
+    header, at = Header("WEBP", width, height, alpha=alpha, end=end), 12
     if animated:
-        notes.warnings.append(ANIMATED)
+        header.warnings.append(ANIMATED)
     for _ in range(MAX_PARTS):
         if at + 8 > end:
             break
@@ -24,29 +24,16 @@ def read_webp(data: bytes) -> Header:
         if at + 8 + length > end:
             raise truncated()
         body = slice(at + 8, at + 8 + length)
-        if kind == b"EXIF" and notes.exif is None:
-            notes.exif = data[body]
-        elif kind == b"XMP " and notes.xmp is None:
-            notes.xmp = data[body]
-        elif kind == b"ICCP" and notes.icc is None:
-            notes.icc = data[body] if length <= MAX_PROFILE_BYTES else None
+        if kind == b"EXIF" and header.exif is None:
+            header.exif = data[body]
+        elif kind == b"XMP " and header.xmp is None:
+            header.xmp = data[body]
+        elif kind == b"ICCP" and header.icc is None:
+            header.icc = data[body] if length <= MAX_PROFILE_BYTES else b""
         at += 8 + length + length % 2
     else:
         raise damaged("it has too many parts")
-    return Header(
-        format="WEBP",
-        stored_width=width,
-        stored_height=height,
-        orientation=orientation(notes.exif, notes.xmp),
-        channels=3,
-        depth=8,
-        alpha=alpha,
-        icc=notes.icc,
-        exif=notes.exif,
-        end=end,
-        complete=True,
-        warnings=tuple(notes.warnings),
-    )
+    return header
 
 
 def _webp_size(data: bytes) -> tuple[int, int, bool, bool]:

@@ -27,6 +27,7 @@ PLAIN = {
     "optimized": m.saved(PHOTO, "JPEG", quality=98, subsampling=0, optimize=True),
     "restart markers": m.saved(PHOTO, "JPEG", restart_marker_rows=1),
     "RGB inside": m.saved(PHOTO, "JPEG", keep_rgb=True),
+    "fill bytes": m.saved(PHOTO, "JPEG").replace(b"\xff\xdb", b"\xff\xff\xff\xdb", 1),
     "noise": m.saved(m.noise(640, 480), "JPEG", quality=100),
     "EXIF": m.saved(PHOTO, "JPEG", exif=b"Exif\0\0" + m.exif(1) + SECRET),
     "comment": m.saved(PHOTO, "JPEG", comment=SECRET),
@@ -41,7 +42,6 @@ PLAIN = {
     ),
 }
 OTHERS = {
-    "fill bytes": m.saved(PHOTO, "JPEG").replace(b"\xff\xdb", b"\xff\xff\xff\xdb", 1),
     "turned": m.saved(PHOTO, "JPEG", exif=b"Exif\0\0" + m.exif(6)),
     "another profile": m.saved(PHOTO, "JPEG", icc_profile=m.wide_profile()),
     "grey": m.saved(m.photo(83, 61, channels=1), "JPEG"),
