@@ -16,7 +16,6 @@ from zlib import error as zlib_error
 import numpy as np
 from PIL import Image, WebPImagePlugin
 
-from ..errors import ImageError
 from .formats import damaged, truncated, unusable
 from .header import Header
 
@@ -62,9 +61,9 @@ def bands(data: bytes, header: Header, shrink: int = 1) -> Iterator[Band]:
         ImageError: ``image_truncated``, ``image_damaged`` or ``image_unsupported``.
     """
     if header.format == "JPEG":
-        yield from _jpeg(data, header, shrink)
+        yield from _bands_of([_jpeg(data, header, shrink)])
         return
-    for top, samples in (_png if header.format == "PNG" else _webp)(data, header):
+    for top, samples in _png(data, header) if header.format == "PNG" else _bands_of([_webp(data, header)]):
         if shrink > 1:
             reduced = as_image(eight_bits(samples)).reduce(shrink)
             samples = np.asarray(reduced).reshape(reduced.height, reduced.width, -1)
@@ -75,13 +74,29 @@ def _rows(width: int) -> int:
     return _SHRINKS * max(1, _BAND_PIXELS // (_SHRINKS * width))
 
 
-def _bands_of(images: Sequence[Image.Image]) -> Iterator[tuple[int, list[Array]]]:
+def _bands_of(images: Sequence[Image.Image]) -> Iterator[Band]:
     width, height = images[0].size
     rows = _rows(width)
     for top in range(0, height, rows):
-        count = min(rows, height - top)
-        parts = [each.crop((0, top, width, top + count)) for each in images]
-        yield top, [np.asarray(part).reshape(count, width, -1) for part in parts]
+        yield top, _samples(images, top, min(rows, height - top))
+
+
+def _samples(images: Sequence[Image.Image], top: int, count: int) -> Array:
+    """Rows of an image; of two images with high and low bytes, both as two samples."""
+    width = images[0].width
+    parts = [np.asarray(each.crop((0, top, width, top + count))).reshape(count, width, -1) for each in images]
+    return parts[0] if len(parts) == 1 else np.stack(parts, axis=-1).reshape(count, width, -1)
+
+
+def _decoded(mode: str, size: tuple[int, int], data: bytes, codec: str, *args: Any) -> Image.Image:
+    """By one of Pillow's codecs."""
+    try:
+        return Image.frombytes(mode, size, data, codec, args)
+    except (ValueError, OSError) as error:
+        if str(error) == "not enough image data":
+            raise truncated() from error
+        what = "samples" if codec == "jpeg" else "compressed samples"
+        raise damaged(f"its {what} cannot be read") from error
 
 
 # --- PNG ---------------------------------------------------------------------------------------------
@@ -104,7 +119,7 @@ def _png(data: bytes, header: Header) -> Iterator[Band]:
     size = header.stored_width, header.stored_height
     if header.interlaced or header.depth < 8 or size[0] * size[1] <= _WHOLE_PIXELS:
         whole = _png_images(b"".join(data[start:end] for start, end in header.payload), size, header)
-        raw: Iterator[Band] = ((top, _png_bytes(parts)) for top, parts in _bands_of(whole))
+        raw = _bands_of(whole)
     else:
         raw = _large_png(data, size, header)
     for top, rows in raw:
@@ -121,10 +136,9 @@ def _large_png(data: bytes, size: tuple[int, int], header: Header) -> Iterator[B
     for number, (count, part) in enumerate(zip(counts, filtered, strict=True)):
         packer = compressobj(0)
         stream = packer.compress(b"\0" + above) + packer.compress(part) + packer.flush()
-        images = _png_images(stream, (width, 1 + count), header)
-        found = _png_bytes([np.asarray(each).reshape(1 + count, width, -1) for each in images])
-        above = found[-1].tobytes()
-        yield number * rows, found[1:]
+        samples = _samples(_png_images(stream, (width, 1 + count), header), 1, count)
+        above = samples[-1].tobytes()
+        yield number * rows, samples
 
 
 def _inflated(data: bytes, header: Header, sizes: Sequence[int]) -> Iterator[bytes]:
@@ -151,18 +165,7 @@ def _inflated(data: bytes, header: Header, sizes: Sequence[int]) -> Iterator[byt
 
 def _png_images(stream: bytes, size: tuple[int, int], header: Header) -> list[Image.Image]:
     modes = _PNG_MODES[header.depth, header.stored_channels]
-    try:
-        return [Image.frombytes(mode, size, stream, "zip", (raw, header.interlaced)) for mode, raw in modes]
-    except (ValueError, OSError) as error:
-        raise _unreadable(error, "its compressed samples cannot be read") from error
-
-
-def _png_bytes(parts: Sequence[Array]) -> Array:
-    """Stored samples; of 16 bits high and low byte as two samples."""
-    if len(parts) == 1:
-        return parts[0]
-    rows, width = parts[0].shape[:2]
-    return np.stack(parts, axis=-1).reshape(rows, width, -1)
+    return [_decoded(mode, size, stream, "zip", raw, header.interlaced) for mode, raw in modes]
 
 
 def _meaning(samples: Array, header: Header) -> Array:
@@ -183,10 +186,6 @@ def _meaning(samples: Array, header: Header) -> Array:
     return np.concatenate([colour, opaque * np.array(np.iinfo(colour.dtype).max, colour.dtype)], axis=-1)
 
 
-def _unreadable(error: Exception, what: str) -> ImageError:
-    return truncated() if str(error) == "not enough image data" else damaged(what)
-
-
 # --- JPEG --------------------------------------------------------------------------------------------
 
 _EOI = b"\xff\xd9"
@@ -194,24 +193,23 @@ _EOI = b"\xff\xd9"
 _FILLINGS = b"\xaa" * 64, b"\xfe" * 64
 
 
-def _jpeg(data: bytes, header: Header, shrink: int) -> Iterator[Band]:
-    image = _jpeg_image(data if header.complete else data[: header.end] + _EOI, header, shrink)
-    if not header.complete or _ends_grey(image):
-        # Missing samples decode to grey without an error.
-        scans = data[: header.end - len(_EOI)] if header.complete else data[: header.end]
-        if not _is_whole(scans.rstrip(b"\xff"), image, header, shrink):
-            raise truncated()
-    yield from ((top, part) for top, (part,) in _bands_of([image]))
-
-
-def _jpeg_image(data: bytes, header: Header, shrink: int) -> Image.Image:
-    """The stored picture: L, RGB or CMYK (inverted back: files store it inverted, like Adobe)."""
+def _jpeg(data: bytes, header: Header, shrink: int) -> Image.Image:
+    """L, RGB or CMYK (inverted back: files store it inverted, like Adobe). Raises if samples are missing."""
     mode, raw = {1: ("L", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK;I")}[header.channels]
     size = -(-header.stored_width // shrink), -(-header.stored_height // shrink)
-    try:
-        return Image.frombytes(mode, size, data, "jpeg", (raw, "", shrink, 0))
-    except (ValueError, OSError) as error:
-        raise _unreadable(error, "its samples cannot be read") from error
+
+    def decoded(file: bytes) -> Image.Image:
+        return _decoded(mode, size, file, "jpeg", raw, "", shrink, 0)
+
+    image = decoded(data if header.complete else data[: header.end] + _EOI)
+    if header.complete and not _ends_grey(image):
+        return image
+    # Missing samples decode to grey without an error. The decoder takes appended bytes for them: then pixels change.
+    samples = data[: header.end - len(_EOI) if header.complete else header.end].rstrip(b"\xff")
+    for filling in _FILLINGS:
+        if not np.array_equal(np.asarray(image), np.asarray(decoded(samples + filling + _EOI))):
+            raise truncated()
+    return image
 
 
 def _ends_grey(image: Image.Image) -> bool:
@@ -221,22 +219,10 @@ def _ends_grey(image: Image.Image) -> bool:
     return bool(((last == 127) | (last == 128)).all())
 
 
-def _is_whole(scans: bytes, image: Image.Image, header: Header, shrink: int) -> bool:
-    """Whether no samples are missing: else the decoder reads appended bytes as samples."""
-    for filling in _FILLINGS:
-        try:
-            other = _jpeg_image(scans + filling + _EOI, header, shrink)
-        except ImageError:
-            return False
-        if not np.array_equal(np.asarray(image), np.asarray(other)):
-            return False
-    return True
-
-
 # --- WebP --------------------------------------------------------------------------------------------
 
 
-def _webp(data: bytes, header: Header) -> Iterator[Band]:
+def _webp(data: bytes, header: Header) -> Image.Image:
     try:
         image: Image.Image = WebPImagePlugin.WebPImageFile(BytesIO(data[: header.end]))
         image.load()
@@ -246,6 +232,4 @@ def _webp(data: bytes, header: Header) -> Iterator[Band]:
         raise damaged("its parts are of different sizes")
     if image.mode not in ("RGB", "RGBA"):
         raise unusable(f"WebP of mode {image.mode} is not taken.", "image_unsupported")
-    if image.mode == "RGBA" and not header.alpha:
-        image = image.convert("RGB")
-    yield from ((top, part) for top, (part,) in _bands_of([image]))
+    return image.convert("RGB") if image.mode == "RGBA" and not header.alpha else image
