@@ -9,10 +9,12 @@ Synchronous and thread-safe; PNG and WebP encoders release the GIL.
 from __future__ import annotations
 
 import hashlib
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,6 @@ LIMIT_BYTES = 10_000_000
 """The service takes "10 MB" a picture: the smaller reading."""
 
 _SIDES = {"png": 2**31 - 1, "webp": 16_383, "jpeg": 65_500}
-_EXTENSIONS = {"png": "png", "webp": "webp", "jpeg": "jpg"}
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _BEST, _FLOOR = 95, 85
 
@@ -44,8 +45,6 @@ class Encoded:
 
     Attributes:
         data: the file.
-        mime: ``image/png``, ``image/webp`` or ``image/jpeg``.
-        extension: ``png``, ``webp`` or ``jpg``.
         encoding: ``png``, ``webp`` (lossless) or ``jpeg``.
         width, height: in pixels, as uploaded.
         transformation: "" or "resize:WxH", part of the picture's identity.
@@ -53,13 +52,20 @@ class Encoded:
     """
 
     data: bytes
-    mime: str
-    extension: str
     encoding: str
     width: int
     height: int
-    transformation: str
-    notes: tuple[str, ...]
+    transformation: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def mime(self) -> str:
+        return f"image/{self.encoding}"
+
+    @property
+    def extension(self) -> str:
+        """``png``, ``webp`` or ``jpg``."""
+        return "jpg" if self.encoding == "jpeg" else self.encoding
 
 
 def pixel_hash(pixels: np.ndarray[Any, Any]) -> str:
@@ -97,10 +103,6 @@ def encode(pixels: np.ndarray[Any, Any], encoding: str = "auto", limit: int = LI
     return _encoded(image, image, encoding, *packed)
 
 
-def encoded_jpeg(data: bytes, width: int, height: int) -> Encoded:
-    return Encoded(data, "image/jpeg", _EXTENSIONS["jpeg"], "jpeg", width, height, "", ())
-
-
 def thumbnail_for_preview(data: bytes, max_side: int = 512) -> Image.Image:
     """Return a small RGB picture for previews. Raises `ImageError` as `decode.verify`."""
     image = as_image(eight_bits(decode.decode(data).pixels[..., :3]))
@@ -118,14 +120,12 @@ def _mode(pixels: np.ndarray[Any, Any]) -> str:
 
 def _fitted(image: Image.Image, limit: int) -> Encoded:
     """The least lossy encoding that fits."""
-    for encoding in _SIDES:
-        packed = _packed(image, encoding, limit)
+    full_size = ((image, encoding) for encoding in _SIDES)
+    smaller = ((scaled, "jpeg") for scaled in _smaller(image, limit))
+    for candidate, encoding in chain(full_size, smaller):
+        packed = _packed(candidate, encoding, limit)
         if packed is not None:
-            return _encoded(image, image, encoding, *packed, chosen=True)
-    for smaller in _smaller(image, limit):
-        packed = _packed(smaller, "jpeg", limit)
-        if packed is not None:
-            return _encoded(image, smaller, "jpeg", *packed, chosen=True)
+            return _encoded(image, candidate, encoding, *packed, chosen=True)
     raise ValidationError(f"The picture cannot be packed into {limit:,} bytes.", code="image_too_large")
 
 
@@ -133,15 +133,11 @@ def _smaller(image: Image.Image, limit: int) -> Iterator[Image.Image]:
     """Ever smaller copies, from about the first that may fit as JPEG."""
     width, height = image.size
     size = len(_jpeg(image, _FLOOR)) if max(image.size) <= _SIDES["jpeg"] else 0
-    numerator, denominator = _STEP
+    numerator = denominator = 1
     scaled = width, height
-    step = 0
     while scaled != (1, 1):
-        step += 1
-        scaled = (
-            max(1, width * numerator**step // denominator**step),
-            max(1, height * numerator**step // denominator**step),
-        )
+        numerator, denominator = numerator * _STEP[0], denominator * _STEP[1]
+        scaled = max(1, width * numerator // denominator), max(1, height * numerator // denominator)
         # Smaller pictures take more bytes per pixel: over the limit here is over the limit in fact.
         if max(scaled) <= _SIDES["jpeg"] and size * scaled[0] * scaled[1] <= limit * width * height:
             yield image.resize(scaled, Image.Resampling.LANCZOS)
@@ -174,9 +170,9 @@ class _Capped(BytesIO):
         return super().write(data)
 
 
-def _png(image: Image.Image, limit: int | None) -> bytes | None:
+def _png(image: Image.Image, limit: int) -> bytes | None:
     """Level 1 with run lengths: the default's size for photos in a fifth of the time."""
-    file = BytesIO() if limit is None else _Capped(limit)
+    file = _Capped(limit)
     try:
         image.save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     except _LimitReached:
@@ -240,16 +236,8 @@ def _encoded(
         )
     if encoding == "jpeg" and image.mode == "RGBA" and original.getchannel("A").getextrema() != (255, 255):
         notes.append("Sent without its transparency: JPEG has none.")
-    return Encoded(
-        data=data,
-        mime=f"image/{encoding}",
-        extension=_EXTENSIONS[encoding],
-        encoding=encoding,
-        width=image.width,
-        height=image.height,
-        transformation=f"resize:{image.width}x{image.height}" if resized else "",
-        notes=tuple(notes),
-    )
+    transformation = f"resize:{image.width}x{image.height}" if resized else ""
+    return Encoded(data, encoding, image.width, image.height, transformation, tuple(notes))
 
 
 def _does_not_fit(image: Image.Image, encoding: str, limit: int) -> ValidationError:
@@ -259,10 +247,10 @@ def _does_not_fit(image: Image.Image, encoding: str, limit: int) -> ValidationEr
         what = f"{name} has up to {sides:,} pixels a side; the picture has {max(image.size):,}."
     else:
         if encoding == "jpeg":
-            name, size = f"{name} of quality {_FLOOR}", len(_jpeg(image, _FLOOR))
+            name, data = f"{name} of quality {_FLOOR}", _jpeg(image, _FLOOR)
         else:
-            size = len(_png(image, None) or b"" if encoding == "png" else _webp(image))
-        what = f"As {name} the picture takes {size / 1e6:.1f} MB; the service takes {limit / 1e6:g} MB."
+            data, _ = _packed(image, encoding, sys.maxsize) or (b"", None)
+        what = f"As {name} the picture takes {len(data) / 1e6:.1f} MB; the service takes {limit / 1e6:g} MB."
     best = _fitted(image, limit)
     would = f"{best.encoding} ({best.width}x{best.height}, {len(best.data) / 1e6:.1f} MB)"
     advice = "auto, which makes it smaller:" if best.transformation else "auto or"

@@ -83,7 +83,7 @@ def packed(picture: Any, encoding: str, identity: str | None = None) -> Referenc
     jpeg = getattr(picture, "jpeg", None)
     as_it_is = encoding in ("auto", "jpeg") and _fits_raw(pixels)
     if as_it_is and jpeg is not None and len(jpeg) <= encode.LIMIT_BYTES:
-        encoded = encode.encoded_jpeg(jpeg, width, height)
+        encoded = encode.Encoded(jpeg, "jpeg", width, height)
     else:
         encoded = encode.encode(pixels, encoding)
     encoded = replace(encoded, notes=(*getattr(picture, "warnings", ()), *encoded.notes))
