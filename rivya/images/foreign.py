@@ -18,39 +18,14 @@ from PIL import Image, ImageOps, features
 from .. import commands
 from ..errors import ImageError
 from .colour import to_srgb
-from .formats import OWN, check_size, signature
+from .formats import OWN, check_size, other_format, signature, unusable
 
 logger = logging.getLogger("rivya")
 
-HEAD_BYTES = 64
-"""Bytes that `kind` needs."""
-
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
-_AVIF_BRANDS = (b"avif", b"avis")
-_SIGNATURES = (
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
-    (b"GIF8", "GIF"),
-)
 _DNG_VERSION = 50706
 _COMPRESS_LEVEL = 1
 _KEPT_TAGS = (270, 271, 272, 306, 315, 33432)
 """Description, camera, date, artist and copyright; TIFF mixes them with tags of its layout."""
-
-
-def kind(head: bytes) -> str:
-    """``HEIC``, ``AVIF``, ``TIFF``, ``BMP`` or ``GIF`` by a file's first `HEAD_BYTES`; else empty."""
-    if head[4:8] == b"ftyp":
-        size = min(int.from_bytes(head[:4], "big"), HEAD_BYTES)
-        brands = {head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))}
-        if brands & set(_AVIF_BRANDS):
-            return "AVIF"
-        return "HEIC" if head[8:12] in _HEIC_BRANDS else ""
-    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in (12, 16, 40, 52, 56, 64, 108, 124):
-        return "BMP"
-    return next((name for signature, name in _SIGNATURES if head.startswith(signature)), "")
 
 
 def why_not(name: str) -> str:
@@ -71,13 +46,13 @@ def taken(data: bytes, file_name: str = "") -> bytes:
     Raises:
         ImageError: ``image_unsupported``, ``image_damaged`` or ``image_too_large``.
     """
-    name = "" if signature(data) else kind(data[:HEAD_BYTES])
+    name = "" if signature(data) else other_format(data)
     return _as_png(data, name, file_name) if name else data
 
 
 def _as_png(data: bytes, name: str, file_name: str) -> bytes:
     if reason := why_not(name):
-        raise _refused(f"{reason}.", "image_unsupported")
+        raise unusable(f"{reason}.", "image_unsupported")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged metadata, and sizes allowed for a user's picture
@@ -87,26 +62,17 @@ def _as_png(data: bytes, name: str, file_name: str) -> bytes:
             upright = ImageOps.exif_transpose(opened)
             exif = _exif(upright, name)
             picture, profile = _plain(upright)
-    except MemoryError:
-        raise
-    except ImageError:
+    except (MemoryError, ImageError):
         raise
     except Exception as error:  # Pillow raises any exception for damaged bytes
-        raise _refused(f"The {name} picture cannot be read: {_short(error)}.", "image_damaged") from None
+        why = (str(error).splitlines() or [type(error).__name__])[0][:120].rstrip(".")
+        raise unusable(f"The {name} picture cannot be read: {why}.", "image_damaged") from None
     if frames > 1:
         logger.warning("%s holds %d pictures; the first was taken.", file_name or f"A {name} file", frames)
     file = BytesIO()
     about: dict[str, Any] = {"exif": exif} if exif else {}
     picture.save(file, "PNG", compress_level=_COMPRESS_LEVEL, icc_profile=profile, **about)
     return file.getvalue()
-
-
-def _refused(message: str, code: str) -> ImageError:
-    return ImageError(message, hint="", code=code, charged=None)
-
-
-def _short(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120].rstrip(".")
 
 
 def _open(data: bytes, name: str) -> Image.Image:
@@ -121,7 +87,7 @@ def _open(data: bytes, name: str) -> Image.Image:
     )  # Image.open has a cap that other packs change
     check_size(*picture.size, OWN)
     if name == "TIFF" and _DNG_VERSION in picture.getexif():
-        raise _refused("RAW photos of cameras are not taken; save the photo as JPEG.", "image_unsupported")
+        raise unusable("RAW photos of cameras are not taken; save the photo as JPEG.", "image_unsupported")
     return picture
 
 
@@ -151,7 +117,7 @@ def _plain(picture: Image.Image) -> tuple[Image.Image, bytes | None]:
         values = np.asarray(picture)
         return Image.fromarray(np.clip(values, 0, 65_535).astype(np.uint16)), profile
     if mode == "F":
-        raise _refused(
+        raise unusable(
             "A picture of floating-point values is not taken; save it with 8 or 16 bits a channel.",
             "image_unsupported",
         )

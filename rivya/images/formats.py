@@ -34,11 +34,13 @@ OWN = Limits(1024**3, 1_000_000, 400_000_000)
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
+_OTHER_PICTURES = {b"GIF8": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF"}
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+_BRANDS_END = 64
+
 _OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
-    (b"GIF8", "a GIF"),
-    (b"BM", "a BMP"),
-    (b"II*\0", "a TIFF"),
-    (b"MM\0*", "a TIFF"),
     (b"\0\0\1\0", "a Windows icon"),
     (b"%PDF-", "a PDF"),
     (b"PK\3\4", "a ZIP archive"),
@@ -86,6 +88,18 @@ def signature(data: bytes) -> Format | None:
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     return "WEBP" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+def other_format(data: bytes) -> str:
+    """``HEIC``, ``AVIF``, ``TIFF``, ``BMP`` or ``GIF`` by a file's first 64 bytes; else empty."""
+    if data[4:8] == b"ftyp":
+        end = min(int.from_bytes(data[:4], "big"), _BRANDS_END, len(data))
+        if not _AVIF_BRANDS.isdisjoint([data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))]):
+            return "AVIF"
+        return "HEIC" if data[8:12] in _HEIC_BRANDS else ""
+    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    return _OTHER_PICTURES.get(data[:4], "")
 
 
 def extension_of(data: bytes) -> str:
@@ -163,8 +177,8 @@ def _name_of(data: bytes) -> str:
     for signature, name in _OTHER_KINDS:
         if data.startswith(signature):
             return name
-    if data[4:12] in (b"ftypavif", b"ftypavis", b"ftypheic", b"ftypheix", b"ftypmif1"):
-        return "an AVIF or HEIC"
+    if name := other_format(data):
+        return f"an {name}" if name == "AVIF" else f"a {name}"
     head = data[:4096].lstrip(_SPACE)
     if not head:
         return "white space"

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 from ..bucket_urls import is_bucket
 from ..errors import ImageError
@@ -35,6 +34,7 @@ def _advising() -> Iterator[None]:
         raise error.about(hint=hint) from None
 
 
+@_advising()
 def read(image: object) -> bytes:
     """Return the bytes of a PNG, JPEG or WebP file; other kinds become PNG.
 
@@ -44,19 +44,17 @@ def read(image: object) -> bytes:
     Raises:
         ImageError: unreadable or beyond `OWN`; see also `foreign.taken`.
     """
-    name, data = "", image
-    with _advising():
-        if is_bucket(data):
-            name, data = str(data).rpartition("/")[2], _of_bucket(str(data))
-        elif not isinstance(data, bytes):
-            path = Path(str(image))
-            name = path.name
-            try:
-                check_bytes(os.path.getsize(path), OWN)
-                data = path.read_bytes()
-            except OSError as error:
-                raise ImageError(f"{name} cannot be read: {error.strerror}.") from None
-        return foreign.taken(data, name)
+    if isinstance(image, bytes):
+        return foreign.taken(image)
+    if is_bucket(image):
+        return foreign.taken(_of_bucket(str(image)), str(image).rpartition("/")[2])
+    path = Path(str(image))
+    try:
+        check_bytes(os.path.getsize(path), OWN)
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path.name} cannot be read: {error.strerror}.") from None
+    return foreign.taken(data, path.name)
 
 
 def _of_bucket(url: str) -> bytes:
@@ -73,16 +71,13 @@ def _of_bucket(url: str) -> bytes:
     return data
 
 
+@_advising()
 def inspect(data: bytes) -> Header:
     """As `decode.inspect`, within `OWN`."""
-    with _advising():
-        return _decode.inspect(data, OWN)
+    return _decode.inspect(data, OWN)
 
 
-def decode(data: bytes, header: Header, **options: Any) -> _decode.Picture:
-    """As `decode.decode`."""
-    with _advising():
-        return _decode.decode(data, header, **options)
+decode = _advising()(_decode.decode)
 
 
 def for_upload(data: bytes) -> _decode.Picture:
@@ -106,12 +101,8 @@ def for_upload(data: bytes) -> _decode.Picture:
             f"Made smaller while it was read, from {header.width}x{header.height} to {made}.",
             *warnings,
         )
-    return _decode.Picture(pixels, warnings, None if shrink > 1 or warnings else _as_it_is(data, header))
-
-
-def _as_it_is(data: bytes, header: Header) -> bytes | None:
-    """The file without metadata, if it is a JPEG of exactly the decoded pixels."""
-    if header.format != "JPEG" or header.channels != 3 or header.orientation != 1:
-        return None
-    convert, _ = to_srgb(header.icc, header.channels)
-    return bare(data, header.end) if convert is None else None
+    jpeg = None
+    plain = header.format == "JPEG" and header.channels == 3 and header.orientation == 1 and not warnings
+    if plain and to_srgb(header.icc, 3)[0] is None:
+        jpeg = bare(data, header.end)
+    return _decode.Picture(pixels, warnings, jpeg)

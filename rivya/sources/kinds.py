@@ -58,7 +58,7 @@ def look_at(path: Path) -> LeftOut | None:
         return LeftOut(path, "a sidecar of macOS")
     if formats.signature(head):
         return None
-    kind = foreign.kind(head)
+    kind = formats.other_format(head)
     if kind:
         missing = foreign.why_not(kind)
         return LeftOut(path, missing, meant=True) if missing else None
