@@ -121,10 +121,11 @@ def decode_into(
     target = turned(out, header.orientation)
     shade = None if mask is None else turned(mask, header.orientation)
     for top, colour, alpha in _srgb_bands(data, header, convert):
-        np.divide(colour, _full(colour), out=target[top : top + len(colour)], dtype=np.float32)
+        full = np.float32(np.iinfo(colour.dtype).max)
+        np.divide(colour, full, out=target[top : top + len(colour)], dtype=np.float32)
         if alpha is not None and shade is not None:
             place = shade[top : top + len(alpha)]
-            np.divide(alpha, _full(alpha), out=place, dtype=np.float32)
+            np.divide(alpha, full, out=place, dtype=np.float32)
             np.subtract(np.float32(1), place, out=place)
     return warnings
 
@@ -161,7 +162,3 @@ def _srgb_bands(
         if header.alpha and samples.shape[2] in (2, 4):
             samples, alpha = samples[..., :-1], samples[..., -1]
         yield top, samples if convert is None else convert(samples), alpha
-
-
-def _full(samples: Array) -> Array:
-    return np.array(np.iinfo(samples.dtype).max, np.float32)

@@ -28,7 +28,8 @@ def read_png(data: bytes) -> Header:
         if kind == b"IEND" or end + 4 > len(data):
             header.complete = kind == b"IEND" and end + 4 <= len(data)
             break
-        _check_chunk(view[at + 4 : end], kind, data[end : end + 4])
+        if kind in _PNG_USED and crc32(view[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise damaged(f"the checksum of its {kind.decode()} part is wrong")
         if kind == b"IDAT":
             header.payload.append((start, end))
         elif kind in _PNG_USED and kind not in chunks and (not header.payload or kind == b"eXIf"):
@@ -39,6 +40,8 @@ def read_png(data: bytes) -> Header:
             raise damaged("it has two headers")
         elif kind == b"acTL":
             header.warnings.append(ANIMATED)
+        elif kind not in _PNG_USED and not kind[0] & 0x20:  # a critical one
+            raise unusable(f"The PNG needs an extension that is not known ({kind!r}).", "image_unsupported")
         at = end + 4
     else:
         raise damaged("it has too many parts")
@@ -70,16 +73,6 @@ def _read_text(kind: bytes, body: bytes, header: Header) -> None:
             header.exif = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
     except (ValueError, IndexError, zlib_error):
         pass
-
-
-def _check_chunk(body: memoryview, kind: bytes, crc: bytes) -> None:
-    """Check a used chunk's checksum; refuse unknown critical chunks."""
-    if kind not in _PNG_USED:
-        if not kind[0] & 0x20:
-            raise unusable(f"The PNG needs an extension that is not known ({kind!r}).", "image_unsupported")
-        return
-    if crc32(body) != int.from_bytes(crc, "big"):
-        raise damaged(f"the checksum of its {kind.decode()} part is wrong")
 
 
 def _read_chunks(chunks: dict[bytes, bytes], header: Header) -> None:
