@@ -14,6 +14,8 @@ from .frontend import Frontend
 from .test_seed_and_badge import disconnect, set_widget, submit, widgets
 from .test_templates import graph_of
 
+pytestmark = pytest.mark.xdist_group("newest frontend")
+
 A_MINUTE_MS = 60_000
 
 

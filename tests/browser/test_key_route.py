@@ -170,6 +170,7 @@ def test_a_key_of_the_environment_wins_and_the_row_says_so(
     row.get_by_text("ending in side. It comes from RIVYA_API_KEY").wait_for()
 
 
+@pytest.mark.slow
 def test_where_others_may_reach_comfyui_there_is_no_route_and_the_row_says_what_to_do(
     start_comfyui: Callable[..., RivyaComfyUI], open_editor: Callable[..., Frontend]
 ) -> None:
