@@ -199,3 +199,18 @@ def test_the_strict_flag_of_python_3_13_is_left_out() -> None:
     assert not trust.context().verify_flags & ssl.VERIFY_X509_STRICT
     assert trust.context().verify_mode is ssl.CERT_REQUIRED
     assert trust.context().check_hostname
+
+
+async def test_a_broken_list_of_certifi_is_an_error_with_a_remedy_for_each_caller(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment.setattr("certifi.where", lambda: str(tmp_path / "cacert.pem"))
+    async with transport("https://api.example", **LOCALLY) as client:
+        calls = [client.exchange("POST", "/api/v1/generations", body=b"{}") for _ in range(2)]
+        first, second = await asyncio.gather(*calls, return_exceptions=True)
+    assert first is not second
+    for error in (first, second):
+        assert isinstance(error, ConfigurationError)
+        assert "certifi cannot be read: No such file or directory" in error.message
+        assert "install" in error.hint
+        assert error.sent is Sent.NO
