@@ -71,7 +71,6 @@ class RetryingClient:
         body: bytes | None = None,
         form: Form | None = None,
         idempotency_key: str | None = None,
-        with_key: bool = True,
         wanted: Callable[[], bool] = lambda: True,
         on_trouble: Callable[[RivyaError], object] = lambda error: None,
     ) -> T:
@@ -88,17 +87,13 @@ class RetryingClient:
             RivyaError: ``sent`` tells what all attempts together prove.
         """
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
         started, attempt, unusable, uncertain = time.monotonic(), 0, 0, False
         while True:
             await self._until_allowed()
             if not wanted():
                 raise _given_up(uncertain)
             try:
-                reply = await self._transport.exchange(
-                    method, path, body=body, form=form, headers=headers, with_key=with_key
-                )
+                reply = await self._transport.exchange(method, path, body=body, form=form, headers=headers)
                 result = read(self._response(reply, uncertain))
                 if idempotency_key:
                     self._concurrency.on_success(time.monotonic())

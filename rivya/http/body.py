@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from io import BytesIO
 from typing import cast
@@ -26,8 +26,8 @@ class Body:
     Requests ask for ``Accept-Encoding: identity``, yet gzip and deflate are decompressed, within the cap.
     """
 
-    def __init__(self, what: str, cap: int, encoding: str | None = None, length: str | None = None) -> None:
-        """``what`` names the body in errors; ``encoding`` and ``length`` are Content-Encoding and Content-Length.
+    def __init__(self, what: str, cap: int, headers: Mapping[str, str]) -> None:
+        """``what`` names the body in errors; ``headers`` are the response's, names in lower case.
 
         Raises:
             UnusableAnswerError: an unknown encoding, or a length beyond the cap.
@@ -38,11 +38,12 @@ class Body:
         self._size = 0
         self._came = 0
         self._pieces = 0
-        name = (encoding or "identity").strip().lower()
-        if name not in ("identity", "", "gzip", "x-gzip", "deflate"):
+        encoding = headers.get("content-encoding", "").strip().lower()
+        if encoding not in ("identity", "", "gzip", "x-gzip", "deflate"):
             raise self._refused("comes in an encoding that was not asked for", "unusable_encoding")
-        self._inflater = decompressobj(_GZIP_OR_ZLIB) if name not in ("identity", "") else None
-        if length is not None and length.isdecimal() and int(length[:20]) > cap:
+        self._inflater = decompressobj(_GZIP_OR_ZLIB) if encoding not in ("identity", "") else None
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > cap:
             raise self._too_large()
 
     async def take(self, response: httpx.Response, came: Callable[[int], None] = lambda size: None) -> bytes:

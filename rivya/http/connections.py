@@ -15,10 +15,8 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio
-
-from ..errors import ConfigurationError, RivyaError, Sent
-from .network import Backend, SharedWork, httpcore, httpx
+from ..errors import RivyaError
+from .network import Backend, SharedWork, closing, httpcore, httpx
 from .proxy_settings import proxy_for
 
 _KEEPALIVE_S = 60.0
@@ -28,46 +26,44 @@ _LOOK_EVERY_S = 5.0
 """Interval of the search for unusable idle connections."""
 
 
-class _Single(httpcore.AsyncNetworkBackend):
-    """One connection in place of httpcore's pool, which creates it. Sees its socket when opened."""
+class _Connection(httpcore.AsyncNetworkBackend):
+    """An httpx transport with one connection in place of httpcore's pool. Sees its socket when opened."""
 
-    def __init__(self, pool: httpcore.AsyncConnectionPool, backend: Backend) -> None:
+    def __init__(self, backend: Backend, context: ssl.SSLContext, proxy: str | None) -> None:
+        limits = httpx.Limits(keepalive_expiry=_KEEPALIVE_S)
+        self._transport = httpx.AsyncHTTPTransport(verify=context, proxy=proxy, limits=limits)
+        pool: Any = self._transport._pool
         pool._network_backend = self  # httpx gives no way to choose it
+        if proxy is not None and proxy.startswith("https:"):
+            pool._proxy_ssl_context = context  # httpx 0.27 has no other way
+        self._transport._pool = self  # type: ignore[assignment]  # only its handle_async_request is called
         self._create = pool.create_connection
         self._backend = backend
-        self.connection: httpcore.AsyncConnectionInterface | None = None
+        self._inner: httpcore.AsyncConnectionInterface | None = None
         self._stream: httpcore.AsyncNetworkStream | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can take a request: open at both ends, unused, not expired."""
+        return self._inner is not None and self._inner.is_available() and not self._inner.has_expired()
+
+    async def request(self, request: httpx.Request) -> httpx.Response:
+        return await self._transport.handle_async_request(request)
 
     async def connect_tcp(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
         self._stream = await self._backend.connect_tcp(*args, **options)
         return self._stream
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        if self.connection is None:
-            self.connection = self._create(request.url.origin)
-        return await self.connection.handle_async_request(request)
+        if self._inner is None:
+            self._inner = self._create(request.url.origin)
+        return await self._inner.handle_async_request(request)
 
     async def aclose(self) -> None:
-        with anyio.CancelScope(shield=True):
-            if self.connection is not None:
-                await self.connection.aclose()
-            if self._stream is not None:  # The connection forgets it if TLS or SOCKS fails.
-                await self._stream.aclose()
-
-
-class _Transport(httpx.AsyncHTTPTransport):
-    def __init__(self, backend: Backend, context: ssl.SSLContext, proxy: str | None) -> None:
-        super().__init__(verify=context, proxy=proxy, limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S))
-        if proxy is not None and proxy.startswith("https:"):
-            self._pool._proxy_ssl_context = context  # type: ignore[attr-defined]  # httpx 0.27 has no other way
-        self._single = _Single(self._pool, backend)
-        self._pool = self._single  # type: ignore[assignment]  # all of a pool that httpx calls
-
-    @property
-    def idle(self) -> bool:
-        """Whether the connection can take a request: open at both ends, unused, not expired."""
-        connection = self._single.connection
-        return connection is not None and connection.is_available() and not connection.has_expired()
+        if self._inner is not None:
+            await self._inner.aclose()
+        if self._stream is not None:  # The connection forgets it if TLS or SOCKS fails.
+            await self._stream.aclose()
 
 
 class Connections:
@@ -84,61 +80,55 @@ class Connections:
         self._backends = {False: api, True: results}
         self._to_proxies = proxies
         self._make_context = make_context
-        self._context_made: ssl.SSLContext | None = None
-        self._proxies: dict[tuple[str, str], str | None] = {}
-        self._settings = SharedWork(threads=4)
-        self._idle: defaultdict[Hashable, deque[_Transport]] = defaultdict(deque)
-        self._open: set[_Transport] = set()
-        self._closing: set[asyncio.Future[None]] = set()
+        self._settings = SharedWork(threads=4, kept=1000)
+        self._idle: defaultdict[Hashable, deque[_Connection]] = defaultdict(deque)
+        self._open: set[_Connection] = set()
         self._next_look = 0.0
-
-    def count(self) -> tuple[int, int]:
-        """All connections, and the idle ones among them."""
-        return len(self._open), sum(map(len, self._idle.values()))
 
     @asynccontextmanager
     async def ask(self, request: httpx.Request, *, result: bool) -> AsyncIterator[httpx.Response]:
-        """Send the request over a connection of its own. Raises httpx's errors.
+        """Send the request over a connection of its own. Raises httpx's errors, and `ConfigurationError`.
 
         API requests and downloads never share a connection.
         """
         url = request.url
-        context = await self._context()
-        proxy = await self._proxy(url.scheme, url.host)
+        try:
+            context = await self._settings.run(self._make_context)
+            proxy = await self._settings.run(proxy_for, url.scheme, url.host)
+        except RivyaError as error:
+            raise error.about() from None  # a separate error for each caller
         await self._close_old()
         key = (result, proxy, url.scheme, url.host, url.port)
-        transport = await self._kept(key)
-        if transport is None:
+        connection = await self._kept(key)
+        if connection is None:
             backend = self._backends[result] if proxy is None else self._to_proxies
-            transport = _Transport(backend, context, proxy)
-            self._open.add(transport)
+            connection = _Connection(backend, context, proxy)
+            self._open.add(connection)
         try:
-            response = await transport.handle_async_request(request)
+            response = await connection.request(request)
             yield response
             await response.aclose()
         except BaseException:
-            await self._close(transport)
+            await self._close(connection)
             raise
-        if transport.idle and transport in self._open:
-            self._idle[key].append(transport)
+        if connection.idle and connection in self._open:
+            self._idle[key].append(connection)
         else:
-            await self._close(transport)
+            await self._close(connection)
 
     async def aclose(self) -> None:
         """Close all connections, even those in use."""
         self._idle.clear()
-        for transport in list(self._open):
-            await self._close(transport)
-        if self._closing:
-            await asyncio.wait(self._closing)
+        for connection in list(self._open):
+            await self._close(connection)
 
-    async def _kept(self, key: Hashable) -> _Transport | None:
-        """The usable transport used last; others are closed."""
+    async def _kept(self, key: Hashable) -> _Connection | None:
+        """The usable connection used last; others are closed."""
         while self._idle[key]:
-            transport = self._idle[key].pop()
-            if transport.idle:
-                return transport
-            await self._close(transport)
+            connection = self._idle[key].pop()
+            if connection.idle:
+                return connection
+            await self._close(connection)
         return None
 
     async def _close_old(self) -> None:
@@ -146,39 +136,12 @@ class Connections:
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK_EVERY_S
-        old = {transport for idle in self._idle.values() for transport in idle if not transport.idle}
-        kept = {key: deque(t for t in idle if t not in old) for key, idle in self._idle.items()}
+        old = {connection for idle in self._idle.values() for connection in idle if not connection.idle}
+        kept = {key: deque(one for one in idle if one not in old) for key, idle in self._idle.items()}
         self._idle = defaultdict(deque, {key: idle for key, idle in kept.items() if idle})
-        for transport in old:
-            await self._close(transport)
+        for connection in old:
+            await self._close(connection)
 
-    async def _close(self, transport: _Transport) -> None:
-        """Close it in a task that a second cancellation of the caller does not stop."""
-        self._open.discard(transport)
-        closing = asyncio.ensure_future(transport.aclose())
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
-        await asyncio.shield(closing)
-
-    async def _context(self) -> ssl.SSLContext:
-        if self._context_made is None:
-            try:
-                self._context_made = await self._settings.run(self._make_context)
-            except (OSError, ValueError):
-                raise ConfigurationError(
-                    "The TLS certificates of this computer cannot be read.",
-                    hint="Check SSL_CERT_FILE and SSL_CERT_DIR in the environment.",
-                    sent=Sent.NO,
-                ) from None
-        return self._context_made
-
-    async def _proxy(self, scheme: str, host: str) -> str | None:
-        """The proxy's URL or None, found in a thread."""
-        if (scheme, host) not in self._proxies:
-            if len(self._proxies) > 1000:
-                self._proxies.clear()
-            try:
-                self._proxies[scheme, host] = await self._settings.run(proxy_for, scheme, host)
-            except RivyaError as error:
-                raise error.about() from None  # a separate error for each caller
-        return self._proxies[scheme, host]
+    async def _close(self, connection: _Connection) -> None:
+        self._open.discard(connection)
+        await asyncio.shield(closing(connection.aclose()))

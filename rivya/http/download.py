@@ -21,7 +21,7 @@ from ..errors import (
     UnusableAnswerError,
 )
 from .body import Body
-from .network import httpx
+from .network import Timeouts, httpx
 from .values import clean_text, http_url, parse_retry_after
 
 MAX_REDIRECTS = 5
@@ -32,40 +32,34 @@ Ask = Callable[[str], AbstractAsyncContextManager[httpx.Response]]
 """Sends one GET to a URL after checking its host."""
 
 
-async def fetch(
-    ask: Ask, url: str, *, plain_http: bool, max_bytes: int, window_s: float, window_bytes: int
-) -> bytes:
-    """The bytes at ``url``, over at most five redirects; the caller limits the time.
+async def fetch(ask: Ask, url: str, plain_http: bool, max_bytes: int, times: Timeouts) -> bytes:
+    """The bytes at ``url``, over at most five redirects; the caller limits the total time.
+
+    ``plain_http``: the service is on this machine, so that results may be offered over http.
 
     Raises:
         RivyaError: see `Transport.download`.
     """
     for _ in range(MAX_REDIRECTS + 1):
-        check_scheme(url, plain_http)
+        if urlsplit(http_url(url)).scheme != "https" and not plain_http:
+            raise UnusableAnswerError(
+                f"The result at {host_of(url)} is not offered over https, so it was not asked for.",
+                code="forbidden_address",
+                sent=Sent.NO,
+            )
         async with ask(url) as response:
             status = response.status_code
             if status not in _REDIRECTS:
                 _check_status(status, response.headers, host_of(url))
-                return await _read(response, host_of(url), max_bytes, window_s, window_bytes)
+                return await _read(response, host_of(url), max_bytes, times)
             location = response.headers.get("location", "")
         if not location:
             raise _unusable(url, "redirects to nowhere", status)
         try:
-            url = http_url(urljoin(url, location))
+            url = urljoin(url, location)
         except ValueError:
             raise _unusable(url, "redirects to something that is no URL", status) from None
     raise _unusable(url, f"redirects more than {MAX_REDIRECTS} times", None)
-
-
-def check_scheme(url: str, plain_http: bool) -> None:
-    """Refuse all but https, or http if the service is on this machine."""
-    http_url(url)
-    if urlsplit(url).scheme != "https" and not plain_http:
-        raise UnusableAnswerError(
-            f"The result at {host_of(url)} is not offered over https, so it was not asked for.",
-            code="forbidden_address",
-            sent=Sent.NO,
-        )
 
 
 def host_of(url: str) -> str:
@@ -76,21 +70,16 @@ def host_of(url: str) -> str:
         return "?"
 
 
-async def _read(
-    response: httpx.Response, host: str, max_bytes: int, window_s: float, window_bytes: int
-) -> bytes:
-    """The whole body; a host slower than ``window_bytes`` per ``window_s`` seconds is given up."""
-    fields = response.headers
-    body = Body(
-        f"the result at {host}", max_bytes, fields.get("content-encoding"), fields.get("content-length")
-    )
+async def _read(response: httpx.Response, host: str, max_bytes: int, times: Timeouts) -> bytes:
+    """The whole body; a host slower than `Timeouts` allow is given up."""
+    body = Body(f"the result at {host}", max_bytes, response.headers)
     began, arrived = time.monotonic(), 0
 
     def came(size: int) -> None:
         nonlocal began, arrived
         arrived += size
-        if time.monotonic() - began > window_s:
-            if arrived < window_bytes:
+        if time.monotonic() - began > times.window_s:
+            if arrived < times.window_bytes:
                 raise RivyaTimeoutError(f"{host} sends the result too slowly.")
             began, arrived = time.monotonic(), 0
 

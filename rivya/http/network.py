@@ -1,4 +1,4 @@
-"""Connections to checked addresses, and the state of an attempt.
+"""Connections to checked addresses; the time limits and the state of an attempt.
 
 The only module that names the HTTP stack: httpx and httpcore.
 """
@@ -9,8 +9,9 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from anyio.to_thread import run_sync
 
 from .guard import allowed
 
-__all__ = ["Attempt", "Backend", "SharedWork", "current", "httpcore", "httpx", "silence"]
+__all__ = ["Attempt", "Backend", "SharedWork", "Timeouts", "closing", "current", "httpcore", "httpx"]
 
 T = TypeVar("T")
 
@@ -38,6 +39,26 @@ _LOOKUPS = 32
 """Concurrent lookups per backend."""
 
 _MAX_HEAD_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds for each phase of an exchange.
+
+    Attributes:
+        connect_s: DNS lookup and connection, then again TLS.
+        read_s: between two pieces of a response.
+        write_s: for each 64 KiB of a request.
+        total_s: an exchange without its upload, which gets more by its size.
+        window_s, window_bytes: a download must bring this many bytes per window.
+    """
+
+    connect_s: float = 10.0
+    read_s: float = 60.0
+    write_s: float = 60.0
+    total_s: float = 150.0
+    window_s: float = 20.0
+    window_bytes: int = 20 * 1024
 
 
 class Attempt:
@@ -109,29 +130,32 @@ class SharedWork:
 
     Args:
         threads: concurrent calls.
+        kept: the most results that later callers share, too.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, kept: int = 0) -> None:
         self._threads = threads
+        self._kept = kept
         self._limiter: anyio.CapacityLimiter | None = None
-        self._running: dict[tuple[Hashable, ...], asyncio.Future[Any]] = {}
+        self._calls: dict[tuple[Hashable, ...], asyncio.Future[Any]] = {}
 
     async def run(self, work: Callable[..., T], *args: Hashable) -> T:
         """The result of ``work(*args)``, or its exception."""
         key = (work, *args)
-        running: asyncio.Future[T] | None = self._running.get(key)
-        if running is None:
+        call: asyncio.Future[T] | None = self._calls.get(key)
+        if call is None:
             self._limiter = self._limiter or anyio.CapacityLimiter(self._threads)
-            running = asyncio.ensure_future(run_sync(work, *args, limiter=self._limiter))
-            running.add_done_callback(lambda done: self._ended(key, done))
-            self._running[key] = running
-        await asyncio.wait({running})
-        return running.result()
+            call = asyncio.ensure_future(run_sync(work, *args, limiter=self._limiter))
+            call.add_done_callback(lambda done: self._ended(key, done))
+            self._calls[key] = call
+        if not call.done():
+            await asyncio.wait({call})
+        return call.result()
 
     def _ended(self, key: tuple[Hashable, ...], done: asyncio.Future[Any]) -> None:
-        del self._running[key]
-        if not done.cancelled():
-            done.exception()  # retrieved: all callers may have been cancelled
+        # The exception counts as retrieved: all callers may have been cancelled.
+        if done.cancelled() or done.exception() is not None or len(self._calls) > self._kept:
+            del self._calls[key]
 
 
 class Backend(httpcore.AsyncNetworkBackend):
@@ -145,7 +169,6 @@ class Backend(httpcore.AsyncNetworkBackend):
         self._check = check
         self._inner = httpcore.AnyIOBackend()
         self._lookups = SharedWork(_LOOKUPS)
-        self._closing: set[asyncio.Future[None]] = set()
 
     async def connect_tcp(
         self,
@@ -176,57 +199,31 @@ class Backend(httpcore.AsyncNetworkBackend):
     async def _first(
         self, addresses: Sequence[str], port: int, time_s: float | None
     ) -> httpcore.AsyncNetworkStream:
-        """The first address that connects; the next one starts after 0.25 s or a failure."""
-        won: list[httpcore.AsyncNetworkStream] = []
-        failures: list[Exception] = []
+        """The first address that connects; the next one starts after 0.25 s or a failure.
 
-        async def attempt(address: str, over: anyio.Event) -> None:
-            try:
-                stream = await self._connected(address, port, time_s)
-                if won:
-                    await _closed(stream)
-                else:
-                    won.append(stream)
-                    group.cancel_scope.cancel()
-            except httpcore.ConnectError as error:
-                failures.append(error)
-            finally:
-                over.set()
-
-        if len(addresses) == 1:
-            return await self._connected(addresses[0], port, time_s)
-        try:
-            async with anyio.create_task_group() as group:
-                for address in _families_in_turn(addresses):
-                    over = anyio.Event()
-                    group.start_soon(attempt, address, over)
-                    with anyio.move_on_after(_NEXT_ADDRESS_S):
-                        await over.wait()
-        except BaseException:
-            # Cancelled while the group ended: no caller takes the connection.
-            for stream in won:
-                await _closed(stream)
-            raise
-        if not won:
-            raise httpcore.ConnectError(str(failures[0]))
-        return won[0]
-
-    async def _connected(self, address: str, port: int, time_s: float | None) -> httpcore.AsyncNetworkStream:
-        """Connect in a task that is never cancelled: many versions of anyio leak a connection made during cancellation.
-        If the caller is gone, it is closed once made.
+        Connecting is never cancelled: many versions of anyio leak a connection made during cancellation. Connections
+        that no caller takes are closed once made.
         """
-        connecting = asyncio.ensure_future(self._inner.connect_tcp(address, port, timeout=time_s))
+        ahead = _families_in_turn(addresses)
+        running: list[asyncio.Future[httpcore.AsyncNetworkStream]] = []
+        failures: list[BaseException] = []
         try:
-            return await asyncio.shield(connecting)
-        except asyncio.CancelledError:
-            connecting.add_done_callback(self._close_unwanted)
-            raise
-
-    def _close_unwanted(self, connecting: asyncio.Future[httpcore.AsyncNetworkStream]) -> None:
-        if not connecting.cancelled() and connecting.exception() is None:
-            closing = asyncio.ensure_future(connecting.result().aclose())
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+            while ahead or running:
+                if ahead:
+                    connecting = self._inner.connect_tcp(ahead.pop(0), port, timeout=time_s)
+                    running.append(asyncio.ensure_future(connecting))
+                head_start = _NEXT_ADDRESS_S if ahead else None
+                await asyncio.wait(running, timeout=head_start, return_when=asyncio.FIRST_COMPLETED)
+                for done in [one for one in running if one.done()]:
+                    running.remove(done)
+                    failure = done.exception()
+                    if failure is None:
+                        return done.result()
+                    failures.append(failure)
+        finally:
+            for unwanted in running:
+                unwanted.add_done_callback(_close_unwanted)
+        raise failures[0]
 
 
 def look_up(host: str, port: int) -> list[str]:
@@ -241,22 +238,28 @@ def _families_in_turn(addresses: Sequence[str]) -> list[str]:
     return [address for pair in zip_longest(first, second) for address in pair if address]
 
 
-async def _closed(stream: httpcore.AsyncNetworkStream) -> None:
-    with anyio.CancelScope(shield=True):
-        await stream.aclose()
+def closing(aclose: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+    """Close in a task, which a cancellation of the caller does not stop."""
+    task = asyncio.ensure_future(aclose)
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+    return task
 
 
-class _NotOurs(logging.Filter):
-    """Drops the HTTP stack's records of our attempts, which hold URLs and headers."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return current.get() is None
+_closing: set[asyncio.Future[None]] = set()
+"""Keeps the tasks: asyncio does not."""
 
 
-def silence() -> None:
-    """Add the filter, once."""
-    parts = ("connection", "http11", "http2", "proxy", "socks")
-    for name in (httpx.__name__, *(f"{httpcore.__name__}.{part}" for part in parts)):
-        logger = logging.getLogger(name)
-        if not any(isinstance(known, _NotOurs) for known in logger.filters):
-            logger.addFilter(_NotOurs())
+def _close_unwanted(connecting: asyncio.Future[httpcore.AsyncNetworkStream]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        closing(connecting.result().aclose())
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    """Whether the HTTP stack did not log it about an attempt of ours: URLs and headers are in those records."""
+    return current.get() is None
+
+
+for _part in ("connection", "http11", "http2", "proxy", "socks"):
+    logging.getLogger(f"{httpcore.__name__}.{_part}").addFilter(_not_ours)
+logging.getLogger(httpx.__name__).addFilter(_not_ours)

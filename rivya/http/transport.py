@@ -28,14 +28,13 @@ from ..errors import (
     Sent,
     UnusableAnswerError,
     ValidationError,
-    detached,
 )
 from ..secret import Secret
 from . import download, trust
 from .body import Body
 from .connections import Connections
 from .guard import DEFAULT_ALLOWED, Guard, check_loopback, is_loopback
-from .network import Attempt, Backend, Resolver, current, httpx, silence
+from .network import Attempt, Backend, Resolver, Timeouts, current, httpx
 from .values import MAX_ANSWER_BYTES, clean_text
 
 __all__ = ["Form", "Reply", "Timeouts", "Transport"]
@@ -80,26 +79,6 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Timeouts:
-    """Seconds for each phase of an exchange.
-
-    Attributes:
-        connect_s: DNS lookup and connection, then again TLS.
-        read_s: between two pieces of a response.
-        write_s: for each 64 KiB of a request.
-        total_s: an exchange without its upload, which gets more by its size.
-        window_s, window_bytes: a download must bring this many bytes per window.
-    """
-
-    connect_s: float = 10.0
-    read_s: float = 60.0
-    write_s: float = 60.0
-    total_s: float = 150.0
-    window_s: float = 20.0
-    window_bytes: int = 20 * 1024
-
-
-@dataclass(frozen=True)
 class Reply:
     """A response of any status. Header names are lower-case; the body is complete if the status is 2xx."""
 
@@ -121,7 +100,7 @@ class Transport:
     def __init__(
         self,
         base_url: str,
-        key: Secret | None,
+        key: Secret,
         *,
         allowed_networks: Sequence[str] = DEFAULT_ALLOWED,
         timeouts: Timeouts | None = None,
@@ -150,12 +129,10 @@ class Transport:
         body: bytes | None = None,
         form: Form | None = None,
         headers: Mapping[str, str] = MappingProxyType({}),
-        with_key: bool = True,
-        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Reply:
-        """Send one request to ``path`` at the base URL, once; return the response of any status.
+        """Send one request with the key to ``path`` at the base URL, once; return the response of any status.
 
-        An error response keeps the readable part of a broken or too large body.
+        ``body`` is JSON. An error response keeps the readable part of a broken or too large body.
 
         Raises:
             RivyaConnectionError, RivyaTimeoutError: no usable response. ``sent`` is `Sent.NO` if the request provably
@@ -166,15 +143,14 @@ class Transport:
         size = len(form.file) if form is not None else len(body or b"")
 
         async def talk(attempt: Attempt) -> Reply:
-            key = self._key.reveal() if with_key and self._key is not None else None
-            own = {"Authorization": f"Bearer {key}"} if key is not None else {}
+            key = self._key.reveal()
+            fields = {"Accept": "application/json", **headers, "Authorization": f"Bearer {key}"}
             if body is not None:
-                own["Content-Type"] = "application/json"
-            fields = {"Accept": "application/json", **headers, **own}
+                fields["Content-Type"] = "application/json"
             content = {"content": body} if form is None else form.content()
             request = self._request(attempt, method, self._url(path), fields, size, **content)
             async with self._connections.ask(request, result=False) as response:
-                return await _reply(response, max_bytes, key)
+                return await _reply(response, key)
 
         return await _attempt(talk, self._timeouts.total_s + 2.5 * size / _SLOWEST_LINE, "Rivya")
 
@@ -189,23 +165,19 @@ class Transport:
             UnusableAnswerError: a refused URL, host or address, too many redirects, too large, empty, and so on.
             RivyaConnectionError, RivyaTimeoutError: as for `exchange`.
         """
-        times = self._timeouts
 
         async def talk(attempt: Attempt) -> bytes:
             def ask(hop: str) -> AbstractAsyncContextManager[httpx.Response]:
-                target = _parsed(hop)
+                try:
+                    target = httpx.URL(hop)
+                except (httpx.InvalidURL, ValueError):
+                    what = f"The result's address at {download.host_of(hop)} cannot be read."
+                    raise UnusableAnswerError(what, sent=Sent.NO) from None
                 self._guard.check_url_host(target.raw_host.decode("ascii"))
                 request = self._request(attempt, "GET", target, {"Accept": "image/*"})
                 return self._connections.ask(request, result=True)
 
-            return await download.fetch(
-                ask,
-                url,
-                plain_http=self._local,
-                max_bytes=max_bytes,
-                window_s=times.window_s,
-                window_bytes=times.window_bytes,
-            )
+            return await download.fetch(ask, url, self._local, max_bytes, self._timeouts)
 
         return await _attempt(talk, time_cap_s, download.host_of(url))
 
@@ -220,10 +192,7 @@ class Transport:
         """The path at the base URL; one that leads elsewhere is refused."""
         if len(path) > 1024 or not re.fullmatch(_PATH, path):
             raise ValidationError(f"This path cannot be asked: {clean_text(path, 100)}", sent=Sent.NO)
-        url = self._base.copy_with(raw_path=path.encode("ascii"))
-        if (url.scheme, url.host, url.port) != (self._base.scheme, self._base.host, self._base.port):
-            raise ValidationError("A path must not change where a request goes.", sent=Sent.NO)
-        return url
+        return self._base.copy_with(raw_path=path.encode("ascii"))
 
     def _request(
         self,
@@ -251,40 +220,27 @@ class Transport:
 async def _attempt(talk: Callable[[Attempt], Awaitable[T]], total_s: float, whom: str) -> T:
     """Run one attempt with ``whom``, for at most ``total_s`` seconds.
 
-    Errors are raised here, where no local variable holds the request with its key: a traceback with locals starts at
-    this frame.
+    Errors are raised here without the frames of ``talk``, whose local variables hold the request with its key.
 
     Raises:
         RivyaError: from ``talk``, or translated from a network failure.
     """
-    outcome = await _outcome(talk, total_s, whom)
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
-
-
-async def _outcome(
-    talk: Callable[[Attempt], Awaitable[T]], total_s: float, whom: str
-) -> T | RivyaError | asyncio.CancelledError:
-    """The result of ``talk``, or its error as a value, without its frames."""
     attempt = Attempt()
     token = current.set(attempt)
-    silence()
+    failure: BaseException
     try:
         with anyio.move_on_after(total_s):
             return await talk(attempt)
-    except asyncio.CancelledError as error:
+        sent = Sent.MAYBE if attempt.left else Sent.NO
+        failure = RivyaTimeoutError(f"{whom} took longer than {total_s:.0f} s.", sent=sent)
+    except (RivyaError, asyncio.CancelledError) as error:
         error.__context__ = error.__cause__ = error.__traceback__ = None
-        return error
-    except RivyaError as error:
-        detached(error)
-        return error
+        failure = error
     except Exception as error:
-        return _translated(error, attempt, whom)
+        failure = _translated(error, attempt, whom)
     finally:
         current.reset(token)
-    sent = Sent.MAYBE if attempt.left else Sent.NO
-    return RivyaTimeoutError(f"{whom} took longer than {total_s:.0f} s.", sent=sent)
+    raise failure
 
 
 def _translated(error: Exception, attempt: Attempt, whom: str) -> RivyaError:
@@ -305,15 +261,15 @@ def _translated(error: Exception, attempt: Attempt, whom: str) -> RivyaError:
         what = "broke the connection off"
     else:
         what = f"could not be talked to ({type(error).__name__})"
-    code = "bad_certificate" if trust.is_refused_certificate(error) else None
+    refused = isinstance(trust.tls_failure(error), ssl.SSLCertVerificationError)
+    code = "bad_certificate" if refused else None
     return RivyaConnectionError(f"{whom} {what}.", hint=trust.advice(error), code=code, sent=sent)
 
 
 def _reason(error: BaseException) -> str:
     """Why a connection failed, from the innermost cause with a message."""
-    cause: BaseException | None = error
-    text, depth = "", 0
-    while cause is not None and depth < 10:
+    text = ""
+    for cause in trust.causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return clean_text(f"its certificate is not valid ({cause.verify_message})", 160)
         if isinstance(cause, OSError) and cause.strerror:
@@ -321,11 +277,10 @@ def _reason(error: BaseException) -> str:
             text = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
         elif not text and not isinstance(cause, OSError):
             text = str(cause)
-        cause, depth = cause.__cause__ or cause.__context__, depth + 1
     return clean_text(text or "no connection", 160)
 
 
-async def _reply(response: httpx.Response, max_bytes: int, key: str | None) -> Reply:
+async def _reply(response: httpx.Response, key: str) -> Reply:
     """Read the response; cut out the key, should a broken service return it."""
     headers: Mapping[str, str] = dict(response.headers)
     status = response.status_code
@@ -337,9 +292,7 @@ async def _reply(response: httpx.Response, max_bytes: int, key: str | None) -> R
         )
     body = None
     try:
-        body = Body(
-            "the answer of Rivya", max_bytes, headers.get("content-encoding"), headers.get("content-length")
-        )
+        body = Body("the answer of Rivya", MAX_ANSWER_BYTES, headers)
         data = await body.take(response)
     except Exception as error:
         if status < 400:
@@ -347,16 +300,6 @@ async def _reply(response: httpx.Response, max_bytes: int, key: str | None) -> R
                 raise error.about(status=status) from None
             raise
         data = body.so_far() if body is not None else b""
-    if key:
-        data = data.replace(key.encode("ascii"), b"[API key]")
-        headers = {name: value.replace(key, "[API key]") for name, value in headers.items()}
+    data = data.replace(key.encode("ascii"), b"[API key]")
+    headers = {name: value.replace(key, "[API key]") for name, value in headers.items()}
     return Reply(status, MappingProxyType(headers), data)
-
-
-def _parsed(url: str) -> httpx.URL:
-    try:
-        return httpx.URL(url)
-    except (httpx.InvalidURL, ValueError):
-        raise UnusableAnswerError(
-            f"The result's address at {download.host_of(url)} cannot be read.", sent=Sent.NO
-        ) from None

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .. import commands
 from ..config import unquoted
+from ..errors import ConfigurationError, Sent
 
 logger = logging.getLogger("rivya")
 
@@ -53,6 +54,9 @@ def context() -> ssl.SSLContext:
 
     Python 3.13's ``VERIFY_X509_STRICT`` (RFC 5280) is off, as many company roots violate it. A trusted intermediate
     certificate is enough.
+
+    Raises:
+        ConfigurationError: certifi's list is unreadable.
     """
     made = _native() or _openssl()
     made.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -60,7 +64,14 @@ def context() -> ssl.SSLContext:
     loading = _Loading(made)
     import certifi
 
-    loading.file(Path(certifi.where()))
+    try:
+        loading.file(Path(certifi.where()))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"The list of certificates of certifi cannot be read: {_why(error)}.",
+            hint=f"Run {commands.pip_install('--force-reinstall', 'certifi')} and start again.",
+            sent=Sent.NO,
+        ) from None
     loading.first_of([ssl.get_default_verify_paths().openssl_cafile, *_SYSTEM_FILES])
     for name, path in _named():
         try:
@@ -120,7 +131,7 @@ class _Loading:
 
 def advice(error: BaseException) -> str | None:
     """What to do about a TLS failure; None without advice or if TLS was not the cause."""
-    found = _tls_failure(error)
+    found = tls_failure(error)
     if found is None:
         return None
     if not isinstance(found, ssl.SSLCertVerificationError):
@@ -155,17 +166,17 @@ def _left_out() -> str:
     return f" ({'; '.join(lost)}: there is no such file.)" if lost else ""
 
 
-def is_refused_certificate(error: BaseException) -> bool:
-    return isinstance(_tls_failure(error), ssl.SSLCertVerificationError)
+def tls_failure(error: BaseException) -> ssl.SSLError | None:
+    """The error of TLS that caused this one, if any."""
+    return next((cause for cause in causes(error) if isinstance(cause, ssl.SSLError)), None)
 
 
-def _tls_failure(error: BaseException) -> ssl.SSLError | None:
-    cause: BaseException | None = error
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and up to nine errors behind it, innermost last."""
     for _ in range(10):
-        if cause is None or isinstance(cause, ssl.SSLError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return None
+        if error is not None:
+            yield error
+            error = error.__cause__ or error.__context__
 
 
 def _native() -> ssl.SSLContext | None:

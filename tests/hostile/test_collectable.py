@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from rivya.config import Config
 from rivya.engine import engine
 from rivya.errors import Charged, RivyaError
 from rivya.secret import Secret
+from support.bombs import bomb
 from support.quick import QuickAccount
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -74,7 +74,7 @@ def configured(service: Any, home: Path) -> Config:
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xff\xff\0\0\xff\xff\x08\x02\0\0\0"
 HOSTS: dict[str, Answer] = {
-    "a gzip bomb": always(reply(gzip.compress(bytes(200_000_000), 9), "200 OK", "Content-Encoding: gzip")),
+    "a gzip bomb": always(reply(bomb(200), "200 OK", "Content-Encoding: gzip")),
     "too large": always(OK + b"Content-Length: 99999999999\r\n\r\n"),
     "empty": always(reply(b"")),
     "a page": always(reply(b"<html>login</html>", "200 OK", "Content-Type: image/png")),

@@ -53,4 +53,5 @@ def everything_about(error: BaseException) -> str:
 
 def connections(client: Transport) -> tuple[int, int]:
     """All connections of a transport, and those that wait for a request."""
-    return client._connections.count()
+    kept = client._connections
+    return len(kept._open), sum(map(len, kept._idle.values()))

@@ -350,7 +350,7 @@ def test_a_body_comes_out_as_it_was_whatever_its_pieces(
     name = (encoding or "").lower()
     packed = gzip.compress(data) if "gzip" in name else zlib.compress(data) if name == "deflate" else data
     chunks = [packed[i : i + piece] for i in range(0, len(packed), piece)]
-    assert swallow(Body(WHAT, 5000, encoding), chunks) == data
+    assert swallow(Body(WHAT, 5000, {"content-encoding": encoding} if encoding else {}), chunks) == data
 
 
 @given(
@@ -362,7 +362,7 @@ def test_a_body_beyond_its_cap_is_refused_whatever_its_pieces(data: bytes, piece
     packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding, bytes)(data)
     chunks = [packed[i : i + piece] for i in range(0, len(packed), piece)]
     with pytest.raises(UnusableAnswerError) as caught:
-        swallow(Body(WHAT, 100, encoding), chunks)
+        swallow(Body(WHAT, 100, {"content-encoding": encoding}), chunks)
     assert caught.value.code == "answer_too_large"
 
 
@@ -372,7 +372,7 @@ def test_a_body_beyond_its_cap_is_refused_whatever_its_pieces(data: bytes, piece
 )
 def test_any_bytes_as_a_body_are_taken_or_refused_by_name(chunks: list[bytes], encoding: str) -> None:
     try:
-        assert len(swallow(Body(WHAT, 1000, encoding), chunks)) <= 1000
+        assert len(swallow(Body(WHAT, 1000, {"content-encoding": encoding}), chunks)) <= 1000
     except RivyaError as error:
         assert error.code in ("answer_too_large", "unusable_encoding")
 
@@ -380,7 +380,7 @@ def test_any_bytes_as_a_body_are_taken_or_refused_by_name(chunks: list[bytes], e
 @pytest.mark.heavy
 def test_a_bomb_is_taken_apart_in_steps_and_stops_at_the_cap() -> None:
     bomb = gzip.compress(bytes(200_000_000), 9)
-    body, steps = Body(WHAT, 10_000_000, "gzip"), 0
+    body, steps = Body(WHAT, 10_000_000, {"content-encoding": "gzip"}), 0
     with pytest.raises(UnusableAnswerError):
         for _ in body.feed(bomb):
             steps += 1

@@ -19,6 +19,7 @@ from rivya.api.policy import AdaptiveLimit, RetryPolicy
 from rivya.api.retry import RetryingClient
 from rivya.errors import ConfigurationError, RivyaConnectionError, RivyaError, Sent
 from rivya.http import trust
+from support.cases import slow_but
 
 pytestmark = [pytest.mark.anyio, pytest.mark.heavy]
 
@@ -59,7 +60,10 @@ async def accepted(certificate: str = "company-server.pem") -> None:
         assert (await client.exchange("GET", "/api/v1/credits")).status == 200
 
 
-@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize(
+    "name",
+    slow_but(["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"], "SSL_CERT_FILE"),
+)
 @pytest.mark.parametrize("form", ["file", "quoted", "der", "folder"])
 async def test_each_variable_may_name_a_file_or_a_folder(
     name: str, form: str, environment: pytest.MonkeyPatch, tmp_path: Path
@@ -195,3 +199,18 @@ def test_the_strict_flag_of_python_3_13_is_left_out() -> None:
     assert not trust.context().verify_flags & ssl.VERIFY_X509_STRICT
     assert trust.context().verify_mode is ssl.CERT_REQUIRED
     assert trust.context().check_hostname
+
+
+async def test_a_broken_list_of_certifi_is_an_error_with_a_remedy_for_each_caller(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment.setattr("certifi.where", lambda: str(tmp_path / "cacert.pem"))
+    async with transport("https://api.example", **LOCALLY) as client:
+        calls = [client.exchange("POST", "/api/v1/generations", body=b"{}") for _ in range(2)]
+        first, second = await asyncio.gather(*calls, return_exceptions=True)
+    assert first is not second
+    for error in (first, second):
+        assert isinstance(error, ConfigurationError)
+        assert "certifi cannot be read: No such file or directory" in error.message
+        assert "install" in error.hint
+        assert error.sent is Sent.NO

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.sources import ROOT, imports, python_files
+from support.sources import ROOT, imports, named, python_files
 
 COMFYUI = {
     "comfy",
@@ -54,50 +54,51 @@ def top(name: str) -> str:
     return name.split(".")[0]
 
 
-@pytest.mark.parametrize("path", python_files("rivya"), ids=lambda path: path.name)
-def test_the_library_knows_neither_comfyui_nor_torch_nor_the_sandbox(path: Path) -> None:
-    known = {top(name) for name in imports(path)}
-    assert not known & (COMFYUI | {"torch", "nodes", "sandbox", "tests", "devtools", "benchmarks"})
+def known(path: Path) -> set[str]:
+    """The packages that a module imports, by their first name; none for relative imports."""
+    return {top(name) for name in imports(path)}
 
 
-@pytest.mark.parametrize("path", python_files("sandbox"), ids=lambda path: path.name)
-def test_the_sandbox_knows_nothing_of_what_it_tests(path: Path) -> None:
-    known = {top(name) for name in imports(path)}
-    assert not known & (COMFYUI | HTTP | {"torch", "nodes", "rivya", "tests", "devtools", "benchmarks"})
-    assert not [name for name in imports(path) if name.startswith("..")]
+def test_the_library_knows_neither_comfyui_nor_torch_nor_the_sandbox() -> None:
+    others = COMFYUI | {"torch", "nodes", "sandbox", "tests", "devtools", "benchmarks"}
+    assert named(python_files("rivya"), lambda path: known(path) & others) == {}
+
+
+def test_the_sandbox_knows_nothing_of_what_it_tests() -> None:
+    others = COMFYUI | HTTP | {"torch", "nodes", "rivya", "tests", "devtools", "benchmarks"}
+    paths = python_files("sandbox")
+    assert named(paths, lambda path: known(path) & others) == {}
+    assert named(paths, lambda path: [name for name in imports(path) if name.startswith("..")]) == {}
 
 
 def test_only_one_package_imports_httpx() -> None:
     paths = python_files("rivya") + python_files("nodes")
-    users = {path.relative_to(ROOT).parts[:2] for path in paths if HTTP & set(map(top, imports(path)))}
+    users = {path.relative_to(ROOT).parts[:2] for path in paths if HTTP & known(path)}
     assert users == {("rivya", "http")}
 
 
 @pytest.mark.parametrize(("library", "module"), [("obstore", "objects.py"), ("psycopg", "postgres.py")])
 def test_only_one_module_imports_what_few_need(library: str, module: str) -> None:
     paths = python_files("rivya") + python_files("nodes")
-    users = [path.name for path in paths if library in set(map(top, imports(path)))]
+    users = [path.name for path in paths if library in known(path)]
     assert users == [module]
 
 
 def test_only_one_package_imports_ray() -> None:
     paths = python_files("rivya") + python_files("nodes")
-    users = {path.relative_to(ROOT).parts[:2] for path in paths if "ray" in set(map(top, imports(path)))}
+    users = {path.relative_to(ROOT).parts[:2] for path in paths if "ray" in known(path)}
     assert users == {("rivya", "ray")}
 
 
-@pytest.mark.parametrize("path", python_files("nodes"), ids=lambda path: path.name)
-def test_one_module_of_the_nodes_touches_comfyui_s_internals(path: Path) -> None:
-    known = {top(name) for name in imports(path)} & COMFYUI
-    allowed = {"host": COMFYUI, "v3": {"comfy_api"}, "settings_route": {"server"}, "users": {"server"}}.get(
-        path.stem, set()
-    )
-    assert known <= allowed
+def test_one_module_of_the_nodes_touches_comfyui_s_internals() -> None:
+    allowed = {"host": COMFYUI, "v3": {"comfy_api"}, "settings_route": {"server"}, "users": {"server"}}
+    paths = python_files("nodes")
+    assert named(paths, lambda path: (known(path) & COMFYUI) - allowed.get(path.stem, set())) == {}
 
 
-@pytest.mark.parametrize("path", python_files("rivya") + python_files("nodes"), ids=lambda path: path.name)
-def test_the_pack_imports_itself_relatively_since_comfyui_chooses_its_name(path: Path) -> None:
-    assert not {name for name in imports(path) if top(name) in ("rivya", "nodes")}
+def test_the_pack_imports_itself_relatively_since_comfyui_chooses_its_name() -> None:
+    paths = python_files("rivya") + python_files("nodes")
+    assert named(paths, lambda path: known(path) & {"rivya", "nodes"}) == {}
 
 
 @pytest.mark.parametrize("folder", ["rivya", "nodes", "sandbox", "devtools", "benchmarks"])
@@ -116,11 +117,13 @@ def test_modules_form_no_circle_not_even_for_their_annotations(folder: str) -> N
         visit(module, ())
 
 
-@pytest.mark.parametrize("path", python_files("rivya"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_arrows_inside_the_library_point_down(path: Path) -> None:
-    own = part_of(path)
-    known = {part_of(other) for other in library_imports(path)} - {own}
-    assert not [other for other in known if FLOOR_OF[other] >= FLOOR_OF[own]]
+def test_arrows_inside_the_library_point_down() -> None:
+    def upward(path: Path) -> list[str]:
+        own = part_of(path)
+        others = {part_of(other) for other in library_imports(path)} - {own}
+        return [other for other in others if FLOOR_OF[other] >= FLOOR_OF[own]]
+
+    assert named(python_files("rivya"), upward) == {}
 
 
 def part_of(path: Path) -> str:
@@ -162,9 +165,8 @@ def imported_modules(path: Path) -> set[Path]:
     return found
 
 
-@pytest.mark.parametrize("path", [ROOT / "dev.py", *python_files("devtools")], ids=lambda path: path.name)
-def test_dev_py_needs_nothing_but_python(path: Path) -> None:
-    if path.name == "launch_comfyui.py":
-        return  # runs inside ComfyUI's environment
-    absolute = {top(name) for name in imports(path) if name[0] != "."}
-    assert absolute <= set(sys.stdlib_module_names) | {"devtools"}
+def test_dev_py_needs_nothing_but_python() -> None:
+    paths = {ROOT / "dev.py", *python_files("devtools")}
+    paths.remove(ROOT / "devtools" / "launch_comfyui.py")  # runs inside ComfyUI's environment
+    allowed = {*sys.stdlib_module_names, "devtools", ""}
+    assert named(paths, lambda path: known(path) - allowed) == {}

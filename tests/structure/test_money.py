@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from rivya import errors
-from support.sources import ROOT, python_files
+from support.sources import ROOT, named, python_files, syntax
 
 KINDS = {
     name
@@ -33,12 +32,8 @@ OF_ORDERS = {"submit_and_wait", "collect_tasks"}
 SOURCES = [*python_files("rivya"), *python_files("nodes")]
 
 
-def ids(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
 def knows(path: Path) -> bool:
-    name = ids(path)
+    name = str(path.relative_to(ROOT))
     return any(name == each or name.startswith(f"{each}/") for each in KNOWING)
 
 
@@ -71,6 +66,10 @@ def name_of(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
+def line(node: ast.expr) -> str:
+    return f"line {node.lineno}: {ast.unparse(node)[:80]}"
+
+
 def charged(made: ast.expr) -> ast.expr | None:
     """What an error is told of the cost where it is made."""
     keywords = made.keywords if isinstance(made, ast.Call) else []
@@ -81,44 +80,42 @@ def test_an_error_says_nothing_of_credits_unless_it_is_told() -> None:
     assert {kind for kind in KINDS if vars(errors)[kind]("It broke.").charged is not None} == set()
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if knows(path)], ids=ids)
-def test_what_knows_of_an_order_says_what_it_cost_in_each_error(path: Path) -> None:
-    silent = [
-        f"line {made.lineno}: {ast.unparse(made)[:80]}"
-        for made, free in raises(ast.parse(path.read_text("utf-8")))
-        if not free and charged(made) is None
-    ]
-    assert not silent
+def test_what_knows_of_an_order_says_what_it_cost_in_each_error() -> None:
+    def silent(path: Path) -> list[str]:
+        return [line(made) for made, free in raises(syntax(path)) if not free and charged(made) is None]
+
+    assert named(filter(knows, SOURCES), silent) == {}
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if not knows(path)], ids=ids)
-def test_what_knows_of_no_order_never_says_that_nothing_was_charged(path: Path) -> None:
-    claims = [
-        f"line {made.lineno}: {ast.unparse(made)[:80]}"
-        for made, _ in raises(ast.parse(path.read_text("utf-8")))
-        if (told := charged(made)) is not None and ast.unparse(told) not in ("None", "Charged.YES")
-    ]
-    assert not claims
+def test_what_knows_of_no_order_never_says_that_nothing_was_charged() -> None:
+    def claims(path: Path) -> list[str]:
+        return [
+            line(made)
+            for made, _ in raises(syntax(path))
+            if (told := charged(made)) is not None and ast.unparse(told) not in ("None", "Charged.YES")
+        ]
+
+    assert named(itertools.filterfalse(knows, SOURCES), claims) == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=ids)
-def test_errors_do_not_change_on_their_way(path: Path) -> None:
-    changed = [
-        f"line {node.lineno}: {ast.unparse(node)[:80]}"
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr in FIELDS
-        if name_of(node.value) != "self"
-    ]
-    assert not changed
+def test_errors_do_not_change_on_their_way() -> None:
+    def changes(path: Path) -> list[str]:
+        return [
+            line(node)
+            for node in ast.walk(syntax(path))
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr in FIELDS
+            if name_of(node.value) != "self"
+        ]
+
+    assert named(SOURCES, changes) == {}
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in python_files("nodes") if "execute(" in path.read_text("utf-8")], ids=ids
-)
-def test_a_node_that_spends_nothing_says_so_whatever_fails_in_it(path: Path) -> None:
-    (execute,) = (
-        node
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+def test_a_node_that_spends_nothing_says_so_whatever_fails_in_it() -> None:
+    spending = {
+        path.stem
+        for path in python_files("nodes")
+        for node in ast.walk(syntax(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "execute"
-    )
-    assert costs_nothing(execute) is (path.stem not in OF_ORDERS)
+        if not costs_nothing(node)
+    }
+    assert spending == OF_ORDERS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +43,17 @@ def project_files() -> list[Path]:
     return [path for path in listed_files() if b"\0" not in path.read_bytes()[:4096]]
 
 
+def named(paths: Iterable[Path], wrong: Callable[[Path], object]) -> dict[str, object]:
+    """What is wrong with each of these files, by their names; files of which nothing is wrong are left out."""
+    return {str(path.relative_to(ROOT)): found for path in paths if (found := wrong(path))}
+
+
+@cache
+def syntax(path: Path) -> ast.Module:
+    """The syntax tree of a module."""
+    return ast.parse(path.read_text("utf-8"))
+
+
 def imports(path: Path, *, lazy: bool = True, typing: bool = True) -> Iterator[str]:
     """What a module imports, by dotted name; relative ones begin with their dots.
 
@@ -49,7 +61,7 @@ def imports(path: Path, *, lazy: bool = True, typing: bool = True) -> Iterator[s
     functions are left out;
     without ``typing``, those under ``TYPE_CHECKING``.
     """
-    yield from _in(ast.parse(path.read_text("utf-8")).body, lazy, typing)
+    yield from _in(syntax(path).body, lazy, typing)
 
 
 def _in(body: list[ast.stmt], lazy: bool, typing: bool) -> Iterator[str]:
