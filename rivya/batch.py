@@ -79,7 +79,7 @@ class Batch:
         """
         if self._arguments.dry_run:
             return self._count(extensions)
-        photos = [each.path for each in self._pieces.found or ()] if keeps_size else []
+        photos = (each.path for each in (self._pieces.found or ()) if keeps_size)
         room = settle.room(extensions, photos)
         wanted = len(self._pieces) * self._job.default.variations
         try:

@@ -7,7 +7,7 @@ import atexit
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -20,7 +20,7 @@ from .plan import Wanted
 from .saving.origins import Origins
 from .saving.places import shown
 from .sources.bucket import BucketPictures
-from .sources.find import Source, find
+from .sources.find import Sources, find
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def read(piece: Piece, default: Wanted) -> Wanted:
 class Pieces:
     """What ``--batch`` names: a folder's pictures (``found``), a ``bucket`` or a ``table``. Iterable repeatedly."""
 
-    found: Sequence[Source] | None = None
+    found: Sources | None = None
     bucket: BucketPictures | None = None
     table: tables.Table | None = None
 
@@ -73,7 +73,7 @@ class Pieces:
 
     def folders(self) -> list[PurePath]:
         """Return the output folders known before the run, relative to the target."""
-        return list(dict.fromkeys(each.folder for each in self.found or ())) or [PurePath()]
+        return [*self.found.folders] if self.found else [PurePath()]
 
 
 def _piece(table: str, number: int, values: Mapping[str, Any] | tables.BadRow) -> Piece:
@@ -114,7 +114,7 @@ def look(arguments: argparse.Namespace, origins: Origins) -> Pieces:
             origins=origins,
             edits_too=arguments.edits_too,
         )
-        for line in found.told():
+        for line in found.told:
             print(line, file=sys.stderr)
         return Pieces(found=found.sources)
     elif not tables.is_table(source):

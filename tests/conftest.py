@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | ``service`` | one test | the sandbox (`support.service.Watched`): ``url``, ``key``, ``tasks()``, ``fault()`` ... |
 | ``replaying``, ``rejecting`` | one test | a small service whose record begins anew, with either answer to repeats |
-| ``comfy`` | one test | the shared ComfyUI (`support.comfy.RivyaComfyUI`), set up for ``service``, its memory emptied |
+| ``comfy`` | one test | the shared ComfyUI (`support.comfy.RivyaComfyUI`), set up for ``service`` |
 | ``postgres`` | the run of one worker | a PostgreSQL server (`support.postgres`); ``pgbouncer`` stands before it |
 | ``database_url`` | one test | the URL of an empty database of that server |
 | ``seaweedfs`` | the run of one worker | a real S3 server (`support.buckets`); in the long form |
@@ -210,10 +210,19 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RivyaComfyUI]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def _acquainted(comfyui: RivyaComfyUI, _sandbox: Any) -> RivyaComfyUI:
+    """The ComfyUI, which knows how long the orders of this service take: it asks after a second, and not after six."""
+    from support.quick import teach_schedule
+
+    teach_schedule(comfyui.home, _sandbox.url, _sandbox.key)
+    return comfyui
+
+
 @pytest.fixture
-def comfy(comfyui: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
-    comfyui.forget_cached()
-    return comfyui.use(service)
+def comfy(_acquainted: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
+    """Its memory of earlier graphs is left: orders have seeds of their own. To empty it takes a second of each test."""
+    return _acquainted.use(service)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import contextvars
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from ..errors import detached
@@ -65,6 +66,7 @@ class Ticket:
 
     Attributes:
         accepted: resolved once the order has a task or has ended.
+        was_accepted: resolves it. Called in the engine's loop.
         buys: whether the order may be sent for this caller; else it is only collected.
         late: the order was accepted before this caller joined.
     """
@@ -74,7 +76,9 @@ class Ticket:
         self.buys = buys
         self.done: Future[Finished] = unstoppable()
         self.accepted: Future[None] = unstoppable()
-        self.done.add_done_callback(lambda done: self.was_accepted())
+        # No callback holds the ticket: a cycle keeps 8 kB an order until Python's collector looks.
+        self.was_accepted = was_accepted = partial(_accept, self.accepted)
+        self.done.add_done_callback(lambda done: was_accepted())
         self.watch: Callable[[], Progress] = Progress
         self.late = False
         self._leave = leave
@@ -84,11 +88,6 @@ class Ticket:
         told = self.watch()
         return replace(told, source="resumed") if self.late and told.source == "new" else told
 
-    def was_accepted(self) -> None:
-        """In the engine's loop."""
-        if not self.accepted.done():
-            self.accepted.set_result(None)
-
     def leave(self) -> None:
         """Stop waiting. If no other caller waits, an unsent order is dropped; a submitted one continues."""
         self._leave(self)
@@ -96,3 +95,8 @@ class Ticket:
     def result(self, timeout_s: float | None = None) -> Finished:
         """Block until the order ends; not in the engine's loop."""
         return self.done.result(timeout_s)
+
+
+def _accept(accepted: Future[None]) -> None:
+    if not accepted.done():
+        accepted.set_result(None)

@@ -77,11 +77,12 @@ class OrderRegistry:
             run = OrderRun(running.context, lambda: self._account(config))
             running.task = asyncio.get_running_loop().create_task(run.run())
             running.task.add_done_callback(lambda task: self._end(key, running, config, task))
-        running.context.rejoin(order)
-        ticket.late = running.context.progress.task_id is not None
+        context = running.context
+        context.rejoin(order)
+        ticket.late = context.progress.task_id is not None
         running.tickets.append(ticket)
-        ticket.watch = lambda: running.context.progress
-        running.context.when_accepted(ticket.was_accepted)
+        ticket.watch = lambda: context.progress
+        context.when_accepted(ticket.was_accepted)
 
     def leave(self, key: _Key, ticket: Ticket) -> None:
         """Stop waiting. In the engine's loop."""

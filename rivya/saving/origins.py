@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -59,40 +59,27 @@ class Origins:
         except (OSError, SqliteError) as error:
             logger.warning("Rivya: it cannot be noted that this picture is an edit: %s", error)
 
-    def results_among(self, paths: Iterable[Path]) -> dict[Path, Path | None]:
-        """The edits among these files, each with its source among them. ``paths`` is iterated twice.
+    def results_among(self, paths: Iterable[Path]) -> set[int]:
+        """The positions of the edits among these files. ``paths`` may be iterated twice.
 
-        An edit whose known source is not among them is left out. One of unknown source has None, and is left out if
-        all files are edits.
+        An edit whose known source is not among them is left out. One of unknown source is left out if all files are
+        edits.
         """
         if not self._path.exists():
-            return {}
-        sizes = [_size(path) for path in paths]
+            return set()
+        files, made_from = 0, dict[int, list[Digest]]()
         try:
             with closing(self._open()) as connection:
-                known = _origins(connection, set(sizes))
+                for files, path in enumerate(paths, 1):
+                    if origins := _origins(connection, path):
+                        made_from[files - 1] = origins
         except (OSError, SqliteError) as error:
             logger.warning("Rivya: the list of saved edits cannot be read: %s", error)
-            return {}
-        edits = {size for size, _ in known}
-        wanted = edits.union(size for origins in known.values() for size, _ in origins)
-        by_size: dict[int, list[Path]] = {}
-        for path, size in zip(paths, sizes, strict=True) if wanted else ():
-            if size in wanted:
-                by_size.setdefault(size, []).append(path)
-        found: dict[Path, Path | None] = {}
-        unknown: list[Path] = []
-        for size in edits:
-            for path in by_size.get(size, ()):
-                origins = known.get(digest_of(path) or _UNKNOWN, [])
-                made_from = _first_of(origins, by_size)
-                if made_from is not None:
-                    found[path] = made_from
-                elif _UNKNOWN in origins:
-                    unknown.append(path)
-        if len(found) + len(unknown) < len(sizes):
-            found.update(dict.fromkeys(unknown))
-        return found
+            return set()
+        there = _those_of(paths, {each for origins in made_from.values() for each in origins})
+        found = {position for position, origins in made_from.items() if not there.isdisjoint(origins)}
+        either = found.union(position for position, origins in made_from.items() if _UNKNOWN in origins)
+        return either if len(either) < files else found
 
     def _open(self) -> Connection:
         os.close(open_private(self._path, os.O_CREAT | os.O_RDWR))
@@ -103,23 +90,25 @@ class Origins:
         return connection
 
 
-def _origins(connection: Connection, sizes: Iterable[int]) -> dict[Digest, list[Digest]]:
-    found: dict[Digest, list[Digest]] = {}
-    for size in sizes:
-        for digest, *origin in connection.execute(
-            "SELECT digest, from_size, from_digest FROM saved WHERE size = ?", (size,)
-        ):
-            found.setdefault((size, digest), []).append((origin[0], origin[1]))
-    return found
+def _origins(connection: Connection, path: Path) -> list[Digest]:
+    """What a file was made from; empty if it is no edit. Files of another size than any edit are not read."""
+    alike = connection.execute("SELECT 1 FROM saved WHERE size = ? LIMIT 1", (_size(path),)).fetchone()
+    digest = digest_of(path) if alike else None
+    if digest is None:
+        return []
+    return list(
+        connection.execute("SELECT from_size, from_digest FROM saved WHERE size = ? AND digest = ?", digest)
+    )
 
 
-def _first_of(origins: Iterable[Digest], by_size: Mapping[int, Sequence[Path]]) -> Path | None:
-    """The first file with one of these digests."""
-    for origin in origins:
-        for path in by_size.get(origin[0], ()):
-            if digest_of(path) == origin:
-                return path
-    return None
+def _those_of(paths: Iterable[Path], wanted: Collection[Digest]) -> set[Digest]:
+    """The wanted digests that files have."""
+    sizes = {size for size, _ in wanted}
+    return {
+        digest
+        for path in (paths if wanted else ())
+        if _size(path) in sizes and (digest := digest_of(path)) in wanted and digest is not None
+    }
 
 
 def _size(path: Path) -> int:

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from secrets import token_hex
 from shutil import disk_usage
@@ -99,8 +100,8 @@ def room(extensions: tuple[str, ...], photos: Iterable[Path] = ()) -> int:
         extensions: possible formats.
         photos: the photo that the edit is put back into, if any.
     """
-    sizes = [_LARGER * found.st_size for each in photos if (found := _found(each)) is not None]
-    return max([_ROOM.get(each, _MOST_ROOM) for each in extensions or ("",)] + sizes)
+    sizes = (_LARGER * found.st_size for each in photos if (found := _found(each)) is not None)
+    return max(chain((_ROOM.get(each, _MOST_ROOM) for each in extensions or ("",)), sizes))
 
 
 def _found(path: Path) -> os.stat_result | None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from ..errors import ValidationError
 from ..saving.origins import Origins
 from ..saving.places import derived, reason, shown
-from .kinds import LeftOut, is_hidden, look_at
+from .kinds import is_hidden, look_at
 
 ASIDE = frozenset(
     (
@@ -32,27 +31,6 @@ _REASONS_AT_MOST = 12
 OPTION = "--edits-too edits it as well"
 
 
-class File(NamedTuple):
-    """A file by folder and name: a tenth of the memory of a path."""
-
-    parent: Path
-    name: str
-
-    @property
-    def path(self) -> Path:
-        return self.parent / self.name
-
-
-class _Paths(Iterable[Path]):
-    """The paths of files, each made when it is asked for."""
-
-    def __init__(self, files: Sequence[File]) -> None:
-        self._files = files
-
-    def __iter__(self) -> Iterator[Path]:
-        return (each.path for each in self._files)
-
-
 class Source(NamedTuple):
     """A picture to edit.
 
@@ -61,30 +39,83 @@ class Source(NamedTuple):
         stem: beginning of its edits' names, unique in its folder.
     """
 
-    file: File
+    path: Path
     folder: Path
     stem: str
 
+
+class _Listed(NamedTuple):
+    """The names of files in one folder, in order."""
+
+    folder: Path
+    names: Sequence[str]
+
+
+class _Folder(NamedTuple):
+    """The pictures of one folder. Of each its name alone is kept, 80 bytes.
+
+    Attributes:
+        relative: the folder, relative to the searched one.
+        stems: of pictures whose name without its ending is taken, by name.
+    """
+
+    listed: _Listed
+    relative: Path
+    stems: Mapping[str, str]
+
+    def sources(self) -> Iterator[Source]:
+        for name in self.listed.names:
+            path = self.listed.folder / name
+            yield Source(path, self.relative, self.stems.get(name) or path.stem)
+
+
+class Sources:
+    """Pictures in name order, each made when it is asked for."""
+
+    def __init__(self, folders: Iterable[_Folder]) -> None:
+        self._folders = tuple(folders)
+
+    def __iter__(self) -> Iterator[Source]:
+        for each in self._folders:
+            yield from each.sources()
+
+    def __len__(self) -> int:
+        return sum(len(each.listed.names) for each in self._folders)
+
     @property
-    def path(self) -> Path:
-        return self.file.path
+    def folders(self) -> list[Path]:
+        """The folders of the pictures, relative to the searched one."""
+        return [each.relative for each in self._folders]
 
 
-@dataclass(frozen=True)
-class Found:
-    """The pictures of a folder in name order, and what was left out."""
+class _LeftOut:
+    """What is not edited: the first files that the user may have meant by name, the others by count."""
 
-    sources: tuple[Source, ...]
-    left_out: tuple[LeftOut, ...]
+    def __init__(self) -> None:
+        self._named: list[str] = []
+        self._counts: Counter[str] = Counter()
+        self._more = 0
+
+    def add(self, path: Path, why: str, meant: bool = False) -> None:
+        if not meant:
+            self._counts[why] += 1
+        elif len(self._named) < NAMED_AT_MOST:
+            self._named.append(f"{shown(path)}: {why}")
+        else:
+            self._more += 1
 
     def told(self) -> list[str]:
-        """Lines about what was left out: files that the user may have meant by name, the others by count."""
-        named = [each for each in self.left_out if each.meant]
-        lines = [f"{shown(each.path)}: {each.reason}" for each in named[:NAMED_AT_MOST]]
-        rest = Counter(each.reason for each in self.left_out if not each.meant)
-        rest["not named here"] = len(named[NAMED_AT_MOST:])
-        counts = ", ".join(f"{count} x {why}" for why, count in rest.most_common(_REASONS_AT_MOST) if count)
-        return [*lines, *([f"Left out: {counts}."] if counts else [])]
+        """Lines for people."""
+        counted = Counter({**self._counts, "not named here": self._more}).most_common(_REASONS_AT_MOST)
+        counts = ", ".join(f"{count} x {why}" for why, count in counted if count)
+        return [*self._named, *([f"Left out: {counts}."] if counts else [])]
+
+
+class Found(NamedTuple):
+    """The pictures of a folder, and lines about what was left out."""
+
+    sources: Sources
+    told: list[str]
 
 
 def find(
@@ -106,30 +137,27 @@ def find(
     Raises:
         ValidationError: no folder, unreadable, or without pictures.
     """
-    search = _Search(folder, recursive, target)
-    files = list(search.pictures())
-    left_out = list(search.left_out)
+    left_out = _LeftOut()
+    listed = list(_Search(folder, recursive, target, left_out).pictures())
     if not edits_too:
-        edits = _edits(files, origins)
-        left_out += edits
-        left = {each.path for each in edits}
-        files = [file for file in files if not left or file.path not in left]
-    found = Found(tuple(_sources(files, folder)), tuple(left_out))
-    if not files:
-        told = " ".join(found.told())
+        listed = list(_without(listed, _edits(listed, origins, left_out)))
+    told = left_out.told()
+    if not listed:
         raise ValidationError(
-            f"{shown(folder)} holds no picture to edit. {told}".rstrip(), hint="", code="no_picture"
+            f"{shown(folder)} holds no picture to edit. {' '.join(told)}".rstrip(), hint="", code="no_picture"
         )
-    return found
+    folders = (_Folder(each, each.folder.relative_to(folder), _other_stems(each.names)) for each in listed)
+    return Found(Sources(folders), told)
 
 
 class _Search:
-    def __init__(self, root: Path, recursive: bool, target: Path | None) -> None:
+    def __init__(self, root: Path, recursive: bool, target: Path | None, left_out: _LeftOut) -> None:
         self._root, self._recursive = root, recursive
         self._target = os.path.realpath(target) if target is not None else ""
-        self.left_out: list[LeftOut] = []
+        self._left_out = left_out
 
-    def pictures(self) -> Iterator[File]:
+    def pictures(self) -> Iterator[_Listed]:
+        """The pictures of each folder that has some."""
         try:
             yield from self._of(self._root)
         except (OSError, ValueError) as error:
@@ -137,29 +165,42 @@ class _Search:
                 f"{shown(self._root)}: {reason(error)}.", hint="Give a folder of pictures.", code="no_picture"
             ) from None
 
-    def _of(self, folder: Path) -> Iterator[File]:
-        folders = []
-        for entry in _listed(folder):
-            path = folder / entry.name
-            if is_hidden(entry):
-                self.left_out.append(LeftOut(path, "hidden"))
-            elif entry.is_dir():
-                folders.append(entry)
-            elif (left_out := look_at(path)) is not None:
-                self.left_out.append(left_out)
-            else:
-                yield File(folder, entry.name)
+    def _of(self, folder: Path) -> Iterator[_Listed]:
+        names, folders = self._entries(folder)
+        pictures = tuple(name for name in names if self._is_picture(folder / name))
+        del names
+        if pictures:
+            yield _Listed(folder, pictures)
         for entry in folders:
             yield from self._of_folder(folder / entry.name, entry)
 
-    def _of_folder(self, path: Path, entry: os.DirEntry[str]) -> Iterator[File]:
+    def _entries(self, folder: Path) -> tuple[list[str], list[os.DirEntry[str]]]:
+        """The names of files and the entries of folders, in order. An entry takes five times the memory of a name."""
+        names, folders = [], []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_hidden(entry):
+                    self._left_out.add(folder / entry.name, "hidden")
+                elif entry.is_dir():
+                    folders.append(entry)
+                else:
+                    names.append(entry.name)
+        return sorted(names), sorted(folders, key=lambda entry: entry.name)
+
+    def _is_picture(self, path: Path) -> bool:
+        why = look_at(path)
+        if why is not None:
+            self._left_out.add(path, *why)
+        return why is None
+
+    def _of_folder(self, path: Path, entry: os.DirEntry[str]) -> Iterator[_Listed]:
         if why := self._why_not(path, entry):
-            self.left_out.append(LeftOut(path, why))
+            self._left_out.add(path, why)
             return
         try:
             yield from self._of(path)
         except OSError as error:
-            self.left_out.append(LeftOut(path, f"cannot be read: {reason(error)}", meant=True))
+            self._left_out.add(path, f"cannot be read: {reason(error)}", meant=True)
 
     def _why_not(self, path: Path, entry: os.DirEntry[str]) -> str:
         if entry.name.lower() in ASIDE:
@@ -171,44 +212,65 @@ class _Search:
         return "the folder of the edits" if os.path.realpath(path) == self._target else ""
 
 
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: entry.name)
+class _Paths(Iterable[Path]):
+    """The paths of files, each made when it is asked for."""
+
+    def __init__(self, listed: Iterable[_Listed]) -> None:
+        self._listed = listed
+
+    def __iter__(self) -> Iterator[Path]:
+        return (folder / name for folder, names in self._listed for name in names)
 
 
-def _edits(files: Sequence[File], origins: Origins | None) -> list[LeftOut]:
-    """The files that are edits of others of them, by ``origins`` or by name."""
-    known = origins.results_among(_Paths(files)) if origins is not None else {}
-    edits = [LeftOut(path, f"an edit of a picture there ({OPTION})") for path in known]
-    like_edits = [(file, named) for file in files if (named := EDIT.fullmatch(PurePath(file.name).stem))]
-    pictures = _named(files, {(file.parent, named[1]) for file, named in like_edits})
-    for file, named in like_edits:
-        source = pictures.get((file.parent, named[1]))
-        if source is not None and file.path not in known:
-            why = f"by its name an edit of {shown(source)} ({OPTION})"
-            edits.append(LeftOut(file.path, why, meant=True))
+def _edits(listed: Sequence[_Listed], origins: Origins | None, left_out: _LeftOut) -> set[int]:
+    """The positions of files that are edits of others of them, by ``origins`` or by name."""
+    files = _Paths(listed)
+    edits = origins.results_among(files) if origins is not None else set[int]()
+    like_edits: list[tuple[int, Path, str]] = []
+    for position, path in enumerate(files):
+        if position in edits:
+            left_out.add(path, f"an edit of a picture there ({OPTION})")
+        elif named := EDIT.fullmatch(path.stem):
+            like_edits.append((position, path, named[1]))
+    pictures = _named(files, {(path.parent, stem) for _, path, stem in like_edits})
+    for position, path, stem in like_edits:
+        source = pictures.get((path.parent, stem))
+        if source is not None:
+            left_out.add(path, f"by its name an edit of {shown(source)} ({OPTION})", meant=True)
+            edits.add(position)
     return edits
 
 
-def _named(files: Sequence[File], wanted: Collection[tuple[Path, str]]) -> dict[tuple[Path, str], str]:
+def _named(files: Iterable[Path], wanted: Collection[tuple[Path, str]]) -> dict[tuple[Path, str], str]:
     """The names of pictures whose edits would begin with a wanted stem, by folder and stem."""
     pictures: dict[tuple[Path, str], str] = {}
-    for parent, name in files if wanted else ():
-        for stem in (name, PurePath(name).stem):
-            key = parent, derived(parent, stem).stem
+    for path in files if wanted else ():
+        for stem in (path.name, path.stem):
+            key = path.parent, derived(path.parent, stem).stem
             if key in wanted:
-                pictures.setdefault(key, name)
+                pictures.setdefault(key, path.name)
     return pictures
 
 
-def _sources(files: Sequence[File], root: Path) -> Iterator[Source]:
-    """The pictures with their stems; those of a folder must be consecutive."""
-    for parent, group in groupby(files, key=lambda file: file.parent):
-        folder, taken = parent.relative_to(root), set[str]()
-        for file in group:
-            stem = next(stem for stem in stems(PurePath(file.name)) if stem.casefold() not in taken)
-            taken.add(stem.casefold())
-            yield Source(file, folder, stem)
+def _without(listed: Iterable[_Listed], positions: Collection[int]) -> Iterator[_Listed]:
+    """The files without those of these positions, and without folders that are empty then."""
+    number = count()
+    for each in listed:
+        if names := tuple(name for name in each.names if next(number) not in positions):
+            yield _Listed(each.folder, names)
+
+
+def _other_stems(names: Iterable[str]) -> dict[str, str]:
+    """The stems of the files in a folder whose name without its ending is taken, by name."""
+    others: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        path = PurePath(name)
+        stem = next(stem for stem in stems(path) if stem.casefold() not in taken)
+        taken.add(stem.casefold())
+        if stem != path.stem:
+            others[name] = stem
+    return others
 
 
 def stems(path: PurePath) -> Iterator[str]:

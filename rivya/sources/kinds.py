@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..images import foreign, formats
@@ -24,45 +23,35 @@ _BESIDE = re.compile(r"\.(thm|ithmb|tnl)", re.IGNORECASE)
 
 _APPLE_DOUBLE = (b"\x00\x05\x16\x07", b"\x00\x05\x16\x00")
 _HEAD_BYTES = 4096
+_NO_RAW = "RAW photos are not taken; save it as JPEG"
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """A file or folder that is not edited.
+def look_at(path: Path) -> tuple[str, bool] | None:
+    """Why a file is no picture to edit, and whether the user may have meant it; None if it is one, or fails when read.
 
-    Attributes:
-        reason: a phrase to follow its name.
-        meant: the user may have meant it, so that it is named.
+    The reason is a phrase to follow the file's name.
     """
-
-    path: Path
-    reason: str
-    meant: bool = False
-
-
-def look_at(path: Path) -> LeftOut | None:
-    """Why a file is no picture to edit; None if it is one, or will fail when read."""
     named = _PICTURE.fullmatch(path.suffix) is not None
     if _BESIDE.fullmatch(path.suffix):
-        return LeftOut(path, "a thumbnail")
+        return "a thumbnail", False
     if _RAW.fullmatch(path.suffix):
-        return LeftOut(path, "RAW photos are not taken; save it as JPEG", meant=True)
+        return _NO_RAW, True
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            return LeftOut(path, "no ordinary file", named)
+            return "no ordinary file", named
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
-        return None if named else LeftOut(path, f"cannot be read: {error.strerror}", meant=True)
+        return None if named else (f"cannot be read: {error.strerror}", True)
     if head.startswith(_APPLE_DOUBLE):
-        return LeftOut(path, "a sidecar of macOS")
+        return "a sidecar of macOS", False
     if formats.signature(head):
         return None
     kind = formats.other_format(head)
     if kind:
         missing = foreign.why_not(kind)
-        return LeftOut(path, missing, meant=True) if missing else None
-    return None if named else LeftOut(path, f"no picture ({path.suffix.lower() or 'no ending'})")
+        return (missing, True) if missing else None
+    return None if named else (f"no picture ({path.suffix.lower() or 'no ending'})", False)
 
 
 def by_name(name: str) -> tuple[str, bool] | None:
@@ -73,7 +62,7 @@ def by_name(name: str) -> tuple[str, bool] | None:
     if _BESIDE.fullmatch(suffix):
         return "a thumbnail", False
     if _RAW.fullmatch(suffix):
-        return "RAW photos are not taken; save it as JPEG", True
+        return _NO_RAW, True
     if _PICTURE.fullmatch(suffix):
         return None
     return f"no picture by its name ({suffix.lower() or 'no ending'})", False

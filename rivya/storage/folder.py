@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import LedgerError
 from ..files import can_lock, guard, open_private, private_folder, read_private, short, sweep, write_atomic
@@ -164,19 +164,21 @@ class FolderStore:
                 return 0
 
     def _evict(self) -> int:
-        kept, leftovers = self._survey()
-        for path in leftovers:
-            _let_go(path)
-        used = sum(result.size for result in kept)
+        held = self._survey()
+        gone = {name for name, each in held.items() if not each.is_whole}
+        used = sum(each.size for each in held.values() if each.is_whole)
         removed = 0
-        for result in sorted(kept, key=lambda result: result.delivered_at):
-            if used <= self._cap or result.delivered_at == _NEVER:
+        for name in sorted(held.keys() - gone, key=lambda name: held[name].delivered_at):
+            if used <= self._cap or held[name].delivered_at == _NEVER:
                 break
             # The manifest first: without it there is no result.
-            for path in sorted(result.files, key=lambda path: path.suffix != MANIFEST):
-                _let_go(path)
-            used -= result.size
+            _let_go(self._folder / f"{name}{MANIFEST}")
+            gone.add(name)
+            used -= held[name].size
             removed += 1
+        files = [path for name, _, path in self._ours() if name in gone] if gone else []
+        for path in files:
+            _let_go(path)
         if used > self._cap and not self._warned:
             self._warned = True
             logger.warning(
@@ -185,26 +187,26 @@ class FolderStore:
         self._used = used
         return removed
 
-    def _survey(self) -> tuple[list[_Held], list[Path]]:
-        """Whole results, and files that belong to none."""
-        by_name: dict[str, list[os.DirEntry[str]]] = {}
-        for entry in os.scandir(self._folder):
-            match = re.fullmatch(OURS, entry.name)
-            if match and entry.is_file(follow_symlinks=False):
-                by_name.setdefault(match[1], []).append(entry)
-        kept: list[_Held] = []
-        leftovers: list[Path] = []
-        for name, entries in by_name.items():
-            files = [Path(entry.path) for entry in entries]
-            if not any(file.name == f"{name}{MANIFEST}" for file in files):
-                leftovers += files
-                continue
-            sizes = [(file, found) for file in files if (found := _stat(file)) is not None]
-            delivered = [found.st_mtime for file, found in sizes if file.suffix == _MARKER]
-            kept.append(
-                _Held(files, sum(found.st_size for _, found in sizes), max(delivered, default=_NEVER))
-            )
-        return kept, leftovers
+    def _survey(self) -> dict[str, _Held]:
+        """What the folder has of each result, by name. A store may hold many thousands."""
+        held: dict[str, _Held] = {}
+        for name, ending, path in self._ours():
+            if (found := _stat(path)) is not None:
+                before = held.get(name, _NOTHING)
+                held[name] = _Held(
+                    before.size + found.st_size,
+                    found.st_mtime if ending == _MARKER else before.delivered_at,
+                    before.is_whole or ending == MANIFEST,
+                )
+        return held
+
+    def _ours(self) -> Iterator[tuple[str, str, Path]]:
+        """The files of results: name of the result, the rest of the file's name, and path."""
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                match = re.fullmatch(OURS, entry.name)
+                if match and entry.is_file(follow_symlinks=False):
+                    yield match[1], match[2], Path(entry.path)
 
     def _grow(self, size: int) -> None:
         """Add to the used bytes; above the cap evict."""
@@ -289,11 +291,19 @@ class FolderStore:
             ) from error
 
 
-@dataclass(frozen=True)
-class _Held:
-    files: list[Path]
+class _Held(NamedTuple):
+    """What a store holds of one result.
+
+    Attributes:
+        is_whole: the manifest is there.
+    """
+
     size: int
     delivered_at: float
+    is_whole: bool
+
+
+_NOTHING = _Held(0, _NEVER, is_whole=False)
 
 
 def _let_go(path: Path) -> None:

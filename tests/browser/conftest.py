@@ -45,6 +45,7 @@ def newcomer(comfy: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
 def _first_day(comfy: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
     from support.comfy import comfyui_folder
 
+    comfy.forget_cached()  # what a template made for another newcomer
     shutil.copyfile(comfyui_folder() / "input" / "example.png", comfy.base / "input" / "example.png")
     key = f"rvya_sk_{secrets.token_hex(16)}"
     service.set_key(key, account=key)
@@ -87,7 +88,6 @@ def _open_newest(
     request: pytest.FixtureRequest, open_editor: Callable[..., Frontend], service: Watched, renderer: str
 ) -> Frontend:
     comfy = request.getfixturevalue("_newest")
-    comfy.forget_cached()
     return open_editor(renderer, server=_first_day(comfy, service))
 
 
@@ -112,16 +112,16 @@ def _editors(browser: Browser) -> Iterator[Callable[..., Frontend]]:
 
 @pytest.fixture
 def open_editor(
-    _editors: Callable[..., Frontend], newcomer: RivyaComfyUI
+    request: pytest.FixtureRequest, _editors: Callable[..., Frontend]
 ) -> Iterator[Callable[..., Frontend]]:
-    """An editor with an empty graph: ``open_editor(renderer, locale="en", server=...)``. At the end, no console
-    error is ours."""
+    """An editor with an empty graph: ``open_editor(renderer, locale="en", server=...)``, by default at the ComfyUI of
+    a newcomer. At the end, no console error is ours."""
     used: list[Frontend] = []
 
     def opener(
         renderer: str = "litegraph", locale: str = "en", server: RivyaComfyUI | None = None
     ) -> Frontend:
-        used.append(_editors(server or newcomer, renderer, locale))
+        used.append(_editors(server or request.getfixturevalue("newcomer"), renderer, locale))
         return used[-1]
 
     yield opener

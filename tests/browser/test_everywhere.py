@@ -14,6 +14,8 @@ from .frontend import Frontend
 from .test_seed_and_badge import disconnect, set_widget, submit, widgets
 from .test_templates import graph_of
 
+pytestmark = pytest.mark.xdist_group("newest frontend")
+
 A_MINUTE_MS = 60_000
 
 
@@ -162,7 +164,7 @@ def test_the_note_of_a_cancel_lasts_a_minute(
 
 def cancel(everywhere: Frontend, service: Watched) -> None:
     """Order one picture, and cancel when Rivya has taken it."""
-    service.fault("create", "latency", seconds=5.0)
+    service.fault("create", "latency", seconds=3.0)
     everywhere.load(fresh("Edit a photo"))
     everywhere.cancel_when(lambda: service.tasks())
 

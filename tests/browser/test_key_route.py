@@ -170,14 +170,22 @@ def test_a_key_of_the_environment_wins_and_the_row_says_so(
     row.get_by_text("ending in side. It comes from RIVYA_API_KEY").wait_for()
 
 
-def test_where_others_may_reach_comfyui_there_is_no_route_and_the_row_says_what_to_do(
-    start_comfyui: Callable[..., RivyaComfyUI], open_editor: Callable[..., Frontend]
-) -> None:
-    # "127.1" is this machine, but it takes the system to know that: to the pack it is as foreign as any other.
-    server = start_comfyui(arguments=["--listen", "127.1"])
+# "127.1" is this machine, but it takes the system to know that: to the pack it is as foreign as any other.
+ELSEWHERE = ["--listen", "127.1"]
+
+
+@pytest.mark.slow
+def test_where_others_may_reach_comfyui_there_is_no_route(start_comfyui: Callable[..., RivyaComfyUI]) -> None:
+    server = start_comfyui(arguments=ELSEWHERE)
     for method, path in ROUTES:
         assert ask(server, method, path)[0] in (404, 405)
-    editor = open_editor(server=server)
+
+
+@pytest.mark.slow
+def test_where_others_may_reach_comfyui_the_row_says_what_to_do(
+    start_comfyui: Callable[..., RivyaComfyUI], open_editor: Callable[..., Frontend]
+) -> None:
+    editor = open_editor(server=start_comfyui(arguments=ELSEWHERE))
     row = editor.open_settings()
     row.get_by_text("This ComfyUI can be reached from other computers").wait_for()
     assert not row.locator("input").is_visible()

@@ -9,6 +9,8 @@ from support.service import Watched
 from .frontend import Frontend
 from .test_templates import graph_of
 
+pytestmark = pytest.mark.xdist_group("newest frontend")
+
 _SWITCH_OFF = """([type, mode]) => {
   for (const graph of [app.graph, ...(app.graph.subgraphs?.values() ?? [])])
     for (const node of graph.nodes) if (node.type === type) node.mode = mode; }"""

@@ -46,8 +46,8 @@ def graph_of(name: str) -> dict[str, Any]:
     "name",
     slow_but(
         PRICES,
-        *("Edit a photo", "Make a picture from text", "Four variations in a grid"),
-        *("One instruction for many photos", "Edit a region at full size"),
+        # Other tests run "Edit a photo" and "Make a picture from text".
+        *("Four variations in a grid", "One instruction for many photos", "Edit a region at full size"),
     ),
 )
 def test_a_template_runs_as_it_is_and_costs_what_its_badge_says(

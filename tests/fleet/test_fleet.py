@@ -19,6 +19,7 @@ from rivya.ledger import beats
 from rivya.ledger.places import FIRST_LIMIT
 from rivya.orders import run, submit
 from rivya.secret import Secret
+from support.cases import slow_but
 from support.postgres import PgBouncer, Postgres
 from support.quick import QuickAccount
 
@@ -37,9 +38,8 @@ def failed(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [each for each in told if "error" in each]
 
 
-@pytest.mark.parametrize(
-    "pooled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["direct", "pooler"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("pooled", [False, True], ids=["direct", "pooler"])
 def test_four_processes_with_fifty_equal_orders_pay_fifty(
     start: Start, serve: Callable[..., Any], postgres: Postgres, request: pytest.FixtureRequest, pooled: bool
 ) -> None:
@@ -172,7 +172,7 @@ def test_an_order_that_was_refused_after_it_was_taken_over_is_left_to_its_new_ho
     assert charges(service) == 1
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["two hosts", "one host"])
+@pytest.mark.parametrize("shared", slow_but([True, False], True), ids=["two hosts", "one host"])
 def test_two_processes_of_a_named_run_spend_what_it_may_and_no_more(
     start: Start, serve: Callable[..., Any], request: pytest.FixtureRequest, shared: bool
 ) -> None:

@@ -18,6 +18,7 @@ from rivya.api.policy import AdaptiveLimit, RetryPolicy
 from rivya.api.retry import RetryingClient
 from rivya.errors import RivyaError, Sent, UnusableAnswerError
 from support.bombs import bomb
+from support.cases import slow_but
 
 pytestmark = pytest.mark.anyio
 
@@ -115,7 +116,12 @@ ODD_BUT_USABLE: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+OFTEN = ("a gzip bomb", "no end", "a drip", "headers without end", "a lying length", "a reset", "a page", "a list",
+         "NaN", "deep", "a key twice", "no id", "an id with line ends", "a result at a file",
+         "a second result at a file")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", slow_but(ANSWERS, *OFTEN))
 async def test_an_answer_that_is_not_usable_ends_with_an_error_that_says_it_may_have_been_done(
     name: str,
 ) -> None:
@@ -162,7 +168,7 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 418, 500])
+@pytest.mark.parametrize("status", slow_but([400, 401, 402, 403, 404, 409, 418, 500], 400))
 @pytest.mark.parametrize("name", TEXTS)
 async def test_a_text_of_an_error_is_clean_before_anybody_sees_it(name: str, status: int) -> None:
     body = {"error": {"code": TEXTS[name], "message": TEXTS[name], "requestId": TEXTS[name]}}

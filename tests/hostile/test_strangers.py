@@ -17,6 +17,7 @@ from devtools.comfyui import PromptRefused, link_folder
 from hostile.audit import Audit
 from support.cases import slow_but
 from support.comfy import Graph, RivyaComfyUI, edit_graph, new_seed, random_picture
+from support.quick import teach_schedule
 
 pytestmark = [pytest.mark.comfy, pytest.mark.xdist_group("strangers"), pytest.mark.timeout(300)]
 
@@ -73,6 +74,7 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RivyaCom
         }
         (home / "config.json").write_text(json.dumps(settings))
         (home / "config.json").chmod(0o600)
+        teach_schedule(home, service.url, service.key)
         try:
             yield comfy, service, audit
         finally:

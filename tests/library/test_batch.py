@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from library.client import PATIENCE_S, Client, Run, environment, png
+from support.cases import slow_after
 
 pytestmark = pytest.mark.heavy
 
@@ -187,21 +188,24 @@ def test_half_a_line_that_a_kill_left_does_not_spoil_the_next(
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [
-        (["--batch", "nowhere", PROMPT], "neither a folder nor a table"),
-        (["--batch", "photos/p000.png", PROMPT], "without --batch"),
-        (["--batch", "photos", PROMPT, "--mask", "m.png"], "one picture"),
-        (["--batch", "photos", PROMPT, "--prompt-column", "x"], "for a table"),
-        (["--batch", "photos", PROMPT, "-o", "out/night.jpg"], "several pictures"),
-        (["--batch", "photos", PROMPT, "-o", "photos/p000.png/out"], "is a file"),
-        (["--batch", "photos", PROMPT, "-o", "taken"], "results.jsonl"),
-        (["--batch", "photos", PROMPT, "--max-credits", "x"], "max-credits"),
-        (["--batch", "photos", PROMPT, "--max-credits", "-4"], "max_credits"),
-        (["--batch", "photos"], "blank"),
-        (["--batch", "rows.csv", PROMPT, "--image-column", "photo"], "no column photo"),
-        (["--batch", "rows.csv"], "blank"),
-        (["photos/p000.png", PROMPT, "--dry-run"], "goes with --batch"),
-    ],
+    slow_after(
+        4,
+        [
+            (["--batch", "nowhere", PROMPT], "neither a folder nor a table"),
+            (["--batch", "photos", PROMPT, "-o", "taken"], "results.jsonl"),
+            (["--batch", "rows.csv", PROMPT, "--image-column", "photo"], "no column photo"),
+            (["photos/p000.png", PROMPT, "--dry-run"], "goes with --batch"),
+            (["--batch", "photos/p000.png", PROMPT], "without --batch"),
+            (["--batch", "photos", PROMPT, "--mask", "m.png"], "one picture"),
+            (["--batch", "photos", PROMPT, "--prompt-column", "x"], "for a table"),
+            (["--batch", "photos", PROMPT, "-o", "out/night.jpg"], "several pictures"),
+            (["--batch", "photos", PROMPT, "-o", "photos/p000.png/out"], "is a file"),
+            (["--batch", "photos", PROMPT, "--max-credits", "x"], "max-credits"),
+            (["--batch", "photos", PROMPT, "--max-credits", "-4"], "max_credits"),
+            (["--batch", "photos"], "blank"),
+            (["--batch", "rows.csv"], "blank"),
+        ],
+    ),
 )
 def test_what_cannot_be_done_is_said_before_anything_is_sent(
     shell: Run, service: Any, work: Path, photos: Callable[[int], Path], arguments: list[str], said: str

@@ -18,6 +18,7 @@ from rivya.bucket_urls import BucketUrl
 from rivya.objects import Bucket
 from rivya.sources.bucket import BucketPictures
 from support.buckets import OWNER, READER, SeaweedFS, in_folder
+from support.cases import slow_after
 
 pytestmark = pytest.mark.heavy
 
@@ -146,15 +147,21 @@ def test_names_of_edits_tell_pictures_with_one_stem_apart(buckets: Path) -> None
 
 @pytest.mark.parametrize(
     "words, said",
-    [
-        (("--batch", "s3://photos/none", PROMPT), "s3://photos/none holds no picture to edit"),
-        (("--batch", "s3://photos/none.csv", PROMPT), "There is no table s3://photos/none.csv"),
-        (("--batch", "s3:/photos", PROMPT), "What --batch names is no URL of a bucket"),
-        (("--batch", "s3://photos", PROMPT, "-o", "s3://"), "What -o names is no URL of a bucket"),
-        (("--batch", "s3://photos", PROMPT, "--text"), "columns and --text are for a table"),
-        (("a.png", PROMPT, "-o", "s3://edits/a.png"), "A bucket takes the pictures of edit --batch alone"),
-        (("s3://photos/a.png", PROMPT), "A picture in a bucket goes with --batch"),
-    ],
+    slow_after(
+        3,
+        [
+            (("--batch", "s3://photos/none", PROMPT), "s3://photos/none holds no picture to edit"),
+            (("--batch", "s3://photos", PROMPT, "-o", "s3://"), "What -o names is no URL of a bucket"),
+            (("s3://photos/a.png", PROMPT), "A picture in a bucket goes with --batch"),
+            (("--batch", "s3://photos/none.csv", PROMPT), "There is no table s3://photos/none.csv"),
+            (("--batch", "s3:/photos", PROMPT), "What --batch names is no URL of a bucket"),
+            (("--batch", "s3://photos", PROMPT, "--text"), "columns and --text are for a table"),
+            (
+                ("a.png", PROMPT, "-o", "s3://edits/a.png"),
+                "A bucket takes the pictures of edit --batch alone",
+            ),
+        ],
+    ),
 )
 def test_what_cannot_be_meant_is_said_before_anything_is_sent(
     shell: Run, service: Any, work: Path, buckets: Path, words: tuple[str, ...], said: str

@@ -17,6 +17,7 @@ from PIL import Image
 from library.client import Client, Run
 from rivya.errors import ImageError
 from rivya.images import decode, foreign
+from support.cases import slow_but
 from support.quick import picture
 
 pytestmark = pytest.mark.heavy
@@ -73,7 +74,7 @@ def test_a_folder_as_cameras_and_file_managers_leave_it(shell: Run, work: Path, 
         assert told in done.stderr
 
 
-@pytest.mark.parametrize("name", ["TIFF", "BMP", "GIF", "AVIF", "HEIF"])
+@pytest.mark.parametrize("name", slow_but(["TIFF", "BMP", "GIF", "AVIF", "HEIF"], "TIFF", "HEIF"))
 def test_other_formats_are_one_order_with_the_same_pixels_as_png(
     shell: Run, work: Path, new_charges: Any, name: str
 ) -> None:

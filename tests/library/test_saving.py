@@ -17,6 +17,7 @@ from library.client import Client, Run, in_thread, png
 from rivya import client as program
 from rivya.edited import Edited
 from rivya.errors import Charged, RivyaError, SavingError
+from support.cases import slow_after
 from support.disk import fill, mounted
 
 pytestmark = pytest.mark.heavy
@@ -53,24 +54,27 @@ def test_folders_are_made_however_deep(shell: Run, work: Path, photos: Path) -> 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [
-        (["photos/lake.png", "x", "-o", "taken/lake.jpg"], "taken is a file"),
-        (["photos/lake.png", "x", "-o", "taken/more/lake.jpg"], "taken is a file"),
-        (["--batch", "photos", "x", "-o", "taken"], "taken is a file"),
-        (["--text", "x", "-o", "/proc/lake.jpg"], "/proc"),
-        (["--text", "x", "-o", "readonly/lake.jpg"], "Read-only"),
-        (["--batch", "photos", "x", "-o", "readonly/new"], "Read-only"),
-        (["--text", "x", "-o", "full/lake.jpg"], "full"),
-        (["--batch", "photos", "x", "-o", "full"], "full"),
-        (["--batch", "photos", "x", "--variations", "5", "-o", "small"], "needed"),
-        (["--text", "x", "-o", f"{'n' * 260}.jpg"], "too long"),
-        (["--text", "x", "-o", "n" * 253], "too long"),
-        (["--text", "x", "-o", "pipe.jpg"], "no ordinary file"),
-        (["photos/lake.png", "x", "--output-format", "png", "-o", "photos/lake.png"], "replaced"),
-        (["photos/lake.png", "x", "--keep-size", "-o", "photos/../photos/lake.png"], "replaced"),
-        (["photos/lake.png", "x", "--mask", "photos/tower.png", "-o", "photos/tower.png"], "replaced"),
-        (["photos/lake.png", "x", "--variations", "2", "-o", "lake.jpg"], "several"),
-    ],
+    slow_after(
+        6,
+        [
+            (["photos/lake.png", "x", "-o", "taken/lake.jpg"], "taken is a file"),
+            (["--text", "x", "-o", "readonly/lake.jpg"], "Read-only"),
+            (["--batch", "photos", "x", "-o", "full"], "full"),
+            (["photos/lake.png", "x", "--output-format", "png", "-o", "photos/lake.png"], "replaced"),
+            (["--text", "x", "-o", "pipe.jpg"], "no ordinary file"),
+            (["--text", "x", "-o", "n" * 253], "too long"),
+            (["photos/lake.png", "x", "-o", "taken/more/lake.jpg"], "taken is a file"),
+            (["--batch", "photos", "x", "-o", "taken"], "taken is a file"),
+            (["--text", "x", "-o", "/proc/lake.jpg"], "/proc"),
+            (["--batch", "photos", "x", "-o", "readonly/new"], "Read-only"),
+            (["--text", "x", "-o", "full/lake.jpg"], "full"),
+            (["--batch", "photos", "x", "--variations", "5", "-o", "small"], "needed"),
+            (["--text", "x", "-o", f"{'n' * 260}.jpg"], "too long"),
+            (["photos/lake.png", "x", "--keep-size", "-o", "photos/../photos/lake.png"], "replaced"),
+            (["photos/lake.png", "x", "--mask", "photos/tower.png", "-o", "photos/tower.png"], "replaced"),
+            (["photos/lake.png", "x", "--variations", "2", "-o", "lake.jpg"], "several"),
+        ],
+    ),
 )
 def test_a_target_that_cannot_be_written_is_refused_before_the_first_byte(
     shell: Run,
@@ -222,15 +226,18 @@ def test_collect_takes_a_file_for_one_task_and_is_refused_where_nothing_can_be_s
 
 @pytest.mark.parametrize(
     ("given", "kept"),
-    [
-        ("n.JPG", "n.JPG"),
-        ("n.jfif", "n.jfif"),
-        ("n.webp", "n.jpg"),
-        ("n.PNG", "n.jpg"),
-        ("n", "n.jpg"),
-        ("v1.2", "v1.2.jpg"),
-        ("dir.v2/n", "dir.v2/n.jpg"),
-    ],
+    slow_after(
+        2,
+        [
+            ("n.JPG", "n.JPG"),
+            ("n.webp", "n.jpg"),
+            ("n.jfif", "n.jfif"),
+            ("n.PNG", "n.jpg"),
+            ("n", "n.jpg"),
+            ("v1.2", "v1.2.jpg"),
+            ("dir.v2/n", "dir.v2/n.jpg"),
+        ],
+    ),
 )
 def test_collected_pictures_have_the_ending_of_what_they_are_and_a_change_is_said(
     shell: Run, client: Client, service: Any, work: Path, given: str, kept: str

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
@@ -192,6 +194,23 @@ def test_an_order_that_was_bought_leaves_nothing_in_memory_but_its_price(
     assert len([outcome for _, outcome in Stream(client.engine, rows, partial(RowRun, work), 2)]) == 7
     assert (len(service.charges()), budget.spent) == (6, 24)
     assert budget._prices == {}
+
+
+@pytest.mark.parametrize("status", [None, 400])
+def test_an_order_that_ended_is_freed_at_once_and_not_when_python_s_collector_looks(
+    client: Client, service: Any, status: int | None
+) -> None:
+    if status:
+        service.fault("create", "status", status=status)
+    gc.disable()
+    try:
+        (ticket,) = client.tickets(client.order())
+        assert (ticket.done.exception(PATIENCE_S) is None) is (status is None)
+        left = weakref.ref(ticket)
+        del ticket
+        until(lambda: left() is None)
+    finally:
+        gc.enable()
 
 
 def test_a_failure_that_cost_nothing_is_given_back_to_the_budget(client: Client, service: Any) -> None:

@@ -13,6 +13,7 @@ from hostile.host import always, reply, serving
 from network.clients import PATIENT, connections, transport
 from network.proxy import proxying, socks
 from rivya.http.transport import Transport
+from support.cases import slow_but
 
 pytestmark = [pytest.mark.anyio, pytest.mark.heavy]
 
@@ -107,9 +108,9 @@ async def settled(gate: Gate, wanted: int) -> int:
     return gate.open
 
 
-@pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
+@pytest.mark.parametrize("twice", slow_but([False, True], False), ids=["once", "twice"])
 @pytest.mark.parametrize("kept", [False, True], ids=["fresh", "kept"])
-@pytest.mark.parametrize("how", ["http", "https", *PROXIES])
+@pytest.mark.parametrize("how", slow_but(["http", "https", *PROXIES], "http", "https", "proxy"))
 async def test_cancelling_at_any_turn_of_the_loop_leaves_no_connection_behind(
     how: str, kept: bool, twice: bool, environment: pytest.MonkeyPatch
 ) -> None:

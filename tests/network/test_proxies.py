@@ -12,6 +12,7 @@ from network.proxy import proxying, socks
 from rivya.errors import ConfigurationError, Sent
 from rivya.http import proxy_settings
 from rivya.http.proxy_settings import proxy_for
+from support.cases import slow_but
 
 pytestmark = pytest.mark.anyio
 
@@ -102,7 +103,7 @@ def test_what_is_written_is_taken_for_what_is_meant(
         "socks5:127.0.0.1:1080",
     ],
 )
-@pytest.mark.parametrize("name", ["HTTPS_PROXY", "all_proxy"])
+@pytest.mark.parametrize("name", slow_but(["HTTPS_PROXY", "all_proxy"], "HTTPS_PROXY"))
 async def test_what_cannot_be_used_is_named_without_its_password_and_nothing_is_sent(
     name: str, written: str, environment: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from rivya.api.policy import AdaptiveLimit, RetryPolicy
 from rivya.api.retry import RetryingClient
 from rivya.errors import ConfigurationError, RivyaConnectionError, RivyaError, Sent
 from rivya.http import trust
+from support.cases import slow_but
 
 pytestmark = [pytest.mark.anyio, pytest.mark.heavy]
 
@@ -59,7 +60,10 @@ async def accepted(certificate: str = "company-server.pem") -> None:
         assert (await client.exchange("GET", "/api/v1/credits")).status == 200
 
 
-@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize(
+    "name",
+    slow_but(["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"], "SSL_CERT_FILE"),
+)
 @pytest.mark.parametrize("form", ["file", "quoted", "der", "folder"])
 async def test_each_variable_may_name_a_file_or_a_folder(
     name: str, form: str, environment: pytest.MonkeyPatch, tmp_path: Path

@@ -20,7 +20,6 @@ from rivya.api.polling import (
     ServiceClock,
     service_seconds,
 )
-from support.cases import slow_but
 
 ANY_FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 DURATIONS = st.lists(ANY_FLOATS | st.floats(0.01, 2000), max_size=80)
@@ -203,8 +202,8 @@ LIKELY = {
 }
 
 
-@pytest.mark.heavy
-@pytest.mark.parametrize("name", slow_but(LIKELY, "two clocks"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LIKELY)
 def test_untrue_timestamps_that_may_be_true_of_one_order_are_found_out(name: str) -> None:
     assert lag_after_five(LIKELY[name], accounts=60) <= 1.1 * lag_with_true_timestamps()
 
@@ -219,7 +218,7 @@ def test_a_true_clock_is_never_found_untrue_and_an_untrue_one_is_believed_no_mor
     assert clock.seconds(7200.0, None, 8.9) is None
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_after_five_orders_no_timestamps_are_nearly_as_good_as_true_ones() -> None:
     true = lag_with_true_timestamps()
     assert lag_after_five(lambda _: None, accounts=60) <= 1.1 * true
