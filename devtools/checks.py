@@ -39,9 +39,8 @@ _MODES = ("--quick", "--rest", "--full")
 _QUICK_FOLDERS = ("ledger", "library", "network", "nodes", "pixels", "policy")
 _BROWSER = "tests/browser"
 _USUAL = "not (slow or long)"
-# Three at once on two cores: much of the time is spent waiting. Four where none of them starts a ComfyUI.
-_TOGETHER = ("-n", "3", "--dist", "loadgroup", "--durations", "10")
-_LIGHT = ("-n", "4", "--dist", "loadgroup", "--durations", "10")
+# Four at once on two cores: much of the time is spent waiting.
+_TOGETHER = ("-n", "4", "--dist", "loadgroup", "--durations", "10")
 # The browser tests of one frontend beside those of the other, and beside nothing else: Playwright leaves its event loop
 # running in the thread of the tests, where no other test could start one.
 _BROWSERS = ("-n", "2", "--dist", "loadgroup", "--durations", "10")
@@ -80,7 +79,7 @@ def main(arguments: list[str]) -> int:
     if quick:
         folders = [f"tests/{name}" for name in _QUICK_FOLDERS]
         tests = _pytest(
-            "pytest, quick", f"{_USUAL} and not (comfy or heavy)", *_LIGHT, *_ONCE_MORE, *folders, *chosen
+            "pytest, quick", f"{_USUAL} and not (comfy or heavy)", *_TOGETHER, *_ONCE_MORE, *folders, *chosen
         )
         return _conclude(_in_turn([_ruff("check"), tests], env))
     ensure_newest_frontend()
