@@ -189,6 +189,8 @@ def _meaning(samples: Array, header: Header) -> Array:
 # --- JPEG --------------------------------------------------------------------------------------------
 
 _EOI = b"\xff\xd9"
+_GREYS = 127, 128
+"""The decoder's values for missing samples."""
 # Begin with a one: the decoder continues missing samples with zeros.
 _FILLINGS = b"\xaa" * 64, b"\xfe" * 64
 
@@ -202,7 +204,8 @@ def _jpeg(data: bytes, header: Header, shrink: int) -> Image.Image:
         return _decoded(mode, size, file, "jpeg", raw, "", shrink, 0)
 
     image = decoded(data if header.complete else data[: header.end] + _EOI)
-    if header.complete and not _ends_grey(image):
+    last = _samples([image], image.height - 1, 1)[0, -1]
+    if header.complete and not np.isin(last, _GREYS).all():
         return image
     # Missing samples decode to grey without an error. The decoder takes appended bytes for them: then pixels change.
     samples = data[: header.end - len(_EOI) if header.complete else header.end].rstrip(b"\xff")
@@ -210,13 +213,6 @@ def _jpeg(data: bytes, header: Header, shrink: int) -> Image.Image:
         if not np.array_equal(np.asarray(image), np.asarray(decoded(samples + filling + _EOI))):
             raise truncated()
     return image
-
-
-def _ends_grey(image: Image.Image) -> bool:
-    """Whether the last pixel is the decoder's grey for missing samples."""
-    width, height = image.size
-    last = np.asarray(image.crop((width - 1, height - 1, width, height)))
-    return bool(((last == 127) | (last == 128)).all())
 
 
 # --- WebP --------------------------------------------------------------------------------------------
