@@ -16,7 +16,7 @@ from zlib import error as zlib_error
 import numpy as np
 from PIL import Image, WebPImagePlugin
 
-from .formats import damaged, truncated, unusable
+from .formats import damaged, truncated
 from .header import Header
 
 Array = np.ndarray[Any, Any]
@@ -58,7 +58,7 @@ def bands(data: bytes, header: Header, shrink: int = 1) -> Iterator[Band]:
         shrink: 1, 2, 4 or 8: reduction per side; more than 1 gives uint8.
 
     Raises:
-        ImageError: ``image_truncated``, ``image_damaged`` or ``image_unsupported``.
+        ImageError: ``image_truncated`` or ``image_damaged``.
     """
     if header.format == "JPEG":
         yield from _bands_of([_jpeg(data, header, shrink)])
@@ -226,6 +226,4 @@ def _webp(data: bytes, header: Header) -> Image.Image:
         raise damaged("its samples cannot be read") from error
     if image.size != (header.stored_width, header.stored_height):
         raise damaged("its parts are of different sizes")
-    if image.mode not in ("RGB", "RGBA"):
-        raise unusable(f"WebP of mode {image.mode} is not taken.", "image_unsupported")
     return image.convert("RGB") if image.mode == "RGBA" and not header.alpha else image
