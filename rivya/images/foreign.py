@@ -94,13 +94,9 @@ def _open(data: bytes, name: str) -> Image.Image:
 def _exif(picture: Image.Image, name: str) -> bytes:
     """The EXIF block to keep; empty: none."""
     try:
-        found = picture.getexif()
-        if name != "TIFF":
-            return found.tobytes() if found else b""
-        kept = Image.Exif()
-        for tag in _KEPT_TAGS:
-            if tag in found:
-                kept[tag] = found[tag]
+        kept = picture.getexif()
+        for tag in set(kept).difference(_KEPT_TAGS) if name == "TIFF" else ():
+            del kept[tag]
         return kept.tobytes() if kept else b""
     except Exception:  # never refuse a picture for a broken block
         return b""

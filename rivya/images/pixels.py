@@ -16,7 +16,7 @@ from zlib import error as zlib_error
 import numpy as np
 from PIL import Image, WebPImagePlugin
 
-from .formats import damaged, truncated, unusable
+from .formats import damaged, truncated
 from .header import Header
 
 Array = np.ndarray[Any, Any]
@@ -58,7 +58,7 @@ def bands(data: bytes, header: Header, shrink: int = 1) -> Iterator[Band]:
         shrink: 1, 2, 4 or 8: reduction per side; more than 1 gives uint8.
 
     Raises:
-        ImageError: ``image_truncated``, ``image_damaged`` or ``image_unsupported``.
+        ImageError: ``image_truncated`` or ``image_damaged``.
     """
     if header.format == "JPEG":
         yield from _bands_of([_jpeg(data, header, shrink)])
@@ -189,6 +189,8 @@ def _meaning(samples: Array, header: Header) -> Array:
 # --- JPEG --------------------------------------------------------------------------------------------
 
 _EOI = b"\xff\xd9"
+_GREYS = 127, 128
+"""The decoder's values for missing samples."""
 # Begin with a one: the decoder continues missing samples with zeros.
 _FILLINGS = b"\xaa" * 64, b"\xfe" * 64
 
@@ -202,7 +204,8 @@ def _jpeg(data: bytes, header: Header, shrink: int) -> Image.Image:
         return _decoded(mode, size, file, "jpeg", raw, "", shrink, 0)
 
     image = decoded(data if header.complete else data[: header.end] + _EOI)
-    if header.complete and not _ends_grey(image):
+    last = _samples([image], image.height - 1, 1)[0, -1]
+    if header.complete and not np.isin(last, _GREYS).all():
         return image
     # Missing samples decode to grey without an error. The decoder takes appended bytes for them: then pixels change.
     samples = data[: header.end - len(_EOI) if header.complete else header.end].rstrip(b"\xff")
@@ -210,13 +213,6 @@ def _jpeg(data: bytes, header: Header, shrink: int) -> Image.Image:
         if not np.array_equal(np.asarray(image), np.asarray(decoded(samples + filling + _EOI))):
             raise truncated()
     return image
-
-
-def _ends_grey(image: Image.Image) -> bool:
-    """Whether the last pixel is the decoder's grey for missing samples."""
-    width, height = image.size
-    last = np.asarray(image.crop((width - 1, height - 1, width, height)))
-    return bool(((last == 127) | (last == 128)).all())
 
 
 # --- WebP --------------------------------------------------------------------------------------------
@@ -230,6 +226,4 @@ def _webp(data: bytes, header: Header) -> Image.Image:
         raise damaged("its samples cannot be read") from error
     if image.size != (header.stored_width, header.stored_height):
         raise damaged("its parts are of different sizes")
-    if image.mode not in ("RGB", "RGBA"):
-        raise unusable(f"WebP of mode {image.mode} is not taken.", "image_unsupported")
     return image.convert("RGB") if image.mode == "RGBA" and not header.alpha else image
