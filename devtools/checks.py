@@ -39,7 +39,7 @@ _MODES = ("--quick", "--rest", "--full")
 _QUICK_FOLDERS = ("ledger", "library", "network", "nodes", "pixels", "policy")
 _BROWSER = "tests/browser"
 _USUAL = "not (slow or long)"
-# Four at once on two cores: much of the time is spent waiting.
+# Four at once on two cores: much of the time is spent waiting, and each worker collects all tests anew.
 _TOGETHER = ("-n", "4", "--dist", "loadgroup", "--durations", "10")
 # The browser tests of one frontend beside those of the other, and beside nothing else: Playwright leaves its event loop
 # running in the thread of the tests, where no other test could start one.

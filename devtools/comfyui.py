@@ -194,7 +194,7 @@ class ComfyUI:
                 raise AssertionError(
                     f"the prompt did not end within {timeout_s:.0f} s. Last lines of ComfyUI:\n{self.child.log_end()}"
                 )
-            time.sleep(0.05)
+            time.sleep(0.1)
         return finished
 
     def run(self, graph: Mapping[str, Any], timeout_s: float = 60.0) -> Finished:

@@ -40,7 +40,6 @@ class Sandbox(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=120,
-                timeout_graceful_shutdown=5,
                 backlog=BACKLOG,
             )
         )
@@ -58,4 +57,5 @@ class Sandbox(uvicorn.Server):
             task.cancel()
         self.listeners.release()
         self.service.gallery.close()
+        self.force_exit = True
         await super().shutdown(sockets)

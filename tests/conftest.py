@@ -199,30 +199,24 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RivyaComfyUI]:
+def comfyui(tmp_path_factory: pytest.TempPathFactory, _sandbox: Any) -> Iterator[RivyaComfyUI]:
+    """It knows how long the orders of the sandbox take: it asks after a second, and not after six."""
     from devtools.comfyui import link_folder
     from support.comfy import running_comfyui
+    from support.quick import teach_schedule
 
     base = tmp_path_factory.mktemp("comfyui")
     (base / "custom_nodes").mkdir()
     link_folder(ROOT / "tests" / "comfy" / "other_nodes", base / "custom_nodes" / "other_nodes")
     with running_comfyui(base) as server:
+        teach_schedule(server.home, _sandbox.url, _sandbox.key)
         yield server
 
 
-@pytest.fixture(scope="session")
-def _acquainted(comfyui: RivyaComfyUI, _sandbox: Any) -> RivyaComfyUI:
-    """The ComfyUI, which knows how long the orders of this service take: it asks after a second, and not after six."""
-    from support.quick import teach_schedule
-
-    teach_schedule(comfyui.home, _sandbox.url, _sandbox.key)
-    return comfyui
-
-
 @pytest.fixture
-def comfy(_acquainted: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
+def comfy(comfyui: RivyaComfyUI, service: Watched) -> RivyaComfyUI:
     """Its memory of earlier graphs is left: orders have seeds of their own. To empty it takes a second of each test."""
-    return _acquainted.use(service)
+    return comfyui.use(service)
 
 
 @pytest.fixture

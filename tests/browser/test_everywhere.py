@@ -164,7 +164,7 @@ def test_the_note_of_a_cancel_lasts_a_minute(
 
 def cancel(everywhere: Frontend, service: Watched) -> None:
     """Order one picture, and cancel when Rivya has taken it."""
-    service.fault("create", "latency", seconds=3.0)
+    service.fault("create", "latency", seconds=5.0)
     everywhere.load(fresh("Edit a photo"))
     everywhere.cancel_when(lambda: service.tasks())
 

@@ -47,7 +47,7 @@ def graph_of(name: str) -> dict[str, Any]:
     slow_but(
         PRICES,
         # Other tests run "Edit a photo" and "Make a picture from text".
-        *("Four variations in a grid", "One instruction for many photos", "Edit a region at full size"),
+        *("One instruction for many photos", "Edit a region at full size"),
     ),
 )
 def test_a_template_runs_as_it_is_and_costs_what_its_badge_says(
@@ -87,7 +87,7 @@ def credits_node(frontend: Frontend) -> str:
     return str(frontend.page.evaluate("() => app.graph.nodes.find((n) => n.type === 'RivyaCredits').id"))
 
 
-@pytest.mark.parametrize("name", slow_but(NAMES, "Edit in steps without drift"))
+@pytest.mark.parametrize("name", slow_but(NAMES, "Before and after"))
 def test_the_api_form_of_a_template_runs_without_a_browser(
     name: str, open_editor: Callable[..., Frontend], newcomer: RivyaComfyUI
 ) -> None:

@@ -19,7 +19,6 @@ from rivya.ledger import beats
 from rivya.ledger.places import FIRST_LIMIT
 from rivya.orders import run, submit
 from rivya.secret import Secret
-from support.cases import slow_but
 from support.postgres import PgBouncer, Postgres
 from support.quick import QuickAccount
 
@@ -172,7 +171,8 @@ def test_an_order_that_was_refused_after_it_was_taken_over_is_left_to_its_new_ho
     assert charges(service) == 1
 
 
-@pytest.mark.parametrize("shared", slow_but([True, False], True), ids=["two hosts", "one host"])
+@pytest.mark.parametrize("shared", [True, False], ids=["two hosts", "one host"])
+@pytest.mark.slow
 def test_two_processes_of_a_named_run_spend_what_it_may_and_no_more(
     start: Start, serve: Callable[..., Any], request: pytest.FixtureRequest, shared: bool
 ) -> None:

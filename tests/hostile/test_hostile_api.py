@@ -134,7 +134,9 @@ async def test_an_answer_that_is_not_usable_ends_with_an_error_that_says_it_may_
         assert {request.line for request in host.requests} == {"POST /api/v1/generations HTTP/1.1"}
 
 
-@pytest.mark.parametrize("name", ODD_BUT_USABLE)
+@pytest.mark.parametrize(
+    "name", slow_but(ODD_BUT_USABLE, "a thousand results", "credits beyond all", "an error of escapes")
+)
 async def test_odd_values_where_none_is_needed_do_no_harm(name: str) -> None:
     async with serving(as_json(**ODD_BUT_USABLE[name])) as host, api(host.url) as client:
         with within(3, 12):

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from support.archive import pack
-from support.cases import slow_but
 from support.sources import ROOT
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -68,7 +67,8 @@ def settings_of(service: Any, home: Path, **more: Any) -> None:
     (home / "config.json").chmod(0o600)
 
 
-@pytest.mark.parametrize("flags", [EMBEDDED[0], pytest.param(EMBEDDED[1], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flags", EMBEDDED)
+@pytest.mark.slow
 def test_an_embedded_python_runs_the_folder_of_the_pack_with_the_ledger_of_its_comfyui(
     flags: list[str], terminal: Run, installed: Path, service: Any
 ) -> None:
@@ -100,7 +100,8 @@ except RivyaError as error:
 """
 
 
-@pytest.mark.parametrize("place", slow_but(["user", "moved away"], "moved away"))
+@pytest.mark.parametrize("place", ["user", "moved away"])
+@pytest.mark.slow
 def test_the_command_in_an_error_works_in_any_terminal_as_it_stands(
     place: str, terminal: Run, installed: Path, service: Any, tmp_path: Path
 ) -> None:

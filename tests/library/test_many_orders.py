@@ -81,6 +81,7 @@ def test_an_account_that_takes_few_orders_at_a_time_gets_them_all_done(
 
 
 @pytest.mark.heavy
+@pytest.mark.slow
 def test_whatever_becomes_of_orders_their_places_come_back(make: Callable[..., Client], service: Any) -> None:
     client = make(max_concurrency=4, retry_budget_s=0.3)
     service.fault("create", "fail_task", probability=0.2, seed=1, times=None)

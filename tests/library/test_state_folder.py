@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from library.client import png
-from support.cases import slow_but
 from support.sources import ROOT
 
 pytestmark = [
@@ -59,7 +58,8 @@ def nothing_was_sent(service: Any) -> bool:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="giving files away needs root")
-@pytest.mark.parametrize("theirs", slow_but([".", "locks", "ledger.sqlite3", "results"], "ledger.sqlite3"))
+@pytest.mark.parametrize("theirs", [".", "locks", "ledger.sqlite3", "results"])
+@pytest.mark.slow
 def test_what_belongs_to_another_user_is_named_with_what_helps_and_nothing_is_sent(
     powerless: Run, service: Any, tmp_path: Path, theirs: str
 ) -> None:

@@ -101,6 +101,7 @@ def test_what_is_not_just_its_pixels_is_packed_anew(name: str) -> None:
 
 
 @pytest.mark.heavy
+@pytest.mark.slow
 def test_a_picture_whose_identity_depends_on_its_size_is_packed_as_before() -> None:
     pixels = m.photo(2200, 1500)
     picture = own.for_upload(m.saved(pixels, "JPEG"))

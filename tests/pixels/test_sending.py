@@ -248,6 +248,7 @@ print(encode.pixel_hash(photo(301, 203, channels=4)))
 """
 
 
+@pytest.mark.slow
 def test_identical_pixels_give_identical_bytes_in_every_process_and_thread() -> None:
     script = _HASH_THEM.format(root=str(ROOT), tests=str(ROOT / "tests"))
     seen = {

@@ -262,6 +262,7 @@ def test_results_are_the_same_over_any_number_of_threads() -> None:
 
 
 @pytest.mark.heavy
+@pytest.mark.slow
 def test_decoding_holds_little_beside_the_result() -> None:
     files = [m.saved(m.photo(1000, 800, seed), "PNG") for seed in range(2)]
     result = 2 * 1000 * 800 * 3 * 4

@@ -30,7 +30,7 @@ LONG = [pytest.param(telling, 600, marks=pytest.mark.slow) for telling in TELLIN
 
 # Without timestamps, longer rows, and the other families, in the long tests.
 @pytest.mark.parametrize("telling, count", [("timestamps", 300), *LONG])
-@pytest.mark.parametrize("family", slow_but(FAMILIES, USUAL, HEAVY))
+@pytest.mark.parametrize("family", slow_but(FAMILIES, HEAVY))
 def test_it_notices_sooner_with_no_more_questions_than_the_advice(
     family: str, telling: str, count: int
 ) -> None:
@@ -50,6 +50,7 @@ def test_the_very_first_order_is_no_worse_off_than_by_the_advice(family: str) ->
     assert first.polls <= advice.polls
 
 
+@pytest.mark.slow
 def test_on_usual_orders_it_notices_within_the_target() -> None:
     learned = summarise("usual", "learned", follow_learned(FAMILIES[USUAL], "timestamps"))
     assert learned.lag_mean_s <= 1.2

@@ -28,6 +28,7 @@ def test_the_same_seed_drifts_alike_and_another_differently() -> None:
     assert render(order(1, "two balls")) != first
 
 
+@pytest.mark.slow
 def test_a_drifted_answer_finds_its_way_back_into_the_picture() -> None:
     photo = np.asarray(cat(1024, 1024))
     wanted = order(7)

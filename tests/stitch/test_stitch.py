@@ -42,6 +42,7 @@ def test_outside_the_mask_every_value_is_the_original_s(pair: drift.Pair, form: 
     assert np.array_equal(original, before)
 
 
+@pytest.mark.slow
 def test_values_beyond_white_stay_outside_the_mask(pair: drift.Pair) -> None:
     bright = pair.original.astype(np.float32) / 100
     done = stitch(bright, pair.edited, mask=disc(*pair.original.shape[1::-1]))
@@ -73,6 +74,7 @@ def test_what_changed_is_found_and_the_rest_is_not(pair: drift.Pair) -> None:
     assert shown[~grown(true, 14) & has].mean() <= 0.01
 
 
+@pytest.mark.slow
 def test_colours_are_taken_from_what_was_left_alone() -> None:
     # A patch of another photograph in a copy that drifted: the colours that the edit should have had are known.
     original = np.asarray(cat(1024, 1024), np.float32) / 255
@@ -124,6 +126,7 @@ def test_the_soft_edge_lies_inside_the_mask_and_not_at_the_border(pair: drift.Pa
     assert edge[-1] == 1
 
 
+@pytest.mark.slow
 def test_a_line_thinner_than_the_soft_edge_still_shows(pair: drift.Pair) -> None:
     height, width = pair.original.shape[:2]
     mask = np.zeros((height, width), np.float32)
@@ -139,7 +142,7 @@ def test_a_line_thinner_than_the_soft_edge_still_shows(pair: drift.Pair) -> None
         pytest.param("mask", 1.0, 0.0, marks=pytest.mark.slow),
         pytest.param("all", 1.0, 1.0, marks=pytest.mark.slow),
         ("auto", 1.0, 0.0),
-        ("mask and changed", 0.0, 0.0),
+        pytest.param("mask and changed", 0.0, 0.0, marks=pytest.mark.slow),
     ],
 )
 def test_keep_says_what_shows(keep: str, inside: float, outside: float) -> None:
@@ -163,6 +166,7 @@ def test_where_the_edit_has_no_pixels_the_original_stays() -> None:
     assert not done.mask[:39].any()
 
 
+@pytest.mark.slow
 def test_a_night_made_of_a_day_is_kept_whole(pair: drift.Pair) -> None:
     night = drift.make(cat(), scenery(), (1184, 880), seed=2, tone="night", amount="small", share=0)
     done = stitch(night.original, night.edited)
@@ -171,6 +175,7 @@ def test_a_night_made_of_a_day_is_kept_whole(pair: drift.Pair) -> None:
     assert any("Colours were left alone" in note for note in done.report["notes"])
 
 
+@pytest.mark.slow
 def test_a_restyled_picture_is_kept_whole_and_said(pair: drift.Pair) -> None:
     other = np.asarray(scenery(1184, 880, seed=9))
     done = stitch(pair.original, other)
@@ -199,7 +204,7 @@ def test_three_edits_in_a_row_leave_the_rest_as_it_was_at_first() -> None:
     assert not np.array_equal(image[touched], first[touched])
 
 
-@pytest.mark.parametrize("fit", ["pad", "crop"])
+@pytest.mark.parametrize("fit", slow_but(["pad", "crop"], "pad"))
 def test_a_crop_comes_back_to_where_it_was(fit: str) -> None:
     original = np.asarray(cat())
     mask = disc(902, 600, 0.3, 0.4, 0.2)

@@ -13,7 +13,7 @@ from support.comfy import comfyui_folder
 from support.loading import BESIDE_COMFYUI
 from support.sources import ROOT
 
-pytestmark = pytest.mark.xdist_group("import")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("import")]
 
 BUDGET = 1.25
 """Processor time to load the pack, as a multiple of a million steps of a plain loop beside it (40 ms or so)."""
