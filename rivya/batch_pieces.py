@@ -7,7 +7,7 @@ import atexit
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -71,9 +71,9 @@ class Pieces:
     def __len__(self) -> int:
         return len(self.table) if self.table is not None else len(self.found or self.bucket or ())
 
-    def folders(self) -> list[PurePath]:
+    def folders(self) -> Sequence[PurePath]:
         """Return the output folders known before the run, relative to the target."""
-        return [*self.found.folders] if self.found else [PurePath()]
+        return self.found.folders if self.found else [PurePath()]
 
 
 def _piece(table: str, number: int, values: Mapping[str, Any] | tables.BadRow) -> Piece:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -101,14 +101,10 @@ def _origins(connection: Connection, path: Path) -> list[Digest]:
     )
 
 
-def _those_of(paths: Iterable[Path], wanted: Collection[Digest]) -> set[Digest]:
+def _those_of(paths: Iterable[Path], wanted: set[Digest]) -> set[Digest]:
     """The wanted digests that files have."""
     sizes = {size for size, _ in wanted}
-    return {
-        digest
-        for path in (paths if wanted else ())
-        if _size(path) in sizes and (digest := digest_of(path)) in wanted and digest is not None
-    }
+    return wanted.intersection(digest_of(path) for path in (paths if wanted else ()) if _size(path) in sizes)
 
 
 def _size(path: Path) -> int:

@@ -480,11 +480,13 @@ async def test_five_hundred_cancelled_at_once_are_gone_within_a_second() -> None
     async with serving(silent) as host, transport(host.url, timeouts=PATIENT) as client:
         tasks = [asyncio.create_task(client.exchange("GET", "/api/v1/credits")) for _ in range(500)]
         await asyncio.wait_for(all_sent.wait(), 10)
-        began = time.thread_time()  # what other programs take is not the client's
+        began, worked = time.monotonic(), time.thread_time()
         for task in tasks:
             task.cancel()
-        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
-        assert time.thread_time() - began < 1
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        took, worked = time.monotonic() - began, time.thread_time() - worked
+        assert worked < 1
+        assert took < max(1, 4 * worked)  # on a busy machine this thread has to wait for its turn
         assert {type(result) for result in results} == {asyncio.CancelledError}
         assert connections(client) == (0, 0)
 
