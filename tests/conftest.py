@@ -99,13 +99,14 @@ def _fixtures(item: pytest.Item) -> set[str]:
 
 @pytest.hookimpl
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Name a failure when it happens: a run that is cut off by its time limit has no summary."""
-    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+    """Name a failure when it happens: a run that is cut off by its time limit has no summary.
+
+    Also one that is tried once more: the summary names such a test, but not what failed.
+    """
+    if report.outcome in ("failed", "rerun") and "PYTEST_XDIST_WORKER" not in os.environ:
         crash = getattr(report.longrepr, "reprcrash", None)
-        print(
-            f"\nFAILED at {report.when}: {report.nodeid}\n  {str(getattr(crash, 'message', ''))[:300]}",
-            flush=True,
-        )
+        where = f"{crash.path}:{crash.lineno}: {crash.message[:600]}" if crash else ""
+        print(f"\n{report.outcome.upper()} at {report.when}: {report.nodeid}\n  {where}", flush=True)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import ray.data
 import ray.util
 
 from .. import machines
-from ..batch_pieces import Piece, read
+from ..bulk.pieces import Piece, read
 from ..config import Config
 from ..edited import Edited, Row
 from ..engine import engine

@@ -14,8 +14,8 @@ import ray.data
 
 from .. import client, machines
 from .. import config as configuration
-from ..batch_pieces import Piece
 from ..bulk import rows as bulk_rows
+from ..bulk.pieces import Piece
 from ..bulk.singles import Singles
 from ..config import Config
 from ..edited import Edited

@@ -40,10 +40,8 @@ FLOORS = (
     ("engine",),
     ("plan",),
     ("bulk",),
-    ("client", "printing", "ledger_commands"),
-    ("batch_pieces", "batch_target"),
+    ("client",),
     ("ray",),
-    ("batch",),
     ("cli",),
     ("__main__", "__init__"),
 )

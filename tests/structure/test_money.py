@@ -21,7 +21,7 @@ FIELDS = set(inspect.signature(errors.RivyaError).parameters) - {"self"}
 # Modules that see what becomes of an order. What they raise says what it cost, or that they leave it open.
 KNOWING = (
     "rivya/orders", "rivya/engine", "rivya/edited.py", "rivya/bulk/budget.py", "rivya/bulk/stream.py",
-    "rivya/plan.py", "rivya/client.py", "rivya/cli.py", "rivya/batch.py",
+    "rivya/plan.py", "rivya/client.py", "rivya/cli",
     "nodes/submit_and_wait.py", "nodes/collect_tasks.py", "nodes/progress.py", "nodes/outputs.py", "nodes/limits.py",
     "nodes/links.py",
 )  # fmt: skip

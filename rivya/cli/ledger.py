@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 
-from . import config as configuration
-from . import files, ledger_url
-from .errors import costs_nothing
-from .ledger import copying
-from .ledger.lookups import FILE_NAME
-from .ledger.opening import open_ledger
+from .. import config as configuration
+from .. import files, ledger_url
+from ..errors import costs_nothing
+from ..ledger import copying
+from ..ledger.lookups import FILE_NAME
+from ..ledger.opening import open_ledger
 
 
 def add(parser: argparse.ArgumentParser) -> None:

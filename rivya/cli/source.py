@@ -8,47 +8,19 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from .bucket_urls import BucketUrl, is_bucket
-from .bulk import rows, tables
-from .errors import ValidationError, costs_nothing
-from .objects import Bucket, BucketError
-from .plan import Wanted
-from .saving.origins import Origins
-from .saving.places import shown
-from .sources.bucket import BucketPictures
-from .sources.find import Sources, find
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One row of the batch.
-
-    Attributes:
-        number: from 0.
-        values: its settings, by `rows.COLUMNS`; or why it cannot be read.
-        source: name for people.
-        path: file of its picture, if any.
-        folder, stem: of its edits: folder relative to the target, beginning of file names.
-        state: changes with the bytes of its picture; empty if unknown.
-    """
-
-    number: int
-    values: Mapping[str, Any] | tables.BadRow = field(repr=False)
-    source: str
-    path: Path | None
-    folder: PurePath
-    stem: str
-    state: str = ""
-
-
-def read(piece: Piece, default: Wanted) -> Wanted:
-    if isinstance(piece.values, tables.BadRow):
-        raise piece.values.error
-    return rows.read(piece.values, default)
+from ..bucket_urls import BucketUrl, is_bucket
+from ..bulk import tables
+from ..bulk.pieces import Piece
+from ..errors import Charged, ValidationError, costs_nothing
+from ..objects import Bucket, BucketError
+from ..saving.origins import Origins
+from ..saving.places import shown
+from ..sources.bucket import BucketPictures
+from ..sources.find import Sources, find
 
 
 @dataclass(frozen=True)
@@ -136,6 +108,7 @@ def look(arguments: argparse.Namespace, origins: Origins) -> Pieces:
     return Pieces(table=table)
 
 
+@costs_nothing()
 def _bucket_url(source: str) -> BucketUrl:
     try:
         return BucketUrl.read(source)
@@ -143,6 +116,7 @@ def _bucket_url(source: str) -> BucketUrl:
         raise ValidationError(f"What --batch names {error}.", hint="Correct it.", code="usage") from None
 
 
+@costs_nothing()
 def _fetched(url: BucketUrl) -> tuple[Path, BucketUrl]:
     """Download a table from a bucket; return its file, deleted at exit, and the base of relative paths."""
     folder, _, name = url.prefix.rpartition("/")
@@ -163,7 +137,9 @@ def _temporary_folder() -> str:
 
 
 def _not_a_table(source: Path | str) -> ValidationError:
-    return ValidationError(f"{shown(source)} is a folder; columns and --text are for a table.", code="usage")
+    return ValidationError(
+        f"{shown(source)} is a folder; columns and --text are for a table.", code="usage", charged=Charged.NO
+    )
 
 
 def _of_bucket(url: BucketUrl, arguments: argparse.Namespace) -> Pieces:

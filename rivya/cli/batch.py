@@ -20,19 +20,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import client, kontext
-from .batch_pieces import Piece, look, read
-from .batch_target import BucketTarget, FolderTarget, Found, ResultsList, Target, target_of
-from .bulk.row_run import Priced
-from .config import Config
-from .edited import Edited, Row
-from .errors import RivyaError, ValidationError, costs_nothing
-from .objects import BucketError
-from .plan import Wanted
+from .. import client, kontext
+from ..bulk.pieces import Piece, read
+from ..bulk.row_run import Priced
+from ..config import Config
+from ..edited import Edited, Row
+from ..errors import RivyaError, ValidationError, costs_nothing
+from ..objects import BucketError
+from ..plan import Wanted
+from ..saving import places, settle
+from ..saving.origins import Origins, digest_of
+from ..saving.places import shown
 from .printing import Tally
-from .saving import places, settle
-from .saving.origins import Origins, digest_of
-from .saving.places import shown
+from .source import look
+from .target import BucketTarget, FolderTarget, Found, ResultsList, Target, target_of
 
 FREE_ORDERS = kontext.MAX_ORDERS
 """New orders that need no ``--max-credits``: as many as one node may place."""
@@ -62,7 +63,7 @@ class Batch:
         self._options = {name: options.get(name) for name in ("keep_size", "save_as")}
         self._runs: Callable[..., Iterator[tuple[Row, Edited | RivyaError]]] = self._job.run
         if arguments.ray is not None and not arguments.dry_run:
-            from .ray.batch import RayJob
+            from ..ray.batch import RayJob
 
             given = (arguments.ray, config, prompt, arguments.max_credits, options)
             self._runs = RayJob(*given, files=self._pieces.bucket is None).run

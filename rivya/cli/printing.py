@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .edited import Edited
-from .saving import places
-from .saving.places import shown
+from ..edited import Edited
+from ..saving import places
+from ..saving.places import shown
 
 _PLAIN_EVERY_S = 10.0
 """Interval of progress lines without a terminal."""

@@ -18,14 +18,14 @@ from pathlib import Path, PurePath
 from secrets import token_hex
 from typing import Any, Protocol
 
-from .bucket_urls import BucketUrl, is_bucket
-from .edited import Edited
-from .errors import costs_nothing
-from .objects import Bucket, BucketError, Listed
+from ..bucket_urls import BucketUrl, is_bucket
+from ..edited import Edited
+from ..errors import costs_nothing
+from ..objects import Bucket, BucketError, Listed
+from ..saving import places, settle
+from ..saving.places import shown
+from ..saving.write import names
 from .printing import saved, saved_as
-from .saving import places, settle
-from .saving.places import shown
-from .saving.write import names
 
 RESULTS = "results.jsonl"
 _TRIED_FOR_S = 10.0
@@ -198,7 +198,7 @@ class BucketTarget:
 
 
 def _extension(data: bytes, edited: Edited) -> str:
-    from .images.formats import extension_of
+    from ..images.formats import extension_of
 
     return extension_of(data) or edited.extension
 
