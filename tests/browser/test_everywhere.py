@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support.comfy import new_seed
+from support.comfy import eventually, new_seed
 from support.service import Watched
 
 from .frontend import Frontend
@@ -160,6 +160,7 @@ def test_the_note_of_a_cancel_lasts_a_minute(
 ) -> None:
     cancel(everywhere, service)
     see_for_a_minute("Run again with seed")
+    eventually(lambda: service.charges() == [4], "the order ends before the next test begins")
 
 
 def cancel(everywhere: Frontend, service: Watched) -> None:
