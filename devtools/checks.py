@@ -2,7 +2,7 @@
 
 python dev.py test              linters, types, and all tests but the slow and the long ones
 python dev.py test --quick      the linter, and the light tests of the library and the nodes, without ComfyUI: a minute
-python dev.py test --rest       the slow tests that the check leaves out, but for those in a browser, which take longest
+python dev.py test --rest       the slow tests that the check leaves out
 python dev.py test --full       everything, also what takes minutes or installs packages, and all browser tests with the
                                 newest frontend; a test that fails at first counts as failed
 python dev.py test WORDS        pytest with these words, also with --rest or --full
@@ -89,8 +89,7 @@ def main(arguments: list[str]) -> int:
         more = ["--full"] if full else ["--slow"] if rest else []
         return subprocess.run([str(PYTHON), "-m", "pytest", *more, *chosen], cwd=ROOT, env=env).returncode
     if rest:
-        marks = "slow and not (long or browser)"
-        return _conclude(_in_turn([_pytest("slow tests", marks, "--slow", *_TOGETHER, *_ONCE_MORE)], env))
+        return _conclude(_rest(env))
     if full:
         return _conclude(_default(env, ()) + _long(env) + _newest(env))
     return _conclude(_default(env, _ONCE_MORE))
@@ -104,6 +103,14 @@ def _default(env: Mapping[str, str], again: Sequence[str]) -> list[str]:
     tests = _pytest("pytest", f"not browser and {_USUAL}", *_TOGETHER, *again)
     # The browser draws without a graphics card and takes what there is of two cores: not beside tests that keep time.
     return failed + _beside([tests], [types], env) + _in_turn([browser], env)
+
+
+def _rest(env: Mapping[str, str]) -> list[str]:
+    """Run the slow tests; returns the names of what failed."""
+    tests = _pytest("slow tests", "slow and not (long or browser)", "--slow", *_TOGETHER, *_ONCE_MORE)
+    marks = "browser and slow and not long"
+    browser = _pytest("slow tests in a real browser", marks, "--slow", *_BROWSERS, *_ONCE_MORE, _BROWSER)
+    return _in_turn([tests, browser], env)
 
 
 def _long(env: Mapping[str, str]) -> list[str]:

@@ -6,6 +6,7 @@ import itertools
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,11 +22,27 @@ if TYPE_CHECKING:
     from support.comfy import RivyaComfyUI
     from support.service import Watched
 
+OPEN_EDITORS = 2
+"""Pages kept at a time. Each goes on to draw and takes a tenth of a core."""
+
 RENDERERS = ("litegraph", pytest.param("nodes2", marks=pytest.mark.slow))
 
 # What people see first, with the frontend that they have today; the others with --slow. All other tests look at the
 # frontend of the oldest ComfyUI.
 EVERYWHERE = slow_but(itertools.product(("pinned", "newest"), ("litegraph", "nodes2")), ("newest", "nodes2"))
+
+
+@pytest.hookimpl
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests of a module that look at the same page follow each other."""
+    here = Path(__file__).parent
+    ours = iter(sorted((item for item in items if item.path.parent == here), key=_page_of))
+    items[:] = [next(ours) if item.path.parent == here else item for item in items]
+
+
+def _page_of(item: pytest.Item) -> tuple[str, ...]:
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return (str(item.path), *(str(params.get(name)) for name in ("everywhere", "renderer", "locale")))
 
 
 @pytest.fixture(params=RENDERERS)
@@ -97,13 +114,17 @@ def _editors(browser: Browser) -> Iterator[Callable[..., Frontend]]:
     opened: dict[tuple[str, str, str], Frontend] = {}
 
     def editor(server: RivyaComfyUI, renderer: str, locale: str) -> Frontend:
-        known = (server.url, renderer, locale)
-        if known not in opened:
+        wanted = (server.url, renderer, locale)
+        frontend = opened.pop(wanted, None)
+        if frontend is None:
+            while len(opened) >= OPEN_EDITORS:
+                opened.pop(next(iter(opened))).page.context.close()
             context = browser.new_context(viewport={"width": 1600, "height": 1000}, service_workers="block")
-            opened[known] = Frontend(context.new_page(), server, renderer, locale)
-            opened[known].open()
-        opened[known].start_over()
-        return opened[known]
+            frontend = Frontend(context.new_page(), server, renderer, locale)
+            frontend.open()
+        opened[wanted] = frontend
+        frontend.start_over()
+        return frontend
 
     yield editor
     for frontend in opened.values():

@@ -224,8 +224,12 @@ class Frontend:
         return self.page.locator(_NODE.format(number)).first.inner_text()
 
     def expect_badge(self, text: str, node_type: str = "RivyaSubmitAndWait") -> None:
-        """Wait until a node shows that badge: on the page in Nodes 2.0, in what the canvas draws otherwise."""
+        """Wait until a node shows that badge: on the page in Nodes 2.0, in what the canvas draws otherwise.
+
+        Nodes 2.0 shows badges only of nodes that are in view, and large enough to be read.
+        """
         if self.renderer == "nodes2":
+            self.frame(node_type, scale=1.0)
             number = self.page.evaluate("(t) => app.graph.nodes.find((n) => n.type === t).id", node_type)
             node = self.page.locator(_NODE.format(number)).first
             node.get_by_text(text, exact=True).first.wait_for(timeout=5000)
