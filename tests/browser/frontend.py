@@ -226,7 +226,7 @@ class Frontend:
     def expect_badge(self, text: str, node_type: str = "RivyaSubmitAndWait") -> None:
         """Wait until a node shows that badge: on the page in Nodes 2.0, in what the canvas draws otherwise.
 
-        Nodes 2.0 shows badges only of nodes that are in view, and large enough to be read.
+        Nodes 2.0 shows badges only of nodes that are in view, and large enough to be read: the view moves there.
         """
         if self.renderer == "nodes2":
             self.frame(node_type, scale=1.0)

@@ -80,8 +80,8 @@ def test_the_form_of_app_mode_tells_the_price_and_leaves_the_workflow_as_it_is(n
         newest.form_field("variations · 4 credits")
     finally:
         newest.toggle_app_mode()
-    newest.expect_badge("4 credits")
     newest.page.wait_for_function(f"(before) => ({graph})() === before", arg=before)
+    newest.expect_badge("4 credits")
 
 
 def test_what_a_node_says_stays_when_the_job_has_ended(everywhere: Frontend) -> None:
