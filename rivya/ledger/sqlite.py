@@ -43,6 +43,7 @@ T = TypeVar("T")
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 _DAMAGED = ("malformed", "not a database", "encrypted", "no such table", "no such column", "not authorized")
 _LOCKED = ("locked", "busy")
+_CONVERTING_S = 0.01
 _FULL = ("disk is full", "no space left", "quota")
 _NO_SHARED_MEMORY = ("i/o error", "unable to open", "locking protocol")
 _fallen_back: set[Path] = set()
@@ -186,7 +187,7 @@ class SqliteDatabase:
             ):
                 connection.execute(f"PRAGMA {pragma}")
             schema.migrate(connection, self.path)  # first: a foreign or newer file is left as it is
-            answer = connection.execute(f"PRAGMA journal_mode = {journal}").fetchone()[0]
+            answer = self._journal_set(connection, journal)
             if answer not in ("wal", "delete"):
                 connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("PRAGMA synchronous = FULL")
@@ -197,6 +198,20 @@ class SqliteDatabase:
             connection.close()
             raise
         return connection
+
+    def _journal_set(self, connection: Connection, journal: str) -> str:
+        """Set the journal; returns the one that is in use.
+
+        SQLite's busy timeout does not cover this: while another process converts a new file, it fails at once.
+        """
+        end = time.monotonic() + self._busy_s
+        while True:
+            try:
+                return str(connection.execute(f"PRAGMA journal_mode = {journal}").fetchone()[0])
+            except SqliteError as error:
+                if not _says(error, _LOCKED) or time.monotonic() > end:
+                    raise
+            time.sleep(_CONVERTING_S)
 
     def _without_shared_memory(self) -> Connection:
         """A connection with a rollback journal, for file systems that refuse a write-ahead log.

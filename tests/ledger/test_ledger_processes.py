@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -12,8 +15,35 @@ import pytest
 from ledger.processes import Program
 from rivya.errors import LedgerError
 from rivya.ledger.ledger import Ledger, OrderRow, OrderState
+from support.sources import ROOT
 
 pytestmark = pytest.mark.heavy
+
+# Opens a new ledger in ten processes at one moment, a hundred times; prints what failed.
+OPEN_TOGETHER = """
+import multiprocessing, sys
+from pathlib import Path
+from rivya.ledger.sqlite import SqliteDatabase
+
+def opened(barrier, path, failures):
+    barrier.wait()
+    try:
+        SqliteDatabase(path, busy_s=10).read("SELECT count(*) FROM orders")
+    except Exception as error:
+        failures.put(repr(error))
+
+fork = multiprocessing.get_context("fork")
+failures = fork.SimpleQueue()
+for number in range(100):
+    path, barrier = Path(sys.argv[1], str(number), "ledger.sqlite3"), fork.Barrier(10)
+    processes = [fork.Process(target=opened, args=(barrier, path, failures)) for _ in range(10)]
+    for each in processes:
+        each.start()
+    for each in processes:
+        each.join()
+while not failures.empty():
+    print(failures.get())
+"""
 
 
 def test_a_living_process_keeps_its_orders_and_a_killed_one_loses_them_at_once(
@@ -42,6 +72,13 @@ def test_one_of_many_processes_takes_over_from_a_dead_one(folder: Path, ledger: 
         for rival in rivals:
             rival.go()
         assert sorted(rival.heard() for rival in rivals) == ["False"] * 5 + ["True"]
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_a_new_ledger_can_be_opened_by_many_processes_at_one_moment(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OPEN_TOGETHER, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_processes_that_start_together_make_one_ledger_and_one_row_for_each_order(folder: Path) -> None:
