@@ -148,6 +148,7 @@ class Bucket:
                 return True
             except self._obstore.exceptions.AlreadyExistsError:
                 return False
+            # NotImplementedError: obstore's word for an operation that this kind of store lacks.
             except (self._obstore.exceptions.BaseError, NotImplementedError) as error:
                 if "ConditionalRequestConflict" in str(error) and tries < _CONFLICTS:
                     continue  # another writer at the same moment
@@ -271,6 +272,7 @@ class Bucket:
             raise resting[1]
         try:
             result = work()
+        # NotImplementedError: obstore's word for an operation that this kind of store lacks.
         except (self._obstore.exceptions.BaseError, OSError, ValueError, NotImplementedError) as error:
             raise self._explained(done, error) from None
         except BaseException as error:

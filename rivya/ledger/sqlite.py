@@ -43,9 +43,11 @@ T = TypeVar("T")
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 _DAMAGED = ("malformed", "not a database", "encrypted", "no such table", "no such column", "not authorized")
 _LOCKED = ("locked", "busy")
-_CONVERTING_S = 0.01
 _FULL = ("disk is full", "no space left", "quota")
 _NO_SHARED_MEMORY = ("i/o error", "unable to open", "locking protocol")
+_LOOKED_AGAIN_S = 0.01
+"""Pause while another process converts a new file."""
+
 _fallen_back: set[Path] = set()
 _warned: set[Path] = set()
 
@@ -211,7 +213,7 @@ class SqliteDatabase:
             except SqliteError as error:
                 if not _says(error, _LOCKED) or time.monotonic() > end:
                     raise
-            time.sleep(_CONVERTING_S)
+            time.sleep(_LOOKED_AGAIN_S)
 
     def _without_shared_memory(self) -> Connection:
         """A connection with a rollback journal, for file systems that refuse a write-ahead log.

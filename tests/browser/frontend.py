@@ -220,8 +220,12 @@ class Frontend:
 
     def node_text(self, node_type: str) -> str:
         """What Nodes 2.0 shows in the first node of a type."""
+        return self._node(node_type).inner_text()
+
+    def _node(self, node_type: str) -> Locator:
+        """The first node of a type in Nodes 2.0."""
         number = self.page.evaluate("(type) => app.graph.nodes.find((n) => n.type === type).id", node_type)
-        return self.page.locator(_NODE.format(number)).first.inner_text()
+        return self.page.locator(_NODE.format(number)).first
 
     def expect_badge(self, text: str, node_type: str = "RivyaSubmitAndWait") -> None:
         """Wait until a node shows that badge: on the page in Nodes 2.0, in what the canvas draws otherwise.
@@ -230,9 +234,7 @@ class Frontend:
         """
         if self.renderer == "nodes2":
             self.frame(node_type, scale=1.0)
-            number = self.page.evaluate("(t) => app.graph.nodes.find((n) => n.type === t).id", node_type)
-            node = self.page.locator(_NODE.format(number)).first
-            node.get_by_text(text, exact=True).first.wait_for(timeout=5000)
+            self._node(node_type).get_by_text(text, exact=True).first.wait_for(timeout=5000)
         else:
             end = time.monotonic() + 5
             while (shown := self.badges(node_type)[-1]) != text and time.monotonic() < end:

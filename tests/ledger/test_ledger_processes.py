@@ -19,7 +19,8 @@ from support.sources import ROOT
 
 pytestmark = pytest.mark.heavy
 
-# Opens a new ledger in ten processes at one moment, a hundred times; prints what failed.
+# Opens a new ledger in ten processes at one moment, a hundred times; prints what failed. They are forked: to start a
+# thousand programs of `Program` would take minutes.
 OPEN_TOGETHER = """
 import multiprocessing, sys
 from pathlib import Path
