@@ -17,6 +17,17 @@ FIRST_LIMIT = 8.0
 BURST_S = 5.0
 """A 429 within this time of a halving belongs to the same burst, on any host."""
 
+_TAKE = """
+    WITH alive AS (SELECT id FROM holders WHERE beat_at > now() - make_interval(secs => ?))
+    UPDATE places SET holder = ? WHERE scope = ? AND n = (
+        SELECT p.n FROM places AS p JOIN bounds AS b ON b.scope = p.scope
+        WHERE p.scope = ? AND p.n <= least(floor(b.most), ?) AND b.held_until <= now()
+        AND (p.holder IS NULL OR p.holder NOT IN (SELECT id FROM alive))
+        AND floor(b.most) > (SELECT count(*) FROM places WHERE scope = b.scope AND holder IN (SELECT id FROM alive))
+        ORDER BY p.n LIMIT 1 FOR UPDATE OF p SKIP LOCKED
+    ) RETURNING n
+"""
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -45,20 +56,15 @@ class SharedPlaces:
         """Take a place and return its number; None if all are taken or the account is on hold. A dead holder's place is
         free.
 
+        An order refused by a 429 keeps its place, also above the halved limit, and is sent again. It counts: otherwise
+        new orders would fill the places below the limit, and the one sent again would be refused again.
+
         Args:
             own_most: the highest number to take.
         """
 
         def work(connection: Connection) -> int | None:
-            taken = connection.execute(
-                "UPDATE places SET holder = ? WHERE scope = ? AND n = ("
-                " SELECT p.n FROM places AS p JOIN bounds AS b ON b.scope = p.scope"
-                " WHERE p.scope = ? AND p.n <= least(floor(b.most), ?) AND b.held_until <= now()"
-                " AND (p.holder IS NULL OR NOT EXISTS (SELECT 1 FROM holders AS h WHERE h.id = p.holder"
-                " AND h.beat_at > now() - make_interval(secs => ?)))"
-                " ORDER BY p.n LIMIT 1 FOR UPDATE OF p SKIP LOCKED) RETURNING n",
-                (self._me, scope, scope, own_most, SILENCE_S),
-            ).fetchone()
+            taken = connection.execute(_TAKE, (SILENCE_S, self._me, scope, scope, own_most)).fetchone()
             return None if taken is None else int(taken["n"])
 
         return self._database.write(work, durable=False)

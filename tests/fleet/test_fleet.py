@@ -16,7 +16,10 @@ from fleet.conftest import Start, Worker, wait_for_tasks
 from library.client import Client
 from rivya.engine import engine
 from rivya.ledger import beats
+from rivya.ledger.beats import BeatHolder
+from rivya.ledger.ledger import Ledger
 from rivya.ledger.places import FIRST_LIMIT
+from rivya.ledger.postgres import PostgresDatabase
 from rivya.orders import run, submit
 from rivya.secret import Secret
 from support.postgres import PgBouncer, Postgres
@@ -198,16 +201,21 @@ def test_twelve_processes_share_what_an_account_may_do(
     assert len(refusals) <= 16
 
 
+def _ledger_of_a_host(url: Secret) -> Ledger:
+    database = PostgresDatabase(url, patience_s=5.0)
+    return Ledger(database, BeatHolder(database, PostgresDatabase(url, patience_s=0.0)))
+
+
+def _end_the_hold(ledger: Ledger) -> None:
+    ledger._database.write(
+        lambda connection: connection.execute(
+            "UPDATE bounds SET held_until = now(), halved_at = to_timestamp(0)"
+        )
+    )
+
+
 def test_places_are_bounded_and_those_of_the_dead_are_free(database_url: Secret, brisk: None) -> None:
-    from rivya.ledger.beats import BeatHolder
-    from rivya.ledger.ledger import Ledger
-    from rivya.ledger.postgres import PostgresDatabase
-
-    def host() -> Ledger:
-        database = PostgresDatabase(database_url, patience_s=5.0)
-        return Ledger(database, BeatHolder(database, PostgresDatabase(database_url, patience_s=0.0)))
-
-    first, second = host(), host()
+    first, second = _ledger_of_a_host(database_url), _ledger_of_a_host(database_url)
     assert first.places is not None
     assert second.places is not None
     for book in (first, second):
@@ -226,12 +234,25 @@ def test_places_are_bounded_and_those_of_the_dead_are_free(database_url: Secret,
     for number in range(1, 9):
         second.places.give_back("s", number)
     assert second.places.take("s", 64) is None  # everybody is held
-    second._database.write(
-        lambda connection: connection.execute(
-            "UPDATE bounds SET held_until = now(), halved_at = to_timestamp(0)"
-        )
-    )
+    _end_the_hold(second)
     assert [second.places.take("s", 64) for _ in range(5)] == [1, 2, 3, 4, None]
     assert second.places.accepted("s", 8, 64).most == 6.0
     assert second.places.accepted("s", 600, 64).most == 64.0
     assert second.places.accepted("s", 600, 8).most == 64.0
+
+
+def test_a_new_order_does_not_take_the_turn_of_those_that_were_refused_before_it(
+    database_url: Secret, brisk: None
+) -> None:
+    ledger = _ledger_of_a_host(database_url)
+    places = ledger.places
+    assert places is not None
+    places.open("s", 64)
+    assert [places.take("s", 64) for _ in range(8)] == list(range(1, 9))
+    assert places.refused("s", 0.0).most == 4.0
+    _end_the_hold(ledger)
+    for number in range(1, 5):  # those that the service had taken; 5 to 8 were refused and will be sent again
+        places.give_back("s", number)
+        assert places.take("s", 64) is None
+    places.give_back("s", 5)
+    assert [places.take("s", 64) for _ in range(2)] == [1, None]
