@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -19,6 +20,51 @@ pytestmark = [pytest.mark.anyio, pytest.mark.heavy]
 
 MOST_TURNS = 3000
 """More than any request takes: the sweep must reach the end of one."""
+
+ENDED_IN_A_ROW = 5
+"""A turn of the loop may take so long that much happens in it: one request that has ended does not end the sweep."""
+
+
+class Lookup:
+    """Gives the same addresses for each name, and remembers that it was asked."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = addresses
+        self.answered = False
+
+    def __call__(self, host: str, port: int) -> list[str]:
+        self.answered = True
+        return list(self.addresses)
+
+
+Instant = Callable[["asyncio.Task[object]"], Awaitable[None]]
+"""Waits for one instant of a request."""
+
+
+async def at_every_turn(lookup: Lookup, cancelled_at: Callable[[Instant], Awaitable[bool]]) -> None:
+    """Cancel a request at each turn of the loop from its start on, and at each from the lookup of the name on.
+
+    The lookup takes a thread, and that more turns at one time than at another: counted from the start alone, the turns
+    after it would be left out at random.
+
+    Args:
+        cancelled_at: cancels a new request at an instant; returns whether it had ended before.
+    """
+    for count in range(MOST_TURNS):
+        if await cancelled_at(lambda task, count=count: turns(count)) or lookup.answered:
+            break
+    in_a_row = 0
+    for count in range(MOST_TURNS):
+
+        async def after_the_lookup(task: asyncio.Task[object], count: int = count) -> None:
+            while not lookup.answered and not task.done():
+                await turns(1)
+            await turns(count)
+
+        in_a_row = in_a_row + 1 if await cancelled_at(after_the_lookup) else 0
+        if in_a_row == ENDED_IN_A_ROW:
+            return
+    pytest.fail("no request came to its end")
 
 
 PROXIES = {
@@ -75,7 +121,9 @@ async def counting(port: int) -> AsyncIterator[Gate]:
 
 
 @contextlib.asynccontextmanager
-async def reached(how: str, environment: pytest.MonkeyPatch) -> AsyncIterator[tuple[Gate, Transport]]:
+async def reached(
+    how: str, environment: pytest.MonkeyPatch, lookup: Lookup
+) -> AsyncIterator[tuple[Gate, Transport]]:
     """A client whose connections, straight or to the proxy, go through a gate."""
     async with contextlib.AsyncExitStack() as stack:
         certificate = None if how == "http" else "server.pem"
@@ -90,8 +138,7 @@ async def reached(how: str, environment: pytest.MonkeyPatch) -> AsyncIterator[tu
             gate = await stack.enter_async_context(counting(host.port))
             port = gate.port
         base = f"http://localhost:{port}" if how == "http" else f"https://api.example:{port}"
-        local = {"resolver": lambda host, port: ["127.0.0.1"], "timeouts": PATIENT}
-        yield gate, await stack.enter_async_context(transport(base, **local))
+        yield gate, await stack.enter_async_context(transport(base, resolver=lookup, timeouts=PATIENT))
 
 
 async def turns(count: int) -> None:
@@ -114,28 +161,32 @@ async def settled(gate: Gate, wanted: int) -> int:
 async def test_cancelling_at_any_turn_of_the_loop_leaves_no_connection_behind(
     how: str, kept: bool, twice: bool, environment: pytest.MonkeyPatch
 ) -> None:
-    async with reached(how, environment) as (gate, client):
+    lookup = Lookup("127.0.0.1")
+    async with reached(how, environment, lookup) as (gate, client):
         await client.exchange("GET", "/api/v1/credits")  # TLS settings and proxies are known from here on
-        for count in range(MOST_TURNS):
+
+        pause = itertools.cycle((1, 2, 3))
+
+        async def cancelled_at(instant: Instant) -> bool:
             if not kept:
                 await client.aclose()
             elif connections(client) != (1, 1):
                 await client.exchange("GET", "/api/v1/credits")
+            lookup.answered = False
             task = asyncio.create_task(client.exchange("GET", "/api/v1/credits"))
-            await turns(count)
+            await instant(task)
             ended = task.done()
             task.cancel()
             if twice:
-                await turns(1 + count % 3)
+                await turns(next(pause))
                 task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             total, idle = connections(client)
-            assert total == idle, f"after {count} turns"
-            assert await settled(gate, idle) == idle, f"after {count} turns"
-            if ended:
-                break
-        else:
-            pytest.fail("no request came to its end")
+            assert total == idle
+            assert await settled(gate, idle) == idle
+            return ended
+
+        await at_every_turn(lookup, cancelled_at)
         assert gate.opened > 3
         await client.aclose()
         assert await settled(gate, 0) == 0
@@ -145,13 +196,15 @@ async def test_cancelling_at_any_turn_of_the_loop_leaves_no_connection_behind(
 async def test_cancelling_while_two_addresses_are_tried_leaves_no_connection_behind(twice: bool) -> None:
     """Both answer; the one that is not used is closed, and so is the winner where nobody takes it any more."""
     async with serving(always(reply())) as host, counting(host.port) as gate:
-        options = {"resolver": lambda name, port: ["127.0.0.1", "127.0.0.2"], "timeouts": PATIENT}
-        async with transport(f"http://localhost:{gate.port}", **options) as client:
+        lookup = Lookup("127.0.0.1", "127.0.0.2")
+        async with transport(f"http://localhost:{gate.port}", resolver=lookup, timeouts=PATIENT) as client:
             await client.exchange("GET", "/api/v1/credits")
-            for count in range(MOST_TURNS):
+
+            async def cancelled_at(instant: Instant) -> bool:
                 await client.aclose()
+                lookup.answered = False
                 task = asyncio.create_task(client.exchange("GET", "/api/v1/credits"))
-                await turns(count)
+                await instant(task)
                 ended = task.done()
                 task.cancel()
                 if twice:
@@ -159,8 +212,8 @@ async def test_cancelling_while_two_addresses_are_tried_leaves_no_connection_beh
                     task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
                 idle = connections(client)[1]
-                assert await settled(gate, idle) == idle, f"after {count} turns"
-                if ended:
-                    break
-            else:
-                pytest.fail("no request came to its end")
+                assert await settled(gate, idle) == idle
+                return ended
+
+            await at_every_turn(lookup, cancelled_at)
+            assert gate.opened > 3
