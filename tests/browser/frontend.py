@@ -151,6 +151,12 @@ class Frontend:
         )
         self.settle()
 
+    def change(self, script: str, arg: object = None) -> None:
+        """Change the graph by a script, and let ComfyUI look for changes, as it does after each click."""
+        self.page.evaluate(script, arg)
+        self.page.evaluate("() => app.extensionManager.workflow.activeWorkflow.changeTracker.checkState()")
+        self.settle()
+
     def run(self, timeout_s: float = 60.0) -> dict[str, Any]:
         """Click Run and wait for the end; gives ComfyUI's entry of the history."""
         known = set(self._history())
@@ -203,14 +209,18 @@ class Frontend:
             self.page.wait_for_timeout(50)
         self._post("/interrupt", {})
 
-    def search_nodes(self, words: str) -> list[str]:
-        """Double-click the canvas, type, and give the names that are offered, best first."""
-        self.page.mouse.dblclick(800, 500)
-        self.page.wait_for_timeout(500)
-        self.page.keyboard.type(words)
-        self.page.wait_for_timeout(1000)
-        found = self.page.get_by_role("option")
-        return [text.strip() for text in found.all_inner_texts() if text.strip()]
+    def search_nodes(self, words: str, best: str) -> None:
+        """Double-click the canvas and type; wait until the best offer is of that name."""
+        field = self.page.locator("input:focus")
+        while not field.count():  # a canvas that is just drawn anew does not take a double-click
+            self.page.mouse.dblclick(800, 500)
+            self.page.wait_for_timeout(500)
+        field.fill(words)
+        self.page.wait_for_function(
+            """(best) => [...document.querySelectorAll("[role=option]")].map((option) => option.innerText.trim())
+              .find(Boolean)?.includes(best)""",
+            arg=best,
+        )
 
     # -- what a person sees -----------------------------------------------------------------------------------------
 

@@ -109,19 +109,17 @@ _LISTED = """async (slot) => {
 @pytest.mark.parametrize("slot", ["prompt", "lines", "seed"])
 def test_a_list_that_the_graph_cannot_count_is_not_priced_as_one(frontend: Frontend, slot: str) -> None:
     frontend.load(graph_of("Edit a photo"))
-    frontend.page.evaluate(_LISTED, slot)
-    frontend.settle()
+    frontend.change(_LISTED, slot)
     frontend.expect_badge(MANY)
 
 
 def test_a_text_of_another_node_is_one_prompt(frontend: Frontend) -> None:
     frontend.load(graph_of("Edit a photo"))
-    frontend.page.evaluate(
+    frontend.change(
         """() => {
           const text = window.LiteGraph.createNode("StringConcatenate");
           app.graph.add(text);
           const submit = app.graph.nodes.find((node) => node.type === "RivyaSubmitAndWait");
           text.connect(0, submit, submit.inputs.findIndex((input) => input.name === "prompt")); }"""
     )
-    frontend.settle()
     frontend.expect_badge(ONE)

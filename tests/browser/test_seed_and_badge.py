@@ -79,15 +79,12 @@ def test_the_badge_follows_the_widgets_and_links_that_decide_the_price(frontend:
 
 
 def disconnect(frontend: Frontend, name: str) -> None:
-    frontend.page.evaluate(
+    frontend.change(
         """(name) => {
           const node = app.graph.nodes.find((n) => n.type === 'RivyaSubmitAndWait');
-          node.disconnectInput(node.inputs.findIndex((input) => input.name === name));
-          // What ComfyUI does after each click.
-          app.extensionManager.workflow.activeWorkflow.changeTracker.checkState(); }""",
+          node.disconnectInput(node.inputs.findIndex((input) => input.name === name)); }""",
         name,
     )
-    frontend.settle()
 
 
 def test_a_batch_is_priced_per_reference(frontend: Frontend) -> None:
@@ -145,7 +142,7 @@ def place_blueprint(
     ``photo`` of the input folder goes into it over ``links`` (name of the box's input: output of Load Image), and its
     first output into Save Image.
     """
-    assert title in frontend.search_nodes(words)[0]
+    frontend.search_nodes(words, title)
     frontend.page.keyboard.press("Enter")
     frontend.page.wait_for_function("() => app.graph.nodes.some((node) => node.subgraph)")
     frontend.page.evaluate(
@@ -208,13 +205,15 @@ def test_the_blueprint_of_a_region_leaves_everything_outside_the_mask_as_it_was(
 
 def test_the_badge_counts_the_prompts_of_a_list_and_the_pictures_of_a_batch(frontend: Frontend) -> None:
     frontend.load(graph_of("Edit a photo"))
-    frontend.page.evaluate(
+    frontend.change(
         """() => {
           const find = (type) => app.graph.nodes.find((node) => node.type === type);
           const add = (type) => { const node = window.LiteGraph.createNode(type); app.graph.add(node); return node; };
           const added = ["RivyaPromptList", "RivyaCropForEdit", "ImageBatch", "LoadImage"];
           const [list, crop, batch, second] = added.map(add);
           const submit = find("RivyaSubmitAndWait"), upload = find("RivyaUploadReference");
+          const file = (node) => node.widgets.find((widget) => widget.name === "image");
+          file(second).value = file(find("LoadImage")).value; // not the first of the folder, whatever that holds
           const into = (from, slot, to, name) => from.connect(slot, to, to.inputs.findIndex((i) => i.name === name));
           const lines = "one\\n\\n# no\\ntwo\\nthree\\nfour\\nfive\\ntwo";
           list.widgets.find((widget) => widget.name === "prompts").value = lines;
@@ -225,7 +224,6 @@ def test_the_badge_counts_the_prompts_of_a_list_and_the_pictures_of_a_batch(fron
           into(crop, 0, upload, "image");
         }"""
     )
-    frontend.settle()
     frontend.expect_badge("40 credits")  # five prompts, two pictures, four credits
     set_widget(frontend, "variations", 2)
     frontend.expect_badge("80 credits")
