@@ -132,7 +132,7 @@ def test_two_processes_that_want_the_same_fifty_pictures_pay_for_fifty(
 ) -> None:
     replaying.fault("create", "latency", seconds=0.2, times=None)
     wanted = wanted_orders(50)
-    workers = [start(), start()]
+    workers = [start(read_s=20.0), start(read_s=20.0)]  # a download that is asked for twice would count twice
     for worker in workers:
         worker.tell(do="run", wanted=wanted, timeout_s=60.0)
     told = [worker.heard()["result"] for worker in workers]
@@ -191,7 +191,10 @@ def test_two_processes_on_a_service_that_rejects_repeats_order_once(
     if not full_speed:
         rejecting.fault("create", "latency", seconds=0.3, times=None)
     wanted = wanted_orders(12)
-    workers = [start(rejecting), start(rejecting)]
+    workers = [
+        start(rejecting, read_s=20.0),
+        start(rejecting, read_s=20.0),
+    ]  # none may have to repeat its order
     for worker in workers:
         worker.tell(do="run", wanted=wanted, timeout_s=60.0)
     told = [worker.heard()["result"] for worker in workers]
