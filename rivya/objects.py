@@ -116,6 +116,8 @@ class Bucket:
         self._named = {name: unquoted(env[name]) for name in _OF_S3 if name in env and url.scheme == "s3"}
         self._endpoint = unquoted(env.get(_ENDPOINT[url.scheme], ""))
         self._obstore = _load(setting)
+        # NotImplementedError: obstore's word for an operation that this kind of store lacks.
+        self._faults = (self._obstore.exceptions.BaseError, NotImplementedError)
         self._lock = threading.Lock()
         self._store: Any = None
         self._process = os.getpid()
@@ -148,8 +150,7 @@ class Bucket:
                 return True
             except self._obstore.exceptions.AlreadyExistsError:
                 return False
-            # NotImplementedError: obstore's word for an operation that this kind of store lacks.
-            except (self._obstore.exceptions.BaseError, NotImplementedError) as error:
+            except self._faults as error:
                 if "ConditionalRequestConflict" in str(error) and tries < _CONFLICTS:
                     continue  # another writer at the same moment
                 if not _is_not_supported(error):
@@ -272,8 +273,7 @@ class Bucket:
             raise resting[1]
         try:
             result = work()
-        # NotImplementedError: obstore's word for an operation that this kind of store lacks.
-        except (self._obstore.exceptions.BaseError, OSError, ValueError, NotImplementedError) as error:
+        except (*self._faults, OSError, ValueError) as error:
             raise self._explained(done, error) from None
         except BaseException as error:
             if type(error).__name__ != "PanicException":  # a panic of obstore's Rust code, no Exception
