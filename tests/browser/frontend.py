@@ -210,7 +210,7 @@ class Frontend:
         self._post("/interrupt", {})
 
     def search_nodes(self, words: str, best: str) -> None:
-        """Double-click the canvas and type; wait until the best offer is of that name."""
+        """Double-click the canvas and type; wait until the best offer begins with that name."""
         field = self.page.locator("input:focus")
         while not field.count():  # a canvas that is just drawn anew does not take a double-click
             self.page.mouse.dblclick(800, 500)
@@ -218,7 +218,7 @@ class Frontend:
         field.fill(words)
         self.page.wait_for_function(
             """(best) => [...document.querySelectorAll("[role=option]")].map((option) => option.innerText.trim())
-              .find(Boolean)?.includes(best)""",
+              .find(Boolean)?.startsWith(best)""",
             arg=best,
         )
 

@@ -191,10 +191,8 @@ def test_two_processes_on_a_service_that_rejects_repeats_order_once(
     if not full_speed:
         rejecting.fault("create", "latency", seconds=0.3, times=None)
     wanted = wanted_orders(12)
-    workers = [
-        start(rejecting, read_s=20.0),
-        start(rejecting, read_s=20.0),
-    ]  # none may have to repeat its order
+    # Time enough for each answer: none may have to repeat its order.
+    workers = [start(rejecting, read_s=20.0), start(rejecting, read_s=20.0)]
     for worker in workers:
         worker.tell(do="run", wanted=wanted, timeout_s=60.0)
     told = [worker.heard()["result"] for worker in workers]

@@ -16,13 +16,11 @@ from fleet.conftest import Start, Worker, wait_for_tasks
 from library.client import Client
 from rivya.engine import engine
 from rivya.ledger import beats
-from rivya.ledger.beats import BeatHolder
 from rivya.ledger.ledger import Ledger
 from rivya.ledger.places import FIRST_LIMIT
-from rivya.ledger.postgres import PostgresDatabase
 from rivya.orders import run, submit
 from rivya.secret import Secret
-from support.postgres import PgBouncer, Postgres
+from support.postgres import PgBouncer, Postgres, opened
 from support.quick import QuickAccount
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
@@ -201,11 +199,6 @@ def test_twelve_processes_share_what_an_account_may_do(
     assert len(refusals) <= 16
 
 
-def _ledger_of_a_host(url: Secret) -> Ledger:
-    database = PostgresDatabase(url, patience_s=5.0)
-    return Ledger(database, BeatHolder(database, PostgresDatabase(url, patience_s=0.0)))
-
-
 def _end_the_hold(ledger: Ledger) -> None:
     ledger._database.write(
         lambda connection: connection.execute(
@@ -215,7 +208,7 @@ def _end_the_hold(ledger: Ledger) -> None:
 
 
 def test_places_are_bounded_and_those_of_the_dead_are_free(database_url: Secret, brisk: None) -> None:
-    first, second = _ledger_of_a_host(database_url), _ledger_of_a_host(database_url)
+    first, second = opened(database_url), opened(database_url)
     assert first.places is not None
     assert second.places is not None
     for book in (first, second):
@@ -244,7 +237,7 @@ def test_places_are_bounded_and_those_of_the_dead_are_free(database_url: Secret,
 def test_a_new_order_does_not_take_the_turn_of_those_that_were_refused_before_it(
     database_url: Secret, brisk: None
 ) -> None:
-    ledger = _ledger_of_a_host(database_url)
+    ledger = opened(database_url)
     places = ledger.places
     assert places is not None
     places.open("s", 64)

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from rivya.errors import ConfigurationError
-from rivya.ledger.beats import BeatHolder
 from rivya.ledger.copying import copy
 from rivya.ledger.holders import FileHolder
 from rivya.ledger.ledger import FILE_NAME, Ledger, OrderRow, OrderState
-from rivya.ledger.postgres import PostgresDatabase
 from rivya.secret import Secret
+from support.postgres import opened
 
 pytestmark = pytest.mark.heavy
 
@@ -50,11 +49,6 @@ def write(folder: Path, work: Callable[[Ledger], Any]) -> str:
     ledger.close()
     holder.close()
     return str(folder)
-
-
-def read(url: Secret) -> Ledger:
-    database = PostgresDatabase(url, patience_s=5.0)
-    return Ledger(database, BeatHolder(database, PostgresDatabase(url, patience_s=0.0)))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +106,7 @@ def test_two_diverged_ledgers_become_one_in_which_every_picture_can_be_had(
     assert (told.new, told.improved, told.known) == (20, 0, 0)
     told = copy(folders[1], database_url.reveal())
     assert (told.new, told.improved, told.rescued, told.known) == (10, 10, 10, 10)
-    ledger = read(database_url)
+    ledger = opened(database_url)
     rows = {row.fingerprint: row for row in ledger.orders()}
     assert len(rows) == 30
     wanted = {f"task_{number}" for number in range(30) if number < 20 or not number % 2}
@@ -176,7 +170,7 @@ def test_a_ledger_that_is_used_or_is_none_is_refused(
         copy(source, str(tmp_path / "b"))
     assert (Path(source) / FILE_NAME).is_file()
     holder.close()
-    living = read(database_url)
+    living = opened(database_url)
     with pytest.raises(ConfigurationError, match="1 running program uses"):
         copy(database_url.reveal(), source)
     living._holder.close()

@@ -19,22 +19,16 @@ from rivya import config as configuration
 from rivya import ledger_url
 from rivya.errors import ConfigurationError, LedgerError, RivyaError
 from rivya.ledger import beats, schema
-from rivya.ledger.beats import BeatHolder
 from rivya.ledger.ledger import Ledger, OrderRow, OrderState
 from rivya.ledger.opening import open_ledger
 from rivya.ledger.postgres import PostgresDatabase, raise_schema, translated
 from rivya.ledger.runs import Spending
 from rivya.secret import Secret
-from support.postgres import PASSWORD, PgBouncer, Postgres
+from support.postgres import PASSWORD, PgBouncer, Postgres, opened
 
 pytestmark = pytest.mark.heavy
 
 Prepare = Callable[..., OrderRow]
-
-
-def opened(url: Secret, patience_s: float = 20.0) -> Ledger:
-    database = PostgresDatabase(url, patience_s=patience_s)
-    return Ledger(database, BeatHolder(database, PostgresDatabase(url, patience_s=0.0)))
 
 
 def refusal(url: str) -> RivyaError:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -35,36 +34,6 @@ class Lookup:
     def __call__(self, host: str, port: int) -> list[str]:
         self.answered = True
         return list(self.addresses)
-
-
-Instant = Callable[["asyncio.Task[object]"], Awaitable[None]]
-"""Waits for one instant of a request."""
-
-
-async def at_every_turn(lookup: Lookup, cancelled_at: Callable[[Instant], Awaitable[bool]]) -> None:
-    """Cancel a request at each turn of the loop from its start on, and at each from the lookup of the name on.
-
-    The lookup takes a thread, and that more turns at one time than at another: counted from the start alone, the turns
-    after it would be left out at random.
-
-    Args:
-        cancelled_at: cancels a new request at an instant; returns whether it had ended before.
-    """
-    for count in range(MOST_TURNS):
-        if await cancelled_at(lambda task, count=count: turns(count)) or lookup.answered:
-            break
-    in_a_row = 0
-    for count in range(MOST_TURNS):
-
-        async def after_the_lookup(task: asyncio.Task[object], count: int = count) -> None:
-            while not lookup.answered and not task.done():
-                await turns(1)
-            await turns(count)
-
-        in_a_row = in_a_row + 1 if await cancelled_at(after_the_lookup) else 0
-        if in_a_row == ENDED_IN_A_ROW:
-            return
-    pytest.fail("no request came to its end")
 
 
 PROXIES = {
@@ -155,6 +124,54 @@ async def settled(gate: Gate, wanted: int) -> int:
     return gate.open
 
 
+async def cancelled_at_every_turn(
+    gate: Gate, client: Transport, lookup: Lookup, *, kept: bool, twice: bool
+) -> None:
+    """Cancel a request at each turn of the loop from its start on, and at each from the lookup of the name on.
+
+    The lookup takes a thread, and that more turns at one time than at another: counted from the start alone, the turns
+    after it would be left out at random.
+
+    Args:
+        kept: the requests find a connection that is kept, else none.
+    """
+
+    async def ended_before(count: int, *, after_lookup: bool) -> bool:
+        if not kept:
+            await client.aclose()
+        elif connections(client) != (1, 1):
+            await client.exchange("GET", "/api/v1/credits")
+        lookup.answered = False
+        task = asyncio.create_task(client.exchange("GET", "/api/v1/credits"))
+        while after_lookup and not (lookup.answered or task.done()):
+            await turns(1)
+        await turns(count)
+        ended = task.done()
+        task.cancel()
+        if twice:
+            await turns(1 + count % 3)
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        total, idle = connections(client)
+        when = f"after {count} turns, {after_lookup=}"
+        assert total == idle, when
+        assert await settled(gate, idle) == idle, when
+        return ended
+
+    await client.exchange("GET", "/api/v1/credits")  # TLS settings and proxies are known from here on
+    for count in range(MOST_TURNS):
+        if await ended_before(count, after_lookup=False) or lookup.answered:
+            break
+    in_a_row = 0
+    for count in range(MOST_TURNS):
+        in_a_row = in_a_row + 1 if await ended_before(count, after_lookup=True) else 0
+        if in_a_row == ENDED_IN_A_ROW:
+            break
+    else:
+        pytest.fail("no request came to its end")
+    assert gate.opened > 3
+
+
 @pytest.mark.parametrize("twice", slow_but([False, True], False), ids=["once", "twice"])
 @pytest.mark.parametrize("kept", [False, True], ids=["fresh", "kept"])
 @pytest.mark.parametrize("how", slow_but(["http", "https", *PROXIES], "http", "https", "proxy"))
@@ -163,31 +180,7 @@ async def test_cancelling_at_any_turn_of_the_loop_leaves_no_connection_behind(
 ) -> None:
     lookup = Lookup("127.0.0.1")
     async with reached(how, environment, lookup) as (gate, client):
-        await client.exchange("GET", "/api/v1/credits")  # TLS settings and proxies are known from here on
-
-        pause = itertools.cycle((1, 2, 3))
-
-        async def cancelled_at(instant: Instant) -> bool:
-            if not kept:
-                await client.aclose()
-            elif connections(client) != (1, 1):
-                await client.exchange("GET", "/api/v1/credits")
-            lookup.answered = False
-            task = asyncio.create_task(client.exchange("GET", "/api/v1/credits"))
-            await instant(task)
-            ended = task.done()
-            task.cancel()
-            if twice:
-                await turns(next(pause))
-                task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            total, idle = connections(client)
-            assert total == idle
-            assert await settled(gate, idle) == idle
-            return ended
-
-        await at_every_turn(lookup, cancelled_at)
-        assert gate.opened > 3
+        await cancelled_at_every_turn(gate, client, lookup, kept=kept, twice=twice)
         await client.aclose()
         assert await settled(gate, 0) == 0
 
@@ -195,25 +188,10 @@ async def test_cancelling_at_any_turn_of_the_loop_leaves_no_connection_behind(
 @pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
 async def test_cancelling_while_two_addresses_are_tried_leaves_no_connection_behind(twice: bool) -> None:
     """Both answer; the one that is not used is closed, and so is the winner where nobody takes it any more."""
-    async with serving(always(reply())) as host, counting(host.port) as gate:
-        lookup = Lookup("127.0.0.1", "127.0.0.2")
-        async with transport(f"http://localhost:{gate.port}", resolver=lookup, timeouts=PATIENT) as client:
-            await client.exchange("GET", "/api/v1/credits")
-
-            async def cancelled_at(instant: Instant) -> bool:
-                await client.aclose()
-                lookup.answered = False
-                task = asyncio.create_task(client.exchange("GET", "/api/v1/credits"))
-                await instant(task)
-                ended = task.done()
-                task.cancel()
-                if twice:
-                    await turns(1)
-                    task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                idle = connections(client)[1]
-                assert await settled(gate, idle) == idle
-                return ended
-
-            await at_every_turn(lookup, cancelled_at)
-            assert gate.opened > 3
+    lookup = Lookup("127.0.0.1", "127.0.0.2")
+    async with (
+        serving(always(reply())) as host,
+        counting(host.port) as gate,
+        transport(f"http://localhost:{gate.port}", resolver=lookup, timeouts=PATIENT) as client,
+    ):
+        await cancelled_at_every_turn(gate, client, lookup, kept=False, twice=twice)

@@ -15,9 +15,20 @@ from typing import Any
 
 import pytest
 
+from rivya.ledger.beats import BeatHolder
+from rivya.ledger.ledger import Ledger
+from rivya.ledger.postgres import PostgresDatabase
+from rivya.secret import Secret
+
 PASSWORD = "a-p4ssword-of-the-database"
 _FOUND_IN = "/usr/lib/postgresql"
 _PATIENCE_S = 60.0
+
+
+def opened(url: Secret, patience_s: float = 20.0) -> Ledger:
+    """The ledger of that URL, as a host of its own has it."""
+    database = PostgresDatabase(url, patience_s=patience_s)
+    return Ledger(database, BeatHolder(database, PostgresDatabase(url, patience_s=0.0)))
 
 
 class Postgres:
